@@ -1,0 +1,126 @@
+"""`EquivariantDQN`: SB3's DQN that reads the symmetry off its environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from stable_baselines3 import DQN
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.dqn.policies import DQNPolicy
+
+from equirl.agents.policies import (
+    CanonicalScore,
+    EquivariantCnnPolicy,
+    EquivariantDQNPolicy,
+    EquivariantMultiInputPolicy,
+)
+from equirl.agents.saved_agent import read_agent
+from equirl.envs import symmetry_of
+from equirl.envs.registry import Declaration, declared_symmetry
+from equirl.symmetrize import Gradient, Init, Method
+from equirl.symmetry import Symmetry
+
+SelfEquivariantDQN = TypeVar("SelfEquivariantDQN", bound="EquivariantDQN")
+
+
+class EquivariantDQN(DQN):
+    """Deep Q-learning with a Q-function that has the symmetry of the task exactly.
+
+    Training is SB3's own; only the Q-network and its target differ, see `EquivariantDQNPolicy`.
+
+    Args:
+        policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, or a policy class.
+        env: the environment, or its id.
+        method: ``"equitune"``, ``"lambda"``, ``"equizero"`` or ``"canonical"``.
+        symmetry: a `Symmetry` or generators; None finds the environment's own (`symmetry_of`).
+        gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
+        init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
+        canonical_score: ``"lexicographic"`` or ``"learned"``.
+        policy_kwargs: as for `DQN`; a ``symmetry`` or ``method`` in it counts before the above.
+        dqn_kwargs: everything else that `stable_baselines3.DQN` takes, which checks the names.
+
+    Raises:
+        SymmetryError: the environment's symmetry is not known or does not fit.
+
+    Example:
+        >>> model = EquivariantDQN("MlpPolicy", "CartPole-v1", method="equizero", buffer_size=1000)
+        >>> model.symmetry.group.names
+        ('e', 'mirror')
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": EquivariantDQNPolicy,
+        "CnnPolicy": EquivariantCnnPolicy,
+        "MultiInputPolicy": EquivariantMultiInputPolicy,
+    }
+
+    def __init__(
+        self,
+        policy: str | type[DQNPolicy],
+        env: GymEnv | str,
+        method: Method = "equitune",
+        *,
+        symmetry: Symmetry | Declaration | None = None,
+        gradient: Gradient = "selected",
+        init: Init = "equitune",
+        canonical_score: CanonicalScore = "lexicographic",
+        policy_kwargs: dict[str, Any] | None = None,
+        _init_setup_model: bool = True,
+        **dqn_kwargs: Any,
+    ) -> None:
+        super().__init__(
+            policy, env, policy_kwargs=policy_kwargs, _init_setup_model=False, **dqn_kwargs
+        )
+        if not _init_setup_model:  # being loaded: policy_kwargs follow
+            return
+        self.policy_kwargs = {
+            "method": method,
+            "gradient": gradient,
+            "init": init,
+            "canonical_score": canonical_score,
+            **self.policy_kwargs,
+        }
+        if "symmetry" not in self.policy_kwargs:
+            self.policy_kwargs["symmetry"] = self._find_symmetry(symmetry)
+        self._setup_model()
+
+    def _find_symmetry(self, given: Symmetry | Declaration | None) -> Symmetry:
+        assert self.env is not None
+        if given is None:
+            return symmetry_of(self.env)
+        # What the environment gives, before SB3 transposes images.
+        (observation_space, *_) = self.env.get_attr("observation_space")
+        return declared_symmetry(given, observation_space, self.env.action_space)
+
+    @property
+    def symmetry(self) -> Symmetry:
+        """The symmetry of the Q-function, as declared on the environment."""
+        symmetry: Symmetry = self.policy_kwargs["symmetry"]
+        return symmetry
+
+    @classmethod
+    def from_pretrained(
+        cls: type[SelfEquivariantDQN],
+        path: str | Path,
+        env: GymEnv | str,
+        method: Method = "equitune",
+        **kwargs: Any,
+    ) -> SelfEquivariantDQN:
+        """A plain SB3 DQN agent made equivariant; its weights stay as they are.
+
+        Reads agents of every SB3 version. The network's architecture comes from the weights, the
+        hyper-parameters (for training on) from the file, and ``kwargs`` count before both.
+
+        Args:
+            path: the agent's ``.zip``.
+            env: the environment it was trained for, with a symmetry.
+            method: see the class.
+            kwargs: everything the class takes.
+
+        Raises:
+            AgentError: the file is missing, damaged, not a DQN agent, or made for other spaces.
+            SymmetryError: the environment's symmetry is not known.
+        """
+        return read_agent(path).build(cls, env, method=method, **kwargs)

@@ -1,0 +1,180 @@
+"""DQN policies whose Q-function is exactly equivariant: Q(gs, ga) = Q(s, a)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    NatureCNN,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
+from torch import Tensor
+
+from equirl.errors import SymmetryError
+from equirl.symmetrize import Gradient, Init, Method, Symmetrized
+from equirl.symmetry import Symmetry
+from equirl.weightings import LearnedScore
+
+CanonicalScore = Literal["lexicographic", "learned"]
+
+
+class EquivariantQNetwork(QNetwork):
+    """Q_G(s, a) = Σ_g w_g(s) · Q(gs, ga), with Q the plain `QNetwork` this class inherits.
+
+    Its parameters have the keys of `QNetwork`; `lambda` (and a learned canonical score) add some.
+    With the trivial group it computes bit for bit what `QNetwork` does.
+
+    Args:
+        symmetry: the symmetry of the observations before SB3 transposes images.
+        method: how the orbit is weighed, see `equirl.Symmetrized`.
+        gradient: through hard choices, see `equirl.Symmetrized`.
+        init: where `lambda` starts.
+        canonical_score: how `canonical` chooses: by lexicographic order, or by a small network
+            (which learns with ``gradient="straight_through"``).
+        kwargs: everything `QNetwork` takes.
+
+    Raises:
+        SymmetryError: the symmetry does not fit the observations.
+    """
+
+    def __init__(
+        self,
+        *,
+        symmetry: Symmetry,
+        method: Method = "equitune",
+        gradient: Gradient = "selected",
+        init: Init = "equitune",
+        canonical_score: CanonicalScore = "lexicographic",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if symmetry.action_space != self.action_space:
+            raise SymmetryError(
+                f"the symmetry moves {symmetry.action_space}, the policy has {self.action_space}"
+            )
+        carried = symmetry.carried_to(self.observation_space)
+        self.symmetrized = Symmetrized(
+            self._last_layer,
+            carried.observations,
+            carried.q_values,
+            method,
+            features=self._hidden_layers,
+            feature_dim=self.net_arch[-1] if self.net_arch else self.features_dim,
+            canonical_score=(
+                LearnedScore(self._flat_observation, get_flattened_obs_dim(self.observation_space))
+                if canonical_score == "learned" and symmetry.group.order > 1
+                else None
+            ),
+            gradient=gradient,
+            init=init,
+        )
+
+    def forward(self, obs: PyTorchObs) -> Tensor:
+        """Q_G(s, ·), ``[batch, actions]``."""
+        q_values: Tensor = self.symmetrized(obs)
+        return q_values
+
+    def _hidden_layers(self, obs: PyTorchObs) -> Tensor:
+        features = self.extract_features(obs, self.features_extractor)
+        for layer in list(self.q_net)[:-1]:
+            features = layer(features)
+        return features
+
+    def _last_layer(self, features: Tensor) -> Tensor:
+        q_values: Tensor = self.q_net[-1](features)
+        return q_values
+
+    def _flat_observation(self, obs: PyTorchObs) -> Tensor:
+        processed = preprocess_obs(obs, self.observation_space, self.normalize_images)
+        parts = list(processed.values()) if isinstance(processed, dict) else [processed]
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
+class EquivariantDQNPolicy(DQNPolicy):
+    """`DQNPolicy` with an equivariant Q-function; works in stock `stable_baselines3.DQN`.
+
+    Args:
+        observation_space: see `DQNPolicy`.
+        action_space: see `DQNPolicy`.
+        lr_schedule: see `DQNPolicy`.
+        symmetry: the symmetry of the environment, ``env.symmetry`` of a `SymmetryWrapper`.
+        method: ``"equitune"``, ``"lambda"``, ``"equizero"`` or ``"canonical"``.
+        gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
+        init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
+        canonical_score: ``"lexicographic"`` or ``"learned"``.
+        kwargs: everything else `DQNPolicy` takes (net_arch, activation_fn, …).
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import DQN
+        >>> from equirl.envs import SymmetryWrapper
+        >>> env = SymmetryWrapper(gym.make("CartPole-v1"))
+        >>> kwargs = dict(symmetry=env.symmetry, method="lambda")
+        >>> model = DQN(EquivariantDQNPolicy, env, policy_kwargs=kwargs, buffer_size=1000)
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        *,
+        symmetry: Symmetry | None = None,
+        method: Method = "equitune",
+        gradient: Gradient = "selected",
+        init: Init = "equitune",
+        canonical_score: CanonicalScore = "lexicographic",
+        **kwargs: Any,
+    ) -> None:
+        if symmetry is None:
+            raise SymmetryError(
+                f"{type(self).__name__} needs a symmetry: policy_kwargs=dict(symmetry="
+                "symmetry_of(env), …), or EquivariantDQN, which finds it on the environment"
+            )
+        # Before super().__init__, which builds the networks.
+        self.symmetry_args: dict[str, Any] = {
+            "symmetry": symmetry,
+            "method": method,
+            "gradient": gradient,
+            "init": init,
+            "canonical_score": canonical_score,
+        }
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    def make_q_net(self) -> EquivariantQNetwork:
+        """The Q-network, or its target."""
+        net_args = self._update_features_extractor(self.net_args, features_extractor=None)
+        return EquivariantQNetwork(**net_args, **self.symmetry_args).to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self.symmetry_args}
+
+
+class EquivariantCnnPolicy(EquivariantDQNPolicy):
+    """`EquivariantDQNPolicy` for images: NatureCNN unless told otherwise."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+class EquivariantMultiInputPolicy(EquivariantDQNPolicy):
+    """`EquivariantDQNPolicy` for dict observations."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)

@@ -1,0 +1,211 @@
+"""Reading saved SB3 agents of any version: what is in the zip, and how to build a model from it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import pickle
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cloudpickle
+import torch
+from gymnasium import spaces
+from stable_baselines3 import DQN
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
+from stable_baselines3.common.type_aliases import GymEnv
+from torch import Tensor, nn
+
+from equirl.errors import AgentError
+
+SomeDQN = TypeVar("SomeDQN", bound=DQN)
+
+HYPER_PARAMETERS = (
+    "batch_size",
+    "buffer_size",
+    "exploration_final_eps",
+    "exploration_fraction",
+    "exploration_initial_eps",
+    "gamma",
+    "gradient_steps",
+    "learning_rate",
+    "learning_starts",
+    "max_grad_norm",
+    "target_update_interval",
+    "tau",
+)
+"""What is taken over from the file, where it is a plain number."""
+
+
+@dataclass(frozen=True)
+class SavedAgent:
+    """A saved DQN agent: weights, and what of its description can be read without unpickling.
+
+    Args:
+        path: where it was read from.
+        data: the JSON description that SB3 writes.
+        weights: the state dict of its policy.
+    """
+
+    path: Path
+    data: dict[str, Any]
+    weights: dict[str, Tensor]
+
+    @property
+    def is_equivariant(self) -> bool:
+        """Whether the agent was saved with one of our policies."""
+        policy_class = self.data.get("policy_class")
+        module = policy_class.get("__module__", "") if isinstance(policy_class, dict) else ""
+        return str(module).startswith("equirl.")
+
+    @property
+    def net_arch(self) -> list[int]:
+        """Widths of the hidden layers of the Q-network."""
+        return [int(w.shape[0]) for w in self._layer_weights()[:-1]]
+
+    @property
+    def action_count(self) -> int:
+        """Number of actions the agent chooses from."""
+        return int(self._layer_weights()[-1].shape[0])
+
+    def _layer_weights(self) -> list[Tensor]:
+        layers = {}
+        for key, weight in self.weights.items():
+            match = re.fullmatch(r"q_net\.q_net\.(\d+)\.weight", key)
+            if match and weight.dim() == 2:
+                layers[int(match[1])] = weight
+        return [layers[i] for i in sorted(layers)]
+
+    def build(self, cls: type[SomeDQN], env: GymEnv | str, **kwargs: Any) -> SomeDQN:
+        """A model of class ``cls`` with these weights.
+
+        Args:
+            cls: `DQN`, or a subclass.
+            env: the environment.
+            kwargs: constructor arguments of ``cls``; they count before what the file says.
+
+        Raises:
+            AgentError: the agent was made for other observations or actions.
+        """
+        hyper_parameters = {
+            name: self.data[name]
+            for name in HYPER_PARAMETERS
+            if isinstance(self.data.get(name), int | float)
+        }
+        policy_kwargs = {**self._policy_kwargs(), **kwargs.pop("policy_kwargs", {})}
+        is_dict = any(".extractors." in key for key in self.weights)
+        is_cnn = any(".features_extractor.cnn." in key for key in self.weights)
+        alias = "MultiInputPolicy" if is_dict else "CnnPolicy" if is_cnn else "MlpPolicy"
+        try:
+            model = cls(alias, env, policy_kwargs=policy_kwargs, **{**hyper_parameters, **kwargs})
+        except AssertionError as error:  # how SB3 says that an extractor cannot take these spaces
+            raise AgentError(
+                f"{self.path} does not fit this environment: {_first_line(error)}"
+            ) from error
+        self._check_spaces(model)
+        try:
+            missing, unexpected = model.policy.load_state_dict(self.weights, strict=False)
+        except RuntimeError as error:
+            raise AgentError(
+                f"{self.path} does not fit this environment: {_last_line(error)}"
+            ) from error
+        missing = [key for key in missing if ".symmetrized." not in key]
+        if missing or unexpected:
+            raise AgentError(
+                f"{self.path} holds another network: missing {missing[:3]}, unexpected "
+                f"{unexpected[:3]}; give its policy_kwargs"
+            )
+        return model
+
+    def _check_spaces(self, model: DQN) -> None:
+        actions = model.action_space
+        assert isinstance(actions, spaces.Discrete)
+        inputs = self._layer_weights()[0].shape[1]
+        from_observation = not any(".features_extractor." in key for key in self.weights)
+        expected = get_flattened_obs_dim(model.observation_space) if from_observation else inputs
+        if inputs != expected or self.action_count != int(actions.n):
+            observations = f"{inputs} observation entries and " if from_observation else ""
+            raise AgentError(
+                f"{self.path} was made for {observations}{self.action_count} actions, the "
+                f"environment has {f'{expected} and ' if from_observation else ''}{actions.n}: "
+                "name the environment it was trained in"
+            )
+
+    def _policy_kwargs(self) -> dict[str, Any]:
+        described = self.data.get("policy_kwargs") or {}
+        # The network's own weights tell its widths, whatever the file says.
+        result: dict[str, Any] = {"net_arch": self.net_arch}
+        features = self.weights.get("q_net.features_extractor.linear.0.weight")
+        if features is not None:
+            result["features_extractor_kwargs"] = {"features_dim": int(features.shape[0])}
+        if ":serialized:" not in described:
+            return {**described, **result}
+        activation = re.search(
+            r"torch\.nn\.modules\.activation\.(\w+)", str(described.get("activation_fn"))
+        )
+        if activation:
+            result["activation_fn"] = getattr(nn, activation[1])
+        if "features_extractor_class" in described:
+            # A class of the user's own: there is no other way to it than its pickle.
+            result = {**self._unpickled("policy_kwargs"), **result}
+        return result
+
+    def _unpickled(self, name: str) -> dict[str, Any]:
+        try:
+            value: dict[str, Any] = cloudpickle.loads(
+                base64.b64decode(self.data[name][":serialized:"])
+            )
+        except Exception as error:
+            raise AgentError(
+                f"the {name} in {self.path} cannot be unpickled ({type(error).__name__}: "
+                f"{_first_line(error)}): give policy_kwargs yourself"
+            ) from error
+        return value
+
+
+def read_agent(path: str | Path) -> SavedAgent:
+    """Reads a saved DQN agent, plain or ours, without running any code from the file.
+
+    Raises:
+        AgentError: there is no such file, it is damaged, or it is not a DQN agent.
+    """
+    path = Path(path)
+    if not path.is_file():
+        with_suffix = path.with_name(path.name + ".zip")
+        if not with_suffix.is_file():
+            raise AgentError(f"there is no agent at {path}: give the .zip that model.save wrote")
+        path = with_suffix
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if not {"data", "policy.pth"} <= set(names):
+                raise AgentError(
+                    f"{path} is not a Stable-Baselines3 agent: it holds {', '.join(names[:5])}, "
+                    "not data and policy.pth"
+                )
+            data = json.loads(archive.read("data"))
+            weights = torch.load(
+                io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True
+            )
+    except AgentError:
+        raise
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise AgentError(f"{path} is damaged or not a zip: {_first_line(error)}") from error
+    except (ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        raise AgentError(f"{path} is damaged: {_first_line(error)}") from error
+    agent = SavedAgent(path, data, weights)
+    if not isinstance(weights, dict) or not agent._layer_weights():
+        raise AgentError(f"{path} is not a DQN agent: its policy has no q_net.q_net layers")
+    return agent
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].strip()
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()

@@ -1,0 +1,144 @@
+"""What may stand in a configuration: names, types and defaults, checked by Hydra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, Optional, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+# OmegaConf reads these annotations at run time and wants Optional spelled out.
+# ruff: noqa: UP045
+
+
+@dataclass
+class DQNConfig:
+    """Hyper-parameters of DQN, with SB3's names and meaning; tuned for the plain agent."""
+
+    learning_rate: float = 1e-4
+    buffer_size: int = 100_000
+    learning_starts: int = 100
+    batch_size: int = 32
+    tau: float = 1.0
+    gamma: float = 0.99
+    train_freq: int = 4
+    gradient_steps: int = 1
+    n_steps: int = 1
+    target_update_interval: int = 10_000
+    exploration_fraction: float = 0.1
+    exploration_initial_eps: float = 1.0
+    exploration_final_eps: float = 0.05
+    max_grad_norm: float = 10.0
+
+
+@dataclass
+class EnvConfig:
+    """An environment and how plain DQN learns it best."""
+
+    name: Optional[str] = None  # in the run directory's name; null is the id
+    id: Optional[str] = None  # what gymnasium.make takes
+    kwargs: dict[str, Any] = field(default_factory=dict)  # and its keyword arguments
+    symmetry: Optional[str] = None  # module:object; null is the registered symmetry
+    policy: str = "MlpPolicy"  # MlpPolicy, CnnPolicy or MultiInputPolicy
+    net_arch: Optional[list[int]] = None  # hidden layers; null is SB3's default
+    total_timesteps: int = 100_000
+    target_return: Optional[float] = None  # training ends when an evaluation reaches it
+    n_envs: int = 1
+    dqn: DQNConfig = field(default_factory=DQNConfig)
+
+
+@dataclass
+class MethodConfig:
+    """How symmetry enters."""
+
+    name: str = MISSING  # plain, augment, equitune, lambda, equizero or canonical
+    gradient: str = "selected"  # of a hard choice: selected or straight_through
+    init: str = "equitune"  # where lambda starts: equitune or equizero
+    canonical_score: str = "lexicographic"  # lexicographic or learned
+
+
+@dataclass
+class EvaluationConfig:
+    """Evaluation during training."""
+
+    every: int = 2000  # environment steps
+    episodes: int = 20
+    final_episodes: int = 20  # fresh ones, played with the best model at the end
+
+
+@dataclass
+class TrainConfig:
+    """equirl train."""
+
+    env: EnvConfig = MISSING
+    method: MethodConfig = MISSING
+    seed: int = 0
+    total_timesteps: int = MISSING
+    run_dir: str = MISSING
+    eval: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint_every: int = 10_000  # environment steps; 0 is never
+    device: str = "auto"
+    threads: Optional[int] = 1  # of PyTorch on the CPU; null is PyTorch's default
+    progress: bool = True
+
+
+@dataclass
+class EvaluateConfig:
+    """equirl evaluate."""
+
+    agent: str = MISSING  # a .zip
+    env: EnvConfig = MISSING  # left out: the one the agent was trained in
+    episodes: int = 100
+    seed: int = 1_000_000  # of the first episode
+    transform: str = "e"  # a group element, or all
+    video: bool = False
+    device: str = "auto"
+    progress: bool = True
+
+
+@dataclass
+class TransferConfig:
+    """equirl transfer."""
+
+    agent: str = MISSING  # a .zip
+    env: EnvConfig = MISSING
+    methods: list[str] = field(default_factory=lambda: ["equitune", "equizero", "canonical"])
+    episodes: int = 200  # of each version
+    seed: int = 1_000_000  # of the first episode
+    run_dir: str = MISSING
+    device: str = "auto"
+    progress: bool = True
+
+
+def register_schemas() -> None:
+    """Make the schemas known to Hydra, under the names that the YAML files refer to."""
+    OmegaConf.register_new_resolver(
+        "equirl.label", lambda name, env_id: name or str(env_id).replace("/", "-"), replace=True
+    )
+    store = ConfigStore.instance()
+    for name, schema in SCHEMAS.items():
+        store.store(group="schema", name=name, node=schema)
+
+
+SCHEMAS: dict[str, type[Any]] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "transfer": TransferConfig,
+    "env": EnvConfig,
+    "method": MethodConfig,
+}
+
+
+def known_keys() -> list[str]:
+    """Every key of every command, for suggesting the nearest right one."""
+    return sorted({key for schema in SCHEMAS.values() for key in _keys_of(schema)})
+
+
+def _keys_of(schema: Any) -> list[str]:
+    keys = []
+    for name, hint in get_type_hints(schema).items():
+        keys.append(name)
+        if is_dataclass(hint):
+            keys += [f"{name}.{inner}" for inner in _keys_of(hint)]
+    return keys

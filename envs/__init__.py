@@ -1,0 +1,23 @@
+"""The Gymnasium side: wrappers, the registry of known symmetries, our own environments."""
+
+import gymnasium as gym
+
+from equirl.envs import known_symmetries as known_symmetries
+from equirl.envs.registry import register_symmetry, registered_ids
+from equirl.envs.symmetry_wrapper import SymmetryWrapper, symmetry_of
+from equirl.envs.transform_wrappers import RandomTransformWrapper, TransformWrapper
+
+__all__ = [
+    "RandomTransformWrapper",
+    "SymmetryWrapper",
+    "TransformWrapper",
+    "register_symmetry",
+    "registered_ids",
+    "symmetry_of",
+]
+
+gym.register(
+    id="equirl/GridWorld-v0",
+    entry_point="equirl.envs.grid_world:GridWorld",
+    max_episode_steps=100,
+)

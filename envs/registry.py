@@ -1,0 +1,73 @@
+"""The registry of known symmetries: which generators belong to which environment id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gymnasium import spaces
+
+from equirl.errors import SymmetryError
+from equirl.symmetry import Generators, Symmetry
+
+Declaration = Generators | Callable[[spaces.Space[Any], spaces.Space[Any]], Generators | Symmetry]
+"""Generators, or a function (observation space, action space) -> generators or Symmetry."""
+
+_declarations: dict[str, Declaration] = {}
+
+
+def register_symmetry(env_id: str, declaration: Declaration) -> None:
+    """Make the symmetry of an environment known, so that nobody has to declare it again.
+
+    Args:
+        env_id: the id given to `gymnasium.make`, such as ``"CartPole-v1"``.
+        declaration: generators as `Symmetry.from_generators` takes them, or a function of the
+            observation space and the action space that returns generators or a `Symmetry`. It
+            replaces what was registered under this id before.
+
+    Example:
+        >>> import numpy as np
+        >>> register_symmetry("My/Pendulum-v0", {"mirror": (np.negative, [1, 0])})
+    """
+    _declarations[env_id] = declaration
+
+
+def registered_ids() -> tuple[str, ...]:
+    """The environment ids whose symmetry is known."""
+    return tuple(sorted(_declarations))
+
+
+def declared_symmetry(
+    declaration: Declaration | Symmetry,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+) -> Symmetry:
+    """What a declaration says about these spaces.
+
+    Raises:
+        SymmetryError: it does not fit them.
+    """
+    if callable(declaration):
+        declaration = declaration(observation_space, action_space)
+    if isinstance(declaration, Symmetry):
+        return declaration
+    return Symmetry.from_generators(observation_space, action_space, declaration)
+
+
+def registered_symmetry(
+    env_id: str | None, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> Symmetry:
+    """The symmetry registered for an environment id.
+
+    Raises:
+        SymmetryError: none is registered (the message says how to declare one), or it does not fit
+            the spaces.
+    """
+    if env_id not in _declarations:
+        raise SymmetryError(
+            f"no symmetry is known for {env_id}: declare it, for example "
+            'SymmetryWrapper(env, {"mirror": (np.negative, [1, 0])}), register_symmetry, or '
+            "env.symmetry=my_module:my_symmetry on the command line; known are "
+            f"{', '.join(registered_ids())}"
+        )
+    return declared_symmetry(_declarations[env_id], observation_space, action_space)

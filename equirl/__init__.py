@@ -1,0 +1,16 @@
+"""Equivariant deep reinforcement learning on Stable-Baselines3.
+
+This package holds the mathematics: groups, their actions, symmetries and symmetrization. The
+Gymnasium side is `equirl.envs`, the Stable-Baselines3 side `equirl.agents`.
+"""
+
+from importlib.metadata import version
+
+from equirl.group_actions import GroupAction
+from equirl.groups import FiniteGroup
+from equirl.symmetrize import Symmetrized
+from equirl.symmetry import Symmetry
+
+__version__ = version("equirl")
+
+__all__ = ["FiniteGroup", "GroupAction", "Symmetrized", "Symmetry", "__version__"]

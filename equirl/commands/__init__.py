@@ -1,0 +1,87 @@
+"""The command line: ``equirl COMMAND key=value …``, each command a Hydra application."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+COMMANDS = {
+    "train": "train an equivariant DQN agent, or a plain one beside it",
+    "evaluate": "play episodes with a saved agent, seen through any group element",
+    "transfer": "make a trained plain SB3 agent equivariant, without training",
+}
+"""Each is a function of the same name in the module ``equirl.commands.<name>``, with a
+configuration of the same name in ``configs/``."""
+
+HELP = """usage: equirl COMMAND key=value …
+
+{commands}
+
+equirl COMMAND --help lists what a command takes; equirl --version prints the version.
+For a first look: equirl train env=cartpole method=lambda"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; exit with code 2 and one line where the caller can mend what is wrong."""
+    command, *overrides = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print(HELP.format(commands="\n".join(f"  {c:10}{what}" for c, what in COMMANDS.items())))
+        sys.exit(0)
+    if command in ("-V", "--version"):
+        import equirl
+
+        print(f"equirl {equirl.__version__}")
+        sys.exit(0)
+    if command not in COMMANDS:
+        from equirl.commands.mistakes import nearest
+
+        hint = nearest(command, COMMANDS)
+        print(f"equirl: no command {command!r}{hint}; see equirl --help", file=sys.stderr)
+        sys.exit(2)
+    _run(command, overrides)
+
+
+def _run(command: str, overrides: list[str]) -> None:
+    # Imported here, so that --help and a mistyped command answer at once.
+    import hydra
+
+    from equirl.commands.mistakes import MISTAKES, explain
+    from equirl.configs.schema import register_schemas
+
+    register_schemas()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions on to us rather than printing them
+    # An environment's own arguments are not known beforehand: ++ adds a key that is not there yet.
+    overrides = [f"++{o}" if o.startswith("env.kwargs.") else o for o in overrides]
+    sys.argv = [f"equirl {command}", *overrides]
+    run = getattr(importlib.import_module(f"equirl.commands.{command}"), command)
+
+    def task(config: DictConfig) -> Any:
+        try:
+            return run(config)
+        except MISTAKES as error:  # before Hydra adds a line of its own
+            _refuse(command, explain(error))
+
+    application = hydra.main(
+        version_base="1.3", config_path="pkg://equirl.configs", config_name=command
+    )(task)
+    try:
+        application()
+    except MISTAKES as error:
+        _refuse(command, explain(error))
+    except BrokenPipeError:  # the reader, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print(f"\nequirl {command}: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _refuse(command: str, line: str) -> NoReturn:
+    print(f"equirl {command}: {line}", file=sys.stderr)
+    sys.exit(2)

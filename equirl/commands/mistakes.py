@@ -1,0 +1,56 @@
+"""Turning what Hydra, Gymnasium and our own code raise for bad input into one clear line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+import gymnasium as gym
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from equirl.errors import EquirlError
+
+MISTAKES = (EquirlError, HydraException, OmegaConfBaseException, gym.error.Error)
+"""Raised for what the caller can mend; anything else is a bug and keeps its traceback."""
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """``: did you mean 'x'?`` where something known is close, else nothing."""
+    close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
+def explain(error: BaseException) -> str:
+    """One line that says what was wrong and what would be right."""
+    cause = error.__cause__ if isinstance(error, HydraException) else None
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        known = sorted(error.options or [])
+        also = "; any Gymnasium id works as env.id=My/Env-v0" if group == "env" else ""
+        return f"unknown {group} {name!r}{nearest(name, known)} (known: {', '.join(known)}{also})"
+    text = str(error)
+    unknown_key = re.match(r"Could not (?:override|append to config\.?) '([^']+)'", text)
+    if unknown_key:
+        return f"{_unknown_key(unknown_key[1], cause)}; see --help for the keys"
+    if isinstance(cause, OmegaConfBaseException):
+        return explain(cause)
+    if isinstance(error, OmegaConfBaseException):
+        key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
+        return key + _first_line(text)
+    if isinstance(error, HydraException):
+        return f"{_first_line(text)} (arguments are written key=value)"
+    return " ".join(text.split())
+
+
+def _unknown_key(key: str, cause: BaseException | None) -> str:
+    from equirl.configs.schema import known_keys
+
+    if cause is not None and "not in" not in str(cause):
+        return f"{key}: {_first_line(str(cause))}"
+    return f"no such key {key!r}{nearest(key, known_keys())}"
+
+
+def _first_line(text: str) -> str:
+    return (text.strip() or "no further word").splitlines()[0].strip()

@@ -1,0 +1,188 @@
+"""``equirl train``: trains an agent and leaves everything about it in a run directory."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat, configure
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from equirl.agents import EquivariantDQN, OrbitDictReplayBuffer, OrbitReplayBuffer
+from equirl.agents.callbacks import (
+    CheckpointCallback,
+    EquivarianceCallback,
+    EvaluationCallback,
+    save_atomically,
+)
+from equirl.agents.evaluation import Episodes, play_episodes
+from equirl.commands.environments import check_device, environment_maker
+from equirl.configs.schema import TrainConfig
+from equirl.errors import ConfigError
+from equirl.symmetry import Symmetry
+
+EVALUATION_SEED = 1_000_000
+FINAL_EVALUATION_SEED = 2_000_000
+"""Far from the training seeds and from each other: the final episodes are fresh ones."""
+
+
+def train(config: DictConfig) -> float:
+    """Train as configured; returns the best model's mean return over fresh episodes."""
+    settings = cast(TrainConfig, OmegaConf.to_object(config))
+    run_dir = Path(settings.run_dir)
+    _check(settings, run_dir)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+
+    make_env, symmetry = environment_maker(
+        settings.env, needs_symmetry=settings.method.name != "plain"
+    )
+    env = DummyVecEnv([lambda: Monitor(make_env())] * settings.env.n_envs)
+    model = build_model(settings, env, symmetry)
+
+    run_dir.mkdir(parents=True)
+    OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
+    model.set_logger(configure(str(run_dir / "tensorboard"), ["tensorboard"]))
+    _write_config_tab(model, config)
+    print(_headline(settings, model, symmetry))
+
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + settings.eval.episodes)
+    evaluation = EvaluationCallback(
+        make_env, run_dir, settings.eval.every, seeds, settings.env.target_return
+    )
+    callbacks: list[BaseCallback] = [EquivarianceCallback(), evaluation]
+    if settings.checkpoint_every > 0:
+        callbacks.append(CheckpointCallback(run_dir / "checkpoints", settings.checkpoint_every))
+    started = time.monotonic()
+    model.learn(settings.total_timesteps, callback=callbacks, progress_bar=settings.progress)
+    seconds = time.monotonic() - started
+    if not evaluation.history or evaluation.history[-1][0] != model.num_timesteps:
+        evaluation.evaluate()
+    save_atomically(model, run_dir / "final_model.zip")
+
+    best = type(model).load(evaluation.best_path, device=settings.device, buffer_size=1)
+    fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + settings.eval.final_episodes)
+    final = play_episodes(best, make_env, fresh)
+    _finish(run_dir, config, model, final, seconds)
+    return final.mean
+
+
+def build_model(settings: TrainConfig, env: DummyVecEnv, symmetry: Symmetry | None) -> DQN:
+    """The model that the configuration describes.
+
+    Raises:
+        ConfigError: SB3 refuses a hyper-parameter.
+    """
+    arguments: dict[str, Any] = {
+        "seed": settings.seed,
+        "device": settings.device,
+        "policy_kwargs": {}
+        if settings.env.net_arch is None
+        else {"net_arch": settings.env.net_arch},
+        **vars(settings.env.dqn),
+    }
+    method = settings.method
+    try:
+        if method.name == "plain":
+            return DQN(settings.env.policy, env, **arguments)
+        assert symmetry is not None
+        if method.name == "augment":
+            is_dict = settings.env.policy == "MultiInputPolicy"
+            return DQN(
+                settings.env.policy,
+                env,
+                replay_buffer_class=OrbitDictReplayBuffer if is_dict else OrbitReplayBuffer,
+                replay_buffer_kwargs={"symmetry": symmetry},
+                **arguments,
+            )
+        return EquivariantDQN(
+            settings.env.policy,
+            env,
+            symmetry=symmetry,
+            method=cast(Any, method.name),
+            gradient=cast(Any, method.gradient),
+            init=cast(Any, method.init),
+            canonical_score=cast(Any, method.canonical_score),
+            **arguments,
+        )
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _check(settings: TrainConfig, run_dir: Path) -> None:
+    if run_dir.exists():
+        raise ConfigError(f"{run_dir} exists already: choose another run_dir, or remove it")
+    check_device(settings.device)
+    for name, value, least in (
+        ("total_timesteps", settings.total_timesteps, 1),
+        ("env.n_envs", settings.env.n_envs, 1),
+        ("eval.every", settings.eval.every, 1),
+        ("eval.episodes", settings.eval.episodes, 1),
+        ("eval.final_episodes", settings.eval.final_episodes, 1),
+        ("checkpoint_every", settings.checkpoint_every, 0),
+        ("env.dqn.batch_size", settings.env.dqn.batch_size, 1),
+        ("env.dqn.buffer_size", settings.env.dqn.buffer_size, 1),
+        ("env.dqn.train_freq", settings.env.dqn.train_freq, 1),
+        ("seed", settings.seed, 0),
+        ("env.net_arch", min(settings.env.net_arch or [1]), 1),
+    ):
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, got {value}")
+
+
+def _headline(settings: TrainConfig, model: DQN, symmetry: Symmetry | None) -> str:
+    group = "" if symmetry is None else f", |G| = {symmetry.group.order}"
+    return (
+        f"training {settings.method.name} on {settings.env.id}{group}, "
+        f"{settings.total_timesteps} steps, seed {settings.seed}, {model.device}"
+    )
+
+
+def _write_config_tab(model: DQN, config: DictConfig) -> None:
+    for output in model.logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat):
+            text = OmegaConf.to_yaml(config, resolve=True)
+            output.writer.add_text("config", "    " + text.replace("\n", "\n    "))
+
+
+def _finish(run_dir: Path, config: DictConfig, model: DQN, final: Episodes, seconds: float) -> None:
+    """Write and print the result."""
+    flat: dict[str, bool | str | float | int | None] = {
+        key: value if isinstance(value, int | float | str) else str(value)
+        for key, value in _flattened(OmegaConf.to_container(config, resolve=True)).items()
+    }
+    metrics: dict[str, float | int] = {"final/mean_return": final.mean}
+    model.logger.record("final/mean_return", final.mean)
+    model.logger.record("hparams", HParam(flat, metrics))
+    model.logger.dump(model.num_timesteps)
+    model.logger.close()
+    result = {
+        "env": config.env.id,
+        "method": config.method.name,
+        "seed": config.seed,
+        "best_mean_return": round(final.mean, 4),
+        "half_width_95": round(final.half_width, 4),
+        "episodes": len(final.returns),
+        "steps": model.num_timesteps,
+        "seconds": round(seconds, 1),
+    }
+    (run_dir / "result.json").write_text(json.dumps(result) + "\n")
+    print(f"best model: mean return {final}, none of them seen in training")
+    print(f"            {run_dir / 'best_model.zip'}, {model.num_timesteps} steps, {seconds:.0f} s")
+    print(f"curves:     tensorboard --logdir {run_dir}")
+
+
+def _flattened(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict):
+        return {prefix: node}
+    flat = {}
+    for key, value in node.items():
+        flat.update(_flattened(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat

@@ -1,0 +1,25 @@
+"""The errors equirl raises for mistakes a user can mend; each message is one line.
+
+All derive from `EquirlError`, so a program can tell them from bugs; the command line prints
+the message alone and exits with code 2.
+"""
+
+
+class EquirlError(ValueError):
+    """A mistake in what the caller gave, said in one line together with what would be right."""
+
+
+class GroupError(EquirlError):
+    """A table is not a group, or generators do not close."""
+
+
+class SymmetryError(EquirlError):
+    """A declared symmetry is not one, or does not fit the spaces it is used with."""
+
+
+class AgentError(EquirlError):
+    """A saved agent is missing, damaged, of another kind, or made for other spaces."""
+
+
+class ConfigError(EquirlError):
+    """A configuration names something that does not exist or does not fit."""

@@ -1,0 +1,184 @@
+"""How much each branch g⁻¹M(gx) of an orbit counts: the weights w_g(x) of `equirl.Symmetrized`.
+
+Every weighting looks at gx alone (at M(gx), at its features, or at gx itself), never at the number
+of g, so that moving x only permutes the weights along the orbit. That is all that equivariance
+needs: M_G(x) = Σ_g w_g(x) · g⁻¹M(gx), w_g(x) = λ(gx) / Σ_h λ(hx).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+TIE_TOLERANCE = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-5,
+    torch.float16: 4e-3,
+    torch.bfloat16: 3e-2,
+}
+"""Relative difference below which two scores are equal: the same input may round differently in
+different rows of a batch, and a tie that is broken by rounding breaks equivariance."""
+
+INFINITE_BETA = 20.0
+"""From this β on, in units of the typical spread of scores along an orbit, λ is equizero."""
+
+
+def shared_among_best(scores: Tensor, scale: Tensor) -> Tensor:
+    """Weights that the maximisers share equally: the arg max with ties kept whole.
+
+    Args:
+        scores: ``[|G|, batch]``.
+        scale: ``[batch]``, the size of the numbers the scores were computed from; scores closer
+            than `TIE_TOLERANCE` of it are equal.
+
+    Returns:
+        ``[|G|, batch]``, each column summing to one.
+    """
+    tolerance = TIE_TOLERANCE[scores.dtype] * scale
+    chosen = (scores >= scores.amax(dim=0) - tolerance).to(scores.dtype)
+    return chosen / chosen.sum(dim=0)
+
+
+def largest_entry(outputs: Tensor) -> Tensor:
+    """``[rows, *shape] -> [rows]``: max_a Q(gs, a), equizero's score unless another is given."""
+    return outputs.flatten(1).amax(dim=1)
+
+
+def magnitude(outputs: Tensor) -> Tensor:
+    """``[|G|, batch, *shape] -> [batch]``: the largest absolute value along each orbit."""
+    return outputs.abs().transpose(0, 1).flatten(1).amax(dim=1)
+
+
+class LambdaWeighting(nn.Module):
+    """λ(gx) = exp(β · score(M(gx)) / σ + h(φ(gx))), learned (arXiv 2305.09900, section 3).
+
+    φ are the model's own features, h a small network, σ a running estimate of how much scores
+    differ along an orbit, so that β means the same for large and for small Q-values. β = 0, h = 0
+    is equitune; β → ∞ is equizero, and from β = `INFINITE_BETA` on exactly so. β is learned as
+    asinh β, which moves through several orders of magnitude as easily as through zero.
+
+    The loss reaches the model through the branches it weighs, not through the weights: scores and
+    features enter here without gradient.
+
+    Args:
+        feature_dim: number of features of one input.
+        init: ``"equitune"`` or ``"equizero"``, the end point to start from.
+        hidden: width of h.
+    """
+
+    running_score_spread: Tensor
+
+    def __init__(self, feature_dim: int, init: str = "equitune", hidden: int = 32) -> None:
+        super().__init__()
+        start = {"equitune": 0.0, "equizero": math.asinh(INFINITE_BETA) + 0.01}
+        if init not in start:
+            raise ValueError(f"init must be one of {sorted(start)}, got {init!r}")
+        self.asinh_beta = nn.Parameter(torch.tensor(start[init]))
+        # A generator of its own state: building h must not shift the model's own initialisation.
+        with torch.random.fork_rng(devices=[]):
+            self.h = nn.Sequential(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        last = self.h[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        # Zero until measured. Named running_ as SB3 copies such statistics to the target network.
+        self.register_buffer("running_score_spread", torch.zeros(()))
+
+    @property
+    def beta(self) -> Tensor:
+        """The inverse temperature β, a scalar."""
+        return torch.sinh(self.asinh_beta)
+
+    def forward(self, scores: Tensor, scale: Tensor, features: Tensor) -> Tensor:
+        """Weights ``[|G|, batch]``.
+
+        Args:
+            scores: ``[|G|, batch]``.
+            scale: ``[batch]``, see `shared_among_best`.
+            features: ``[|G|, batch, feature_dim]``.
+        """
+        scores, features = scores.detach(), features.detach()
+        if self.training and torch.is_grad_enabled():
+            self._measure_spread(scores)
+        spread = torch.where(self.running_score_spread > 0, self.running_score_spread, 1.0)
+        # Below this the differences are no longer far above rounding, and must not be magnified.
+        spread = torch.maximum(spread.to(scores.dtype), 1e-4 * scale)
+        logits = self.beta * (scores - scores.amax(dim=0)) / spread + self.h(features).squeeze(-1)
+        soft = torch.softmax(logits, dim=0)
+        # At "infinity": the value of equizero, the gradient of the softmax at this β.
+        hard = shared_among_best(scores, scale) + (soft - soft.detach())
+        return torch.where(self.beta >= INFINITE_BETA, hard, soft)
+
+    @torch.no_grad()
+    def _measure_spread(self, scores: Tensor) -> None:
+        spread = scores.std(dim=0, correction=0).square().mean().sqrt()
+        running = self.running_score_spread
+        running.copy_(
+            torch.where(running > 0, running.lerp(spread.to(running.dtype), 0.01), spread)
+        )
+
+
+def lexicographic_weights(orbit: Any) -> Tensor:
+    """Weights of the lexicographically largest point of each orbit, shared among its stabiliser.
+
+    Args:
+        orbit: ``[|G|, batch, *shape]``, or a dict of such tensors.
+
+    Returns:
+        ``[|G|, batch]`` in the default float dtype, or that of the points.
+    """
+    parts = list(orbit.values()) if isinstance(orbit, dict) else [orbit]
+    flat = [part.reshape(*part.shape[:2], -1) for part in parts]
+    if len(flat) > 1:
+        flat = [
+            part if part.is_floating_point() else part.to(torch.get_default_dtype())
+            for part in flat
+        ]
+    points = torch.cat(flat, dim=-1) if len(flat) > 1 else flat[0]
+    if points.dtype in (torch.uint16, torch.uint32, torch.uint64, torch.bool):
+        points = points.long()
+    dtype = points.dtype if points.is_floating_point() else torch.get_default_dtype()
+    tolerance: Tensor | int = 0
+    if points.is_floating_point():
+        tolerance = TIE_TOLERANCE[points.dtype] * points.abs().amax(dim=(0, 2))[..., None]
+
+    def differ(a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).abs() > tolerance if points.is_floating_point() else a != b
+
+    # A knock-out tournament: log2 |G| rounds, each comparing half of the orbit with the other half.
+    contenders = points
+    while len(contenders) > 1:
+        half = len(contenders) // 2
+        a, b, rest = contenders[:half], contenders[half : 2 * half], contenders[2 * half :]
+        first = differ(a, b).to(torch.uint8).argmax(dim=-1, keepdim=True)
+        b_wins = b.gather(-1, first) > a.gather(-1, first)
+        contenders = torch.cat([torch.where(b_wins, b, a), rest])
+    chosen = (~differ(points, contenders).any(dim=-1)).to(dtype)
+    return chosen / chosen.sum(dim=0)
+
+
+class LearnedScore(nn.Module):
+    """A small network c(gx) that chooses the canonical point (Kaba et al. 2022, arXiv 2211.06489).
+
+    Args:
+        preprocess: turns a batch of inputs into flat floats ``[rows, entries]``.
+        entries: their number.
+        hidden: width of the network.
+    """
+
+    def __init__(self, preprocess: Callable[[Any], Tensor], entries: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        with torch.random.fork_rng(devices=[]):
+            self.network = nn.Sequential(
+                nn.Linear(entries, hidden), nn.Tanh(), nn.Linear(hidden, 1)
+            )
+
+    def forward(self, inputs: Any) -> Tensor:
+        """``[rows, …] -> [rows]``."""
+        score: Tensor = self.network(self.preprocess(inputs)).squeeze(-1)
+        return score

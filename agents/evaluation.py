@@ -40,7 +40,9 @@ class Episodes:
 
     def __str__(self) -> str:
         success = "" if self.successes is None else f", {self.successes.mean():.0%} successful"
-        return f"{self.mean:.1f} ± {self.half_width:.1f} over {len(self.returns)} episodes{success}"
+        digits = 1 if max(abs(self.mean), self.half_width) >= 10 else 3
+        interval = f"{self.mean:.{digits}f} ± {self.half_width:.{digits}f}"
+        return f"{interval} over {len(self.returns)} episodes{success}"
 
 
 def half_width(values: npt.NDArray[np.float64]) -> float:

@@ -44,6 +44,7 @@ class EnvConfig:
     net_arch: Optional[list[int]] = None  # hidden layers; null is SB3's default
     total_timesteps: int = 100_000
     target_return: Optional[float] = None  # training ends when an evaluation reaches it
+    eval_episodes: int = 20  # of each evaluation during training
     n_envs: int = 1
     dqn: DQNConfig = field(default_factory=DQNConfig)
 

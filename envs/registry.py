@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gymnasium import spaces
@@ -13,10 +14,29 @@ from equirl.symmetry import Generators, Symmetry
 Declaration = Generators | Callable[[spaces.Space[Any], spaces.Space[Any]], Generators | Symmetry]
 """Generators, or a function (observation space, action space) -> generators or Symmetry."""
 
-_declarations: dict[str, Declaration] = {}
+StateMap = Callable[[Any], None]
+"""Moves the unwrapped environment, in place, from its state s into gs."""
 
 
-def register_symmetry(env_id: str, declaration: Declaration) -> None:
+@dataclass(frozen=True)
+class KnownSymmetry:
+    """What the registry holds about an environment.
+
+    Args:
+        declaration: the symmetry.
+        state_maps: by generator name, how to put the environment into the moved state.
+    """
+
+    declaration: Declaration
+    state_maps: Mapping[str, StateMap]
+
+
+_known: dict[str, KnownSymmetry] = {}
+
+
+def register_symmetry(
+    env_id: str, declaration: Declaration, state_maps: Mapping[str, StateMap] | None = None
+) -> None:
     """Make the symmetry of an environment known, so that nobody has to declare it again.
 
     Args:
@@ -24,17 +44,20 @@ def register_symmetry(env_id: str, declaration: Declaration) -> None:
         declaration: generators as `Symmetry.from_generators` takes them, or a function of the
             observation space and the action space that returns generators or a `Symmetry`. It
             replaces what was registered under this id before.
+        state_maps: by generator name, a function that moves the *unwrapped* environment in place
+            from its present state s into gs (its random generator left alone). Where given, the
+            symmetry can be verified exactly.
 
     Example:
         >>> import numpy as np
         >>> register_symmetry("My/Pendulum-v0", {"mirror": (np.negative, [1, 0])})
     """
-    _declarations[env_id] = declaration
+    _known[env_id] = KnownSymmetry(declaration, dict(state_maps or {}))
 
 
 def registered_ids() -> tuple[str, ...]:
     """The environment ids whose symmetry is known."""
-    return tuple(sorted(_declarations))
+    return tuple(sorted(_known))
 
 
 def declared_symmetry(
@@ -63,11 +86,16 @@ def registered_symmetry(
         SymmetryError: none is registered (the message says how to declare one), or it does not fit
             the spaces.
     """
-    if env_id not in _declarations:
+    if env_id not in _known:
         raise SymmetryError(
             f"no symmetry is known for {env_id}: declare it, for example "
             'SymmetryWrapper(env, {"mirror": (np.negative, [1, 0])}), register_symmetry, or '
             "env.symmetry=my_module:my_symmetry on the command line; known are "
             f"{', '.join(registered_ids())}"
         )
-    return declared_symmetry(_declarations[env_id], observation_space, action_space)
+    return declared_symmetry(_known[env_id].declaration, observation_space, action_space)
+
+
+def registered_state_maps(env_id: str | None) -> Mapping[str, StateMap]:
+    """How to put an environment into a moved state, by generator name; empty where not known."""
+    return _known[env_id].state_maps if env_id in _known else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import gymnasium as gym
@@ -107,12 +108,7 @@ def _symmetry_of_env(env: gym.Env[Any, Any]) -> Symmetry:
     while isinstance(layer, gym.Wrapper):
         if isinstance(layer, SymmetryWrapper):
             return layer.symmetry
-        if type(layer).__name__ not in TRANSPARENT_WRAPPERS:
-            name = type(layer).__name__
-            raise SymmetryError(
-                f"{name} may change observations or actions, so the symmetry of what is inside it "
-                f"may not hold outside: declare it outside, SymmetryWrapper({name}(…), symmetry)"
-            )
+        _check_transparent(type(layer).__name__)
         layer = layer.env
     env_id = layer.spec.id if layer.spec is not None else type(layer).__name__
     return registered_symmetry(env_id, layer.observation_space, layer.action_space)
@@ -134,16 +130,34 @@ def _symmetry_of_vector_env(env: Any) -> Symmetry:
     if hasattr(layer, "envs"):
         symmetries = [symmetry_of(one) for one in layer.envs]
     else:
-        try:
-            symmetries = layer.get_attr("symmetry")
-        except AttributeError as error:
-            raise SymmetryError(
-                f"{type(layer).__name__} hides what is in its processes: wrap each environment, "
-                "SymmetryWrapper(env)"
-            ) from error
+        symmetries = _symmetries_in_processes(layer)
     if any(other != symmetries[0] for other in symmetries[1:]):
         raise SymmetryError("the vectorized environments have different symmetries")
     return symmetries[0]
+
+
+def _symmetries_in_processes(env: Any) -> list[Symmetry]:
+    # A class that cannot be unpickled here must not matter, so ask for the layers' names alone:
+    # Gymnasium shows an environment as <Outermost<Next<…>>>.
+    for shown in env.env_method("__str__"):
+        names = re.findall(r"<(\w+)", shown)
+        if SymmetryWrapper.__name__ not in names:
+            raise SymmetryError(
+                f"{type(env).__name__} hides what is in its processes: wrap each environment, "
+                "SymmetryWrapper(env)"
+            )
+        for name in names[: names.index(SymmetryWrapper.__name__)]:
+            _check_transparent(name)
+    symmetries: list[Symmetry] = env.get_attr("symmetry")
+    return symmetries
+
+
+def _check_transparent(name: str) -> None:
+    if name not in TRANSPARENT_WRAPPERS:
+        raise SymmetryError(
+            f"{name} may change observations or actions, so the symmetry of what is inside it "
+            f"may not hold outside: declare it outside, SymmetryWrapper({name}(…), symmetry)"
+        )
 
 
 def _check_spaces(symmetry: Symmetry, env: gym.Env[Any, Any]) -> None:

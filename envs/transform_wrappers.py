@@ -70,7 +70,8 @@ class RandomTransformWrapper(TransformWrapper[Observation, Action]):
     """The environment seen through a fresh g in each episode, drawn uniformly from the group.
 
     The info of `reset` and `step` holds g under ``"symmetry_element"``. Drawing g does not disturb
-    the environment's own random numbers: under a given seed it starts as it would unwrapped.
+    the environment's own random numbers, nor depend on them: under a given seed it starts as it
+    would unwrapped.
 
     Args:
         env: the environment.
@@ -91,7 +92,9 @@ class RandomTransformWrapper(TransformWrapper[Observation, Action]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Draws g and resets the environment; returns gs."""
         if seed is not None:
-            self._generator = np.random.default_rng(seed)
+            # A stream of its own: the environment draws its start from this seed, too.
+            stream = np.random.SeedSequence(seed, spawn_key=(1,))
+            self._generator = np.random.default_rng(stream)
         self.g = int(self._generator.integers(self.symmetry.group.order))
         observation, info = super().reset(seed=seed, options=options)
         return observation, {**info, "symmetry_element": self.g}

@@ -6,7 +6,14 @@ import pkgutil
 
 import pytest
 
-PACKAGES = ["equirl", "equirl.commands", "equirl.envs", "equirl.agents", "equirl.configs"]
+PACKAGES = [
+    "equirl",
+    "equirl.commands",
+    "equirl.envs",
+    "equirl.envs.known_symmetries",
+    "equirl.agents",
+    "equirl.configs",
+]
 
 
 def module_names() -> list[str]:

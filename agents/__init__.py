@@ -1,6 +1,7 @@
 """The Stable-Baselines3 side: policies, the DQN subclass, replay, transfer, callbacks."""
 
 from equirl.agents.dqn import EquivariantDQN
+from equirl.agents.features import SmallCnn
 from equirl.agents.policies import (
     EquivariantCnnPolicy,
     EquivariantDQNPolicy,
@@ -8,6 +9,7 @@ from equirl.agents.policies import (
     EquivariantQNetwork,
 )
 from equirl.agents.replay import OrbitDictReplayBuffer, OrbitReplayBuffer
+from equirl.agents.vec_normalize import SymmetricVecNormalize
 
 __all__ = [
     "EquivariantCnnPolicy",
@@ -17,4 +19,6 @@ __all__ = [
     "EquivariantQNetwork",
     "OrbitDictReplayBuffer",
     "OrbitReplayBuffer",
+    "SmallCnn",
+    "SymmetricVecNormalize",
 ]

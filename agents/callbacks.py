@@ -58,7 +58,7 @@ class EquivarianceCallback(BaseCallback):
         self._next = every
 
     def _init_callback(self) -> None:
-        self._next = self.num_timesteps + self.every
+        self._next = self.model.num_timesteps + self.every
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._next:
@@ -143,7 +143,7 @@ class EvaluationCallback(BaseCallback):
         return self.folder / "best_model.zip"
 
     def _init_callback(self) -> None:
-        self._next = self.num_timesteps + self.every
+        self._next = self.model.num_timesteps + self.every
 
     def _on_step(self) -> bool:
         if self.num_timesteps < self._next:
@@ -169,13 +169,17 @@ class EvaluationCallback(BaseCallback):
         return episodes.mean
 
     def _write_history(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         aside = self.folder / ".evaluations.writing.npz"
-        np.savez(
-            aside,
-            timesteps=np.array([step for step, _ in self.history]),
-            results=np.stack([episodes.returns for _, episodes in self.history]),
-            ep_lengths=np.stack([episodes.lengths for _, episodes in self.history]),
-        )
+        columns: dict[str, Any] = {
+            "timesteps": np.array([step for step, _ in self.history]),
+            "results": np.stack([episodes.returns for _, episodes in self.history]),
+            "ep_lengths": np.stack([episodes.lengths for _, episodes in self.history]),
+        }
+        successes = [e.successes for _, e in self.history if e.successes is not None]
+        if len(successes) == len(self.history):
+            columns["successes"] = np.stack(successes)
+        np.savez(aside, **columns)
         aside.replace(self.folder / "evaluations.npz")
 
 
@@ -194,7 +198,7 @@ class CheckpointCallback(BaseCallback):
         self._next = every
 
     def _init_callback(self) -> None:
-        self._next = self.num_timesteps + self.every
+        self._next = self.model.num_timesteps + self.every
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._next:

@@ -17,8 +17,10 @@ from equirl.agents.policies import (
     EquivariantMultiInputPolicy,
 )
 from equirl.agents.saved_agent import read_agent
+from equirl.agents.vec_normalize import SymmetricVecNormalize
 from equirl.envs import symmetry_of
-from equirl.envs.registry import Declaration, declared_symmetry
+from equirl.envs.registry import Declaration
+from equirl.errors import SymmetryError
 from equirl.symmetrize import Gradient, Init, Method
 from equirl.symmetry import Symmetry
 
@@ -75,6 +77,14 @@ class EquivariantDQN(DQN):
         )
         if not _init_setup_model:  # being loaded: policy_kwargs follow
             return
+        normalize = self._vec_normalize_env
+        invariant = isinstance(normalize, SymmetricVecNormalize)
+        if normalize is not None and normalize.norm_obs and not invariant:
+            # Whoever declared the symmetry: running statistics do not have it.
+            raise SymmetryError(
+                "VecNormalize changes observations and breaks the symmetry: use "
+                "SymmetricVecNormalize, or VecNormalize(…, norm_obs=False)"
+            )
         self.policy_kwargs = {
             "method": method,
             "gradient": gradient,
@@ -83,16 +93,9 @@ class EquivariantDQN(DQN):
             **self.policy_kwargs,
         }
         if "symmetry" not in self.policy_kwargs:
-            self.policy_kwargs["symmetry"] = self._find_symmetry(symmetry)
+            assert self.env is not None
+            self.policy_kwargs["symmetry"] = symmetry_of(self.env, symmetry)
         self._setup_model()
-
-    def _find_symmetry(self, given: Symmetry | Declaration | None) -> Symmetry:
-        assert self.env is not None
-        if given is None:
-            return symmetry_of(self.env)
-        # What the environment gives, before SB3 transposes images.
-        (observation_space, *_) = self.env.get_attr("observation_space")
-        return declared_symmetry(given, observation_space, self.env.action_space)
 
     @property
     def symmetry(self) -> Symmetry:

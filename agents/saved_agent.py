@@ -16,8 +16,9 @@ import cloudpickle
 import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, TrainFreq, TrainFrequencyUnit
 from torch import Tensor, nn
 
 from equirl.errors import AgentError
@@ -38,7 +39,7 @@ HYPER_PARAMETERS = (
     "target_update_interval",
     "tau",
 )
-"""What is taken over from the file, where it is a plain number."""
+"""What is taken over from the file, where it is a plain number; and ``train_freq``."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,16 @@ class SavedAgent:
         Raises:
             AgentError: the agent was made for other observations or actions.
         """
-        hyper_parameters = {
-            name: self.data[name]
-            for name in HYPER_PARAMETERS
-            if isinstance(self.data.get(name), int | float)
-        }
-        policy_kwargs = {**self._policy_kwargs(), **kwargs.pop("policy_kwargs", {})}
+        hyper_parameters = self._hyper_parameters()
+        policy_kwargs = self._policy_kwargs(kwargs.pop("policy_kwargs", {}))
         is_dict = any(".extractors." in key for key in self.weights)
+        env = maybe_make_env(env, verbose=0)
+        if is_dict != isinstance(env.observation_space, spaces.Dict):
+            kind = "dict observations" if is_dict else "observations that are one array"
+            raise AgentError(
+                f"{self.path} was made for {kind}, the environment has {env.observation_space}: "
+                "name the environment it was trained in"
+            )
         is_cnn = any(".features_extractor.cnn." in key for key in self.weights)
         alias = "MultiInputPolicy" if is_dict else "CnnPolicy" if is_cnn else "MlpPolicy"
         try:
@@ -121,6 +125,19 @@ class SavedAgent:
             )
         return model
 
+    def _hyper_parameters(self) -> dict[str, Any]:
+        plain = {
+            name: self.data[name]
+            for name in HYPER_PARAMETERS
+            if isinstance(self.data.get(name), int | float)
+        }
+        train_freq = _read_train_freq(self.data.get("train_freq"))
+        if train_freq is None:
+            # Without each other these two mean nothing.
+            plain.pop("gradient_steps", None)
+            return plain
+        return {**plain, "train_freq": train_freq}
+
     def _check_spaces(self, model: DQN) -> None:
         actions = model.action_space
         assert isinstance(actions, spaces.Discrete)
@@ -134,25 +151,48 @@ class SavedAgent:
                 f"environment has {f'{expected} and ' if from_observation else ''}{actions.n}: "
                 "name the environment it was trained in"
             )
+        described = self.data.get("observation_space")
+        shape = described.get("_shape") if isinstance(described, dict) else None
+        # Convolutions take images of other sizes without a word.
+        if isinstance(shape, list) and tuple(shape) != model.observation_space.shape:
+            raise AgentError(
+                f"{self.path} was made for observations of shape {tuple(shape)}, the environment "
+                f"has {model.observation_space.shape}: name the environment it was trained in"
+            )
 
-    def _policy_kwargs(self) -> dict[str, Any]:
-        described = self.data.get("policy_kwargs") or {}
+    def _policy_kwargs(self, given: dict[str, Any]) -> dict[str, Any]:
+        described = self._described_policy_kwargs(given)
         # The network's own weights tell its widths, whatever the file says.
-        result: dict[str, Any] = {"net_arch": self.net_arch}
+        described["net_arch"] = self.net_arch
         features = self.weights.get("q_net.features_extractor.linear.0.weight")
         if features is not None:
-            result["features_extractor_kwargs"] = {"features_dim": int(features.shape[0])}
+            described["features_extractor_kwargs"] = {
+                **described.get("features_extractor_kwargs", {}),
+                "features_dim": int(features.shape[0]),
+            }
+        return {**described, **given}
+
+    def _described_policy_kwargs(self, given: dict[str, Any]) -> dict[str, Any]:
+        described = self.data.get("policy_kwargs") or {}
         if ":serialized:" not in described:
-            return {**described, **result}
-        activation = re.search(
-            r"torch\.nn\.modules\.activation\.(\w+)", str(described.get("activation_fn"))
+            return dict(described)
+        # SB3 writes plain values as they are beside the pickle, and everything else as a string.
+        plain = {
+            name: value
+            for name, value in described.items()
+            if not name.startswith(":") and not isinstance(value, str)
+        }
+        activation = re.fullmatch(
+            r"<class 'torch\.nn\.modules\.activation\.(\w+)'>", described.get("activation_fn", "")
         )
         if activation:
-            result["activation_fn"] = getattr(nn, activation[1])
-        if "features_extractor_class" in described:
-            # A class of the user's own: there is no other way to it than its pickle.
-            result = {**self._unpickled("policy_kwargs"), **result}
-        return result
+            plain["activation_fn"] = getattr(nn, activation[1])
+        own_classes = {"activation_fn", "features_extractor_class"} & set(described)
+        if own_classes - set(plain) - set(given):
+            # There is no other way to a class of the user's own than its pickle.
+            unpickled = self._unpickled("policy_kwargs")
+            plain = {name: unpickled[name] for name in {*plain, *own_classes}}
+        return plain
 
     def _unpickled(self, name: str) -> dict[str, Any]:
         try:
@@ -193,14 +233,45 @@ def read_agent(path: str | Path) -> SavedAgent:
             )
     except AgentError:
         raise
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise AgentError(f"{path} is damaged or not a zip: {_first_line(error)}") from error
-    except (ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        raise AgentError(f"{path} is damaged: {_first_line(error)}") from error
+    except Exception as error:  # damaged bytes make zlib, json and torch raise almost anything
+        raise AgentError(
+            f"{path} is damaged or not a zip ({type(error).__name__}: {_first_line(error)})"
+        ) from error
+    if not isinstance(data, dict):
+        raise AgentError(f"{path} is damaged: its data is a JSON {type(data).__name__}, not object")
     agent = SavedAgent(path, data, weights)
-    if not isinstance(weights, dict) or not agent._layer_weights():
+    if not _is_state_dict(weights) or not agent._layer_weights():
         raise AgentError(f"{path} is not a DQN agent: its policy has no q_net.q_net layers")
     return agent
+
+
+class _TrainFreqUnpickler(pickle.Unpickler):
+    """Unpickles SB3's TrainFreq, which is written in no other way, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in {
+            (TrainFreq.__module__, TrainFreq.__name__),
+            (TrainFrequencyUnit.__module__, TrainFrequencyUnit.__name__),
+        }:
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of a training frequency")
+        return super().find_class(module, name)
+
+
+def _read_train_freq(described: Any) -> tuple[int, str] | None:
+    if isinstance(described, int):
+        return described, TrainFrequencyUnit.STEP.value
+    try:
+        file = io.BytesIO(base64.b64decode(described[":serialized:"]))
+        frequency, unit = _TrainFreqUnpickler(file).load()
+        return int(frequency), TrainFrequencyUnit(unit).value
+    except Exception:  # another version's, or damaged: SB3's default will do
+        return None
+
+
+def _is_state_dict(weights: Any) -> bool:
+    return isinstance(weights, dict) and all(
+        isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -21,3 +21,4 @@ gym.register(
     entry_point="equirl.envs.grid_world:GridWorld",
     max_episode_steps=100,
 )
+gym.register(id="equirl/Snake-v0", entry_point="equirl.envs.snake:Snake")

@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import DependencyNotInstalled
 from numpy.typing import ArrayLike, NDArray
 
-Cell = tuple[int, int]
-Image = NDArray[np.uint8]
+from equirl.envs.board_rendering import (
+    PIXELS,
+    RENDER_MODES,
+    Cell,
+    Distances,
+    Image,
+    Layers,
+    Points,
+    RenderedBoard,
+    empty_board,
+    paint_cell,
+    plane,
+    rounded_square,
+)
+
 ImageMap = Callable[[NDArray[Any]], NDArray[Any]]
 
 _MOVES: tuple[Cell, ...] = ((-1, 0), (0, 1), (1, 0), (0, -1))
-_MODES = (None, "rgb_array", "human")
 # The goal of a new episode has row and column below this number.
 _GOAL_EXTENT: dict[str, Callable[[int], int]] = {"any": lambda n: n, "quarter": lambda n: n // 2}
 
@@ -39,7 +49,7 @@ GRID_WORLD_GENERATORS: dict[str, tuple[ImageMap, list[int]]] = {
 of the actions, whose entry `a` is the action that `a` becomes."""
 
 
-class GridWorld(gym.Env[Image, np.int64]):
+class GridWorld(RenderedBoard):
     """An agent walks to a goal in a square room, around walls that each episode draws afresh.
 
     An observation is a channel-last image `[size, size, 3]` of type `uint8`: walls, agent and
@@ -77,8 +87,6 @@ class GridWorld(gym.Env[Image, np.int64]):
         (1.0, True, False, {'is_success': True})
     """
 
-    metadata = {"render_modes": list(_MODES[1:]), "render_fps": 8}  # noqa: RUF012
-
     def __init__(
         self,
         size: int = 7,
@@ -92,7 +100,12 @@ class GridWorld(gym.Env[Image, np.int64]):
             ("walls", walls, 0 <= walls < 0.5, "a fraction in [0, 0.5)"),
             ("goal_region", goal_region, goal_region in _GOAL_EXTENT, "'any' or 'quarter'"),
             ("step_cost", step_cost, 0 <= step_cost < np.inf, "a finite number of at least 0"),
-            ("render_mode", render_mode, render_mode in _MODES, "None, 'rgb_array' or 'human'"),
+            (
+                "render_mode",
+                render_mode,
+                render_mode in RENDER_MODES,
+                "None, 'rgb_array' or 'human'",
+            ),
         ):
             if not legal:
                 raise ValueError(f"{name} is {value!r}, expected {expected}")
@@ -103,7 +116,6 @@ class GridWorld(gym.Env[Image, np.int64]):
         self.action_space = spaces.Discrete(len(_MOVES))
         self._wall_count = round(walls * self.size**2)
         self._goal_extent = _GOAL_EXTENT[goal_region](self.size)
-        self._window: Any = None
         self.set_state((0, 0), (self.size - 1, self.size - 1))
 
     def set_state(self, agent: Cell, goal: Cell, walls: ArrayLike | None = None) -> Image:
@@ -165,28 +177,16 @@ class GridWorld(gym.Env[Image, np.int64]):
         reward = 1.0 if success else -self.step_cost
         return self._observe(), reward, success, False, {"is_success": success}
 
-    def render(self) -> Image | None:
-        """Return a picture `[height, width, 3]`, or show it in a window in `"human"` mode.
-
-        Raises:
-            gymnasium.error.DependencyNotInstalled: `"human"` mode without pygame.
-        """
-        if self.render_mode is None:
-            gym.logger.warn("render() does nothing: construct GridWorld with a render_mode.")
-            return None
-        picture = _draw_room(self.walls, self.agent, self.goal)
-        if self.render_mode == "rgb_array":
-            return picture
-        self._show(picture)
-        return None
-
-    def close(self) -> None:
-        """Close the window, if there is one; closing twice does no harm."""
-        if self._window is not None:
-            import pygame
-
-            pygame.quit()
-            self._window = None
+    def draw(self) -> Image:
+        """Return a picture `[height, width, 3]` of the room, the goal's star above the agent."""
+        picture, room = empty_board(self.size)
+        for line in range(PIXELS, len(room), PIXELS):
+            room[line - 1 : line + 1] = room[:, line - 1 : line + 1] = (236, 236, 234)
+        for row, column in np.argwhere(self.walls).tolist():
+            paint_cell(room, (row, column), _WALL)
+        paint_cell(room, self.agent, _AGENT)
+        paint_cell(room, self.goal, _GOAL)
+        return np.rint(picture).astype(np.uint8)
 
     def _observe(self) -> Image:
         observation = np.zeros((self.size, self.size, 3), np.uint8)
@@ -194,21 +194,6 @@ class GridWorld(gym.Env[Image, np.int64]):
         observation[(*self.agent, 1)] = 255
         observation[(*self.goal, 2)] = 255
         return observation
-
-    def _show(self, picture: Image) -> None:
-        try:
-            import pygame
-        except ImportError as error:
-            raise DependencyNotInstalled("pygame missing: `pip install equirl[envs]`") from error
-
-        if self._window is None:
-            pygame.display.init()
-            pygame.display.set_caption("GridWorld")
-            self._window = pygame.display.set_mode(picture.shape[:2])
-        pygame.surfarray.blit_array(self._window, picture.swapaxes(0, 1))
-        pygame.event.pump()
-        pygame.display.flip()
-        pygame.time.wait(1000 // self.metadata["render_fps"])
 
 
 def _is_free(cell: Cell, walls: NDArray[np.bool_]) -> bool:
@@ -229,25 +214,7 @@ def _reachable(walls: NDArray[np.bool_], start: Cell) -> list[Cell]:
     return reached
 
 
-# Pictures are painted in layers of signed distances in pixels, negative inside a shape, which
-# anti-aliases every edge. A layer: distances, width of its edge, opacity, colour.
-_PIXELS, _MARGIN = 48, 12
-_Distances = NDArray[np.float64]
-_Layers = tuple[tuple[_Distances, float, float, tuple[int, int, int]], ...]
-
-
-def _plane(side: int) -> NDArray[np.complex128]:
-    """Return every pixel of a square picture as x + iy from its centre, y pointing down."""
-    axis = np.arange(side) - (side - 1) / 2
-    return axis + 1j * axis[:, None]
-
-
-def _rounded_square(z: NDArray[np.complex128], half: float, radius: float) -> _Distances:
-    x, y = np.abs(z.real) - half + radius, np.abs(z.imag) - half + radius
-    return np.hypot(np.maximum(x, 0), np.maximum(y, 0)) + np.minimum(np.maximum(x, y), 0) - radius
-
-
-def _star(z: NDArray[np.complex128], radius: float, waist: float) -> _Distances:
+def _star(z: Points, radius: float, waist: float) -> Distances:
     """Distance to a five-pointed star: fold the plane onto half a point, then to one segment."""
     sector = np.pi / 5
     angle = np.abs((np.angle(1j * z) + sector) % (2 * sector) - sector)
@@ -257,42 +224,20 @@ def _star(z: NDArray[np.complex128], radius: float, waist: float) -> _Distances:
     return np.asarray(np.abs(offset - along * edge) * np.sign((edge / offset).imag))
 
 
-_Z = _plane(_PIXELS)
-_WALL: _Layers = (
-    (_rounded_square(_Z - 2.5j, 20, 8), 6, 0.3, (40, 48, 66)),
-    (_rounded_square(_Z, 22, 7), 1, 1, (74, 85, 108)),
-    (_rounded_square(_Z + 2j, 20, 6), 1, 1, (98, 111, 137)),
+_Z = plane(PIXELS)
+_WALL: Layers = (
+    (rounded_square(_Z - 2.5j, 20, 8), 6, 0.3, (40, 48, 66)),
+    (rounded_square(_Z, 22, 7), 1, 1, (74, 85, 108)),
+    (rounded_square(_Z + 2j, 20, 6), 1, 1, (98, 111, 137)),
 )
-_AGENT: _Layers = (
+_AGENT: Layers = (
     (np.abs(_Z - 3j) - 17, 7, 0.3, (40, 48, 66)),
     (np.abs(_Z) - 17.5, 1, 1, (37, 99, 190)),
     (np.abs(_Z) - 15, 2, 1, (66, 133, 226)),
     (np.abs(_Z + 5 + 5j) - 5, 7, 0.45, (255, 255, 255)),
 )
-_GOAL: _Layers = (
+_GOAL: Layers = (
     (np.abs(_Z) - 15, 14, 0.35, (255, 205, 90)),
     (_star(_Z, 13, 6.2) - 2.5, 1, 1, (222, 142, 24)),
     (_star(_Z, 12, 5.6) - 0.6, 1, 1, (255, 200, 61)),
 )
-
-
-def _paint(picture: NDArray[np.float64], layers: _Layers) -> None:
-    for distances, edge, opacity, colour in layers:
-        covered = opacity * np.clip(0.5 - distances / edge, 0, 1)
-        picture += covered[..., None] * (np.array(colour) - picture)
-
-
-def _draw_room(walls: NDArray[np.bool_], agent: Cell, goal: Cell) -> Image:
-    """Draw a room as a picture `[height, width, 3]`, the goal's star above the agent's disc."""
-    side = len(walls) * _PIXELS
-    floor = _rounded_square(_plane(side + 2 * _MARGIN), side / 2 + 3, 10)
-    picture = np.full((*floor.shape, 3), (222, 225, 233), np.float64)
-    _paint(picture, ((floor - 1.5, 1, 1, (190, 196, 210)), (floor, 1, 1, (250, 249, 246))))
-    room = picture[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
-    for line in range(_PIXELS, side, _PIXELS):
-        room[line - 1 : line + 1] = room[:, line - 1 : line + 1] = (236, 236, 234)
-    tiles = [(cell, _WALL) for cell in zip(*np.nonzero(walls), strict=True)]
-    for (row, column), layers in [*tiles, (agent, _AGENT), (goal, _GOAL)]:
-        top, left = row * _PIXELS, column * _PIXELS
-        _paint(room[top : top + _PIXELS, left : left + _PIXELS], layers)
-    return np.rint(picture).astype(np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,17 +25,22 @@ class KnownSymmetry:
     Args:
         declaration: the symmetry.
         state_maps: by generator name, how to put the environment into the moved state.
+        through: observation wrappers of the environment's own, behind which the symmetry holds.
     """
 
     declaration: Declaration
     state_maps: Mapping[str, StateMap]
+    through: frozenset[str]
 
 
 _known: dict[str, KnownSymmetry] = {}
 
 
 def register_symmetry(
-    env_id: str, declaration: Declaration, state_maps: Mapping[str, StateMap] | None = None
+    env_id: str,
+    declaration: Declaration,
+    state_maps: Mapping[str, StateMap] | None = None,
+    through: Collection[str] = (),
 ) -> None:
     """Make the symmetry of an environment known, so that nobody has to declare it again.
 
@@ -47,12 +52,14 @@ def register_symmetry(
         state_maps: by generator name, a function that moves the *unwrapped* environment in place
             from its present state s into gs (its random generator left alone). Where given, the
             symmetry can be verified exactly.
+        through: names of the environment's own observation wrappers that the declaration is made
+            for, where its raw observations are of no use; such as ``ImgObsWrapper`` of MiniGrid.
 
     Example:
         >>> import numpy as np
         >>> register_symmetry("My/Pendulum-v0", {"mirror": (np.negative, [1, 0])})
     """
-    _known[env_id] = KnownSymmetry(declaration, dict(state_maps or {}))
+    _known[env_id] = KnownSymmetry(declaration, dict(state_maps or {}), frozenset(through))
 
 
 def registered_ids() -> tuple[str, ...]:
@@ -99,3 +106,8 @@ def registered_symmetry(
 def registered_state_maps(env_id: str | None) -> Mapping[str, StateMap]:
     """How to put an environment into a moved state, by generator name; empty where not known."""
     return _known[env_id].state_maps if env_id in _known else {}
+
+
+def registered_wrappers(env_id: str | None) -> frozenset[str]:
+    """The observation wrappers behind which an environment's registered symmetry holds."""
+    return _known[env_id].through if env_id in _known else frozenset()

@@ -8,37 +8,18 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
 
-from equirl.envs.registry import Declaration, declared_symmetry, registered_symmetry
+from equirl.envs.carry_through import TRANSPARENT, cannot_carry, carried_through
+from equirl.envs.registry import (
+    Declaration,
+    declared_symmetry,
+    registered_symmetry,
+    registered_wrappers,
+)
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 
 Observation = TypeVar("Observation")
 Action = TypeVar("Action")
-
-TRANSPARENT_WRAPPERS = frozenset(
-    {
-        "Autoreset",
-        "ClipReward",
-        "HumanRendering",
-        "Monitor",
-        "NormalizeReward",
-        "OrderEnforcing",
-        "PassiveEnvChecker",
-        "RandomTransformWrapper",
-        "RecordEpisodeStatistics",
-        "RecordVideo",
-        "RenderCollection",
-        "TimeLimit",
-        "TransformReward",
-        "TransformWrapper",
-    }
-)
-"""Wrappers that hand observations and actions on unchanged, or moved by a group element."""
-
-TRANSPARENT_VEC_WRAPPERS = frozenset(
-    {"VecCheckNan", "VecMonitor", "VecTransposeImage", "VecVideoRecorder"}
-)
-"""SB3's, likewise; the policy itself undoes `VecTransposeImage`."""
 
 
 class SymmetryWrapper(gym.Wrapper[Observation, Action, Observation, Action], RecordConstructorArgs):
@@ -70,10 +51,7 @@ class SymmetryWrapper(gym.Wrapper[Observation, Action, Observation, Action], Rec
     ) -> None:
         RecordConstructorArgs.__init__(self, symmetry=symmetry)
         gym.Wrapper.__init__(self, env)
-        if symmetry is None:
-            self.symmetry = symmetry_of(env)
-        else:
-            self.symmetry = declared_symmetry(symmetry, env.observation_space, env.action_space)
+        self.symmetry = symmetry_of(env, symmetry)
         _check_spaces(self.symmetry, env)
 
 
@@ -88,52 +66,80 @@ class VectorEnv(Protocol):
         ...
 
 
-def symmetry_of(env: gym.Env[Any, Any] | VectorEnv) -> Symmetry:
+def symmetry_of(
+    env: gym.Env[Any, Any] | VectorEnv, declaration: Symmetry | Declaration | None = None
+) -> Symmetry:
     """The symmetry of an environment, or of SB3's vectorized environments.
 
     It is that of the outermost `SymmetryWrapper`, or else the registered one of the environment's
-    id. It is that of the observations as they come out of ``env``: any wrapper in between that may
-    change observations or actions is refused by name rather than guessed at.
+    id, carried through every wrapper in between to the observations that come out of ``env``. A
+    wrapper that it cannot be carried through is refused by name rather than guessed at.
+
+    Args:
+        env: the environment, or vectorized ones.
+        declaration: the symmetry where it is not to be looked up: of what comes out of the
+            environment, or of each of the vectorized ones.
 
     Raises:
         SymmetryError: see above; the message says what to do.
     """
-    if isinstance(env, gym.Env):
+    if not isinstance(env, gym.Env):
+        return _symmetry_of_vector_env(env, declaration)
+    if declaration is None:
         return _symmetry_of_env(env)
-    return _symmetry_of_vector_env(env)
+    return declared_symmetry(declaration, env.observation_space, env.action_space)
 
 
 def _symmetry_of_env(env: gym.Env[Any, Any]) -> Symmetry:
+    outside: list[gym.Env[Any, Any]] = []
     layer = env
-    while isinstance(layer, gym.Wrapper):
-        if isinstance(layer, SymmetryWrapper):
-            return layer.symmetry
-        _check_transparent(type(layer).__name__)
+    while isinstance(layer, gym.Wrapper) and not isinstance(layer, SymmetryWrapper):
+        outside.append(layer)
         layer = layer.env
-    env_id = layer.spec.id if layer.spec is not None else type(layer).__name__
-    return registered_symmetry(env_id, layer.observation_space, layer.action_space)
+    if isinstance(layer, SymmetryWrapper):
+        symmetry = layer.symmetry
+    else:
+        env_id = layer.spec.id if layer.spec is not None else type(layer).__name__
+        layer = _behind_own_wrappers(layer, outside, registered_wrappers(env_id))
+        symmetry = registered_symmetry(env_id, layer.observation_space, layer.action_space)
+    for wrapper in reversed(outside):
+        symmetry = carried_through(symmetry, wrapper)
+    return symmetry
 
 
-def _symmetry_of_vector_env(env: Any) -> Symmetry:
+def _behind_own_wrappers(
+    layer: gym.Env[Any, Any], outside: list[gym.Env[Any, Any]], own: frozenset[str]
+) -> gym.Env[Any, Any]:
+    """The outermost layer whose observations the registered declaration is about."""
+    last = max((i for i, w in enumerate(reversed(outside)) if type(w).__name__ in own), default=-1)
+    for _ in range(last + 1):
+        layer = outside.pop()
+        if type(layer).__name__ not in own | TRANSPARENT:
+            raise cannot_carry(type(layer).__name__, is_vectorized=False)
+    return layer
+
+
+def _symmetry_of_vector_env(env: Any, declaration: Symmetry | Declaration | None) -> Symmetry:
+    outside = []
     layer = env
     while hasattr(layer, "venv"):
-        name = type(layer).__name__
-        normalises_rewards_only = name == "VecNormalize" and not layer.norm_obs
-        if name not in TRANSPARENT_VEC_WRAPPERS and not normalises_rewards_only:
-            advice = (
-                "use VecNormalize(…, norm_obs=False)"
-                if name == "VecNormalize"
-                else "do the same inside each environment, with SymmetryWrapper around it"
-            )
-            raise SymmetryError(f"{name} changes observations and breaks the symmetry: {advice}")
+        # The policy itself undoes SB3's turning of images, as long as that comes last.
+        if outside or type(layer).__name__ not in TRANSPARENT | {"VecTransposeImage"}:
+            outside.append(layer)
         layer = layer.venv
-    if hasattr(layer, "envs"):
+    if declaration is not None:
+        (observation_space, *_) = layer.get_attr("observation_space")
+        symmetries = [declared_symmetry(declaration, observation_space, layer.action_space)]
+    elif hasattr(layer, "envs"):
         symmetries = [symmetry_of(one) for one in layer.envs]
     else:
         symmetries = _symmetries_in_processes(layer)
     if any(other != symmetries[0] for other in symmetries[1:]):
         raise SymmetryError("the vectorized environments have different symmetries")
-    return symmetries[0]
+    symmetry = symmetries[0]
+    for wrapper in reversed(outside):
+        symmetry = carried_through(symmetry, wrapper)
+    return symmetry
 
 
 def _symmetries_in_processes(env: Any) -> list[Symmetry]:
@@ -147,17 +153,10 @@ def _symmetries_in_processes(env: Any) -> list[Symmetry]:
                 "SymmetryWrapper(env)"
             )
         for name in names[: names.index(SymmetryWrapper.__name__)]:
-            _check_transparent(name)
+            if name not in TRANSPARENT:
+                raise cannot_carry(name, is_vectorized=False)
     symmetries: list[Symmetry] = env.get_attr("symmetry")
     return symmetries
-
-
-def _check_transparent(name: str) -> None:
-    if name not in TRANSPARENT_WRAPPERS:
-        raise SymmetryError(
-            f"{name} may change observations or actions, so the symmetry of what is inside it "
-            f"may not hold outside: declare it outside, SymmetryWrapper({name}(…), symmetry)"
-        )
 
 
 def _check_spaces(symmetry: Symmetry, env: gym.Env[Any, Any]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from gymnasium import spaces
 from equirl.errors import GroupError, SymmetryError
 from equirl.groups import Closure, FiniteGroup, close_generators
 from equirl.layout import Leaf, as_leaves, from_leaves
-from equirl.maps import Affines, Lookups, Maps, SignedPermutations
+from equirl.maps import CLOSING, Affines, Lookups, Maps, SignedPermutations
 from equirl.probing import Block, ObservationMap, Probe, blocks_of, compile_block
 
 Elements = int | str | npt.NDArray[np.integer[Any]] | torch.Tensor | Sequence[int]
@@ -120,9 +121,7 @@ class GroupAction:
             joined = _concatenate([flat[j] for j in block])
             rows = self._rows(g, joined)
             for j, part in zip(block, self._split(maps.each(rows, joined), block), strict=True):
-                moved[j] = (
-                    part.reshape(arrays[j].shape) if np.ndim(arrays[j]) else part.reshape(())[()]
-                )
+                moved[j] = part.reshape(np.shape(arrays[j]))[()]
         return from_leaves(moved, self.leaves)
 
     def orbit(self, x: Any) -> Any:
@@ -243,9 +242,10 @@ def close_actions(
         for maps, block in zip(compiled, blocks, strict=True)
     )
     try:
-        closure = close_generators(
-            dict(zip(generators, elements, strict=True)), identity, _compose, _Finder()
-        )
+        with np.errstate(all="ignore"):  # powers of a generator of infinite order may overflow
+            closure = close_generators(
+                dict(zip(generators, elements, strict=True)), identity, _compose, _Finder()
+            )
     except GroupError as error:
         raise SymmetryError(str(error)) from error
     stacked = []
@@ -253,10 +253,33 @@ def close_actions(
         joined: Maps = type(first).stacked([element[b] for element in closure.elements])
         if isinstance(joined, Affines):
             joined = joined.polished(closure.group.table)
+            _check_integer_range(closure.group, joined, blocks[b], space, probes[0].leaves)
         elif isinstance(joined, SignedPermutations):
             joined = joined.simplified()
         stacked.append(joined)
     return closure, GroupAction(closure.group, probes[0].leaves, tuple(blocks), tuple(stacked))
+
+
+def compile_action(
+    group: FiniteGroup, space: spaces.Space[Any], maps: Mapping[str, ObservationMap]
+) -> GroupAction:
+    """The action of a known group on a space, given the map of every element.
+
+    Raises:
+        SymmetryError: a map cannot be compiled, or the maps are not an action of the group.
+    """
+    probes = [Probe(name, maps[name], space) for name in group.names]
+    blocks = blocks_of(probes)
+    stacked = []
+    for block in blocks:
+        compiled = compile_block(probes, block)
+        joined: Maps = type(compiled[0]).stacked(compiled)
+        if isinstance(joined, Affines):
+            joined = joined.polished(group.table)
+        elif isinstance(joined, SignedPermutations):
+            joined = joined.simplified()
+        stacked.append(joined)
+    return GroupAction(group, probes[0].leaves, tuple(blocks), tuple(stacked))
 
 
 def _compose(g: tuple[Maps, ...], h: tuple[Maps, ...]) -> tuple[Maps, ...]:
@@ -288,10 +311,12 @@ class _Finder:
             self._fingerprints.append(_fingerprint(known))
         wanted = _fingerprint(element)
         known_prints = np.stack(self._fingerprints[: len(elements)])
-        close = np.abs(known_prints - wanted) <= 1e-5 * (1 + np.abs(wanted))
+        # Each fingerprint is a sum over all entries, whose rounding errors are of either sign.
+        rounding = 3 * CLOSING * math.sqrt(sum(maps.entries**2 for maps in element))
+        close = np.abs(known_prints - wanted) <= rounding + 1e-9 * np.abs(wanted)
         for candidate in np.flatnonzero(close.all(axis=1)).tolist():
             pairs = zip(elements[candidate], element, strict=True)
-            if all(bool(a.equal(b).all()) for a, b in pairs):
+            if all(bool(a.equal(b, CLOSING).all()) for a, b in pairs):
                 return int(candidate)
         return None
 
@@ -320,6 +345,35 @@ def _check_integer_bounds(probe: Probe, maps: Maps, block: Block, space: spaces.
             f"observation map {probe.name!r} leaves the space: flat entry {entry} would range over "
             f"{corners[:, entry].min():g} … {corners[:, entry].max():g}, the space has "
             f"{low[entry]:g} … {high[entry]:g}"
+        )
+
+
+def _check_integer_range(
+    group: FiniteGroup,
+    maps: Affines,
+    block: Block,
+    space: spaces.Space[Any],
+    leaves: tuple[Leaf, ...],
+) -> None:
+    """An affine map may leave the box, as hexagonal coordinates do, but not the dtype's range."""
+    dtype = np.dtype(leaves[block[0]].dtype)
+    # Signed integers of 4 or 8 bytes have room for any map, and their boxes are often unbounded.
+    if dtype.kind not in "iu" or (dtype.kind == "i" and dtype.itemsize >= 4):
+        return
+    parts = space.spaces if isinstance(space, spaces.Dict) else {None: space}
+    boxes = [parts[leaves[j].key] for j in block]  # type: ignore[index]
+    low = np.concatenate([box.low.ravel() for box in boxes]).astype(np.float64)  # type: ignore[attr-defined]
+    high = np.concatenate([box.high.ravel() for box in boxes]).astype(np.float64)  # type: ignore[attr-defined]
+    rising, falling = maps.matrix.clip(min=0), maps.matrix.clip(max=0)
+    least = rising @ low + falling @ high + maps.offset
+    most = rising @ high + falling @ low + maps.offset
+    outside = (least < np.iinfo(dtype).min) | (most > np.iinfo(dtype).max)
+    if outside.any():
+        g, entry = np.argwhere(outside)[0]
+        raise SymmetryError(
+            f"element {group.names[g]!r} lets flat entry {entry} range over {least[g, entry]:g} … "
+            f"{most[g, entry]:g}, which {dtype} cannot hold: declare narrower bounds or a wider "
+            "dtype"
         )
 
 

@@ -186,6 +186,12 @@ class FiniteGroup:
             position[self.table[np.ix_(members, members)]], tuple(self.names[g] for g in members)
         )
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return FiniteGroup, (self.table, self.names)  # arrays unpickle writable; these must not
+
+    def __deepcopy__(self, memo: dict[int, object]) -> FiniteGroup:
+        return self  # immutable
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FiniteGroup):
             return NotImplemented
@@ -320,7 +326,10 @@ def close_generators(
     def position(element: T) -> int:
         found = find(elements, element)
         if found is None:
-            raise GroupError(f"the generators {', '.join(generators)} do not generate a group")
+            raise GroupError(
+                f"the generators {', '.join(generators)} generate no finite group: one of them is "
+                "not of finite order, or is misspelt"
+            )
         return found
 
     times = {name: np.array([position(compose(g, step)) for g in elements]) for name, step in used}
@@ -330,8 +339,12 @@ def close_generators(
         for name in word:
             column = times[name][column]
         columns.append(column)
+    names = tuple(map(word_name, words))
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise GroupError(f"two elements would be called {twice!r}: give the generators other names")
     return Closure(
-        FiniteGroup(np.stack(columns, axis=1), tuple(map(word_name, words))),
+        FiniteGroup(np.stack(columns, axis=1), names),
         tuple(elements),
         tuple(words),
         {name: int(times[name][0]) for name in generators},

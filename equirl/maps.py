@@ -32,8 +32,12 @@ NumpyArray = npt.NDArray[Any]
 Self = TypeVar("Self", bound="Maps")
 
 TOLERANCE = 1e-6
-"""Two maps count as equal when all their coefficients agree to this, so that a generator typed in
-single precision still closes; `Affines.polished` then removes the difference."""
+"""Two maps count as equal when all their coefficients agree to this; indices agree exactly."""
+
+CLOSING = 1e-4
+"""The same while a group is closed: in skew coordinates a generator typed in single precision
+comes back to the identity only to this. `Affines.polished` then removes the difference, and other
+elements of a group of at most 1,024 are not that near: 2π/1024 is 6e-3."""
 
 
 class Maps(ABC):
@@ -107,14 +111,15 @@ class Maps(ABC):
             arrays[name] = np.concatenate(present) if len(present) == len(parts) else None
         return cls(**arrays)
 
-    def equal(self: Self, other: Self) -> npt.NDArray[np.bool_]:
+    def equal(self: Self, other: Self, tolerance: float = TOLERANCE) -> npt.NDArray[np.bool_]:
         """``[K]`` (or broadcast against one map): where the two stacks hold the same map."""
         same = np.ones(1, dtype=bool)
         for name, mine in self._arrays.items():
             theirs = other._arrays[name]
             if mine is None or theirs is None:
                 continue  # absent in every stack of this kind
-            close = np.abs(mine - theirs) <= TOLERANCE * (1 + np.abs(theirs))
+            relative = 0.0 if mine.dtype == np.int64 else tolerance
+            close = np.abs(mine - theirs) <= relative * (1 + np.abs(theirs))
             same = same & close.reshape(len(close), -1).all(axis=1)
         return same
 
@@ -172,8 +177,10 @@ class SignedPermutations(Maps):
         offset = np.zeros(self.index.shape) if self.offset is None else self.offset
         return SignedPermutations(self.index, sign, offset)
 
-    def equal(self, other: SignedPermutations) -> npt.NDArray[np.bool_]:
-        return Maps.equal(self.with_all_arrays(), other.with_all_arrays())
+    def equal(
+        self, other: SignedPermutations, tolerance: float = TOLERANCE
+    ) -> npt.NDArray[np.bool_]:
+        return Maps.equal(self.with_all_arrays(), other.with_all_arrays(), tolerance)
 
     def compose(self, other: SignedPermutations) -> SignedPermutations:
         a, b = self.with_all_arrays(), other.with_all_arrays()
@@ -211,6 +218,9 @@ class SignedPermutations(Maps):
 
     @staticmethod
     def _shifted(x: Any, sign: Any, offset: Any) -> Any:
+        if isinstance(x, torch.Tensor) and x.dtype in _SIGNED:  # torch has no unsigned arithmetic
+            signed = x.view(_SIGNED[x.dtype])
+            return SignedPermutations._shifted(signed, sign, offset).view(x.dtype)
         # Integers wrap around, which is exact wherever the true result fits the dtype.
         if sign is not None:
             x = x * _to_dtype(sign, x)
@@ -331,13 +341,12 @@ class Lookups(Maps):
 
     def orbit(self, x: Array) -> Array:
         constants = self.constants(x)
-        flat: Any = x
-        values = flat[:, constants["index"]] - constants["low_at_index"]
+        values = _whole(x)[:, constants["index"]] - constants["low_at_index"]
         return self._looked_up(constants["table"], values, x)
 
     def each(self, k: Array, x: Array) -> Array:
         constants = self.constants(x)
-        values: Any = _gather(x, constants["index"][k])
+        values = _gather(_whole(x), constants["index"][k])
         return self._looked_up(constants["table"][k], values - constants["low_at_index"][k], x)
 
     def constants(self, x: Any) -> dict[str, Any]:
@@ -364,6 +373,13 @@ class Lookups(Maps):
 
 
 _SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+
+
+def _whole(x: Any) -> Any:
+    """Integers that can be subtracted: torch's bool and unsigned tensors cannot."""
+    if isinstance(x, torch.Tensor) and not x.dtype.is_floating_point:
+        return x.long()
+    return x
 
 
 def _gather(x: Any, index: Any) -> Any:

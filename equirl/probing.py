@@ -64,15 +64,20 @@ class Probe:
         return [self._checked(a, leaf) for a, leaf in zip(arrays, self.leaves, strict=True)]
 
     def _checked(self, array: Any, leaf: Leaf) -> Array:
-        result = np.asarray(array)
+        try:
+            result = np.asarray(array)
+        except ValueError as error:  # nested lists of unequal lengths
+            raise SymmetryError(
+                f"observation map {self.name!r} returns no array: {error}"
+            ) from error
         if result.shape != leaf.shape:
             raise SymmetryError(
                 f"observation map {self.name!r} turns {leaf} of shape {leaf.shape} into shape "
                 f"{result.shape}: it must keep the shape"
             )
-        if not (np.issubdtype(result.dtype, np.number) or result.dtype == np.bool_):
+        if result.dtype.kind not in "biuf":
             raise SymmetryError(
-                f"observation map {self.name!r} returns {result.dtype}, not numbers"
+                f"observation map {self.name!r} returns {result.dtype}, not real numbers"
             )
         if not np.isfinite(result).all():
             raise SymmetryError(f"observation map {self.name!r} returns values that are not finite")
@@ -91,8 +96,9 @@ class Probe:
             elif _is_float(leaf):
                 point.append(generator.normal(scale=scale, size=leaf.size))
             else:
-                bound = min(np.iinfo(leaf.dtype).max, 2**15 - 1) + 1
-                point.append(generator.integers(0, bound, size=leaf.size))
+                least, most = np.iinfo(leaf.dtype).min, np.iinfo(leaf.dtype).max
+                bound = min(most, 2**15 - 1) + 1
+                point.append(generator.integers(max(least, -bound), bound, size=leaf.size))
         return point
 
     def base_point(self) -> list[Array]:
@@ -198,6 +204,13 @@ def _compile_affine(probe: Probe, block: Block) -> Affines:
             f"{_entry_name(probe, block, entry)} becomes {got:g} where an affine map gives "
             f"{expected:g}; give a permutation, signed permutation or affine map of the entries"
         )
+    # A map of which some power is the identity has determinant ±1.
+    log_volume = float(np.linalg.slogdet(found.matrix[0])[1])
+    if not abs(log_volume) < 0.01:
+        raise SymmetryError(
+            f"observation map {probe.name!r} generates no finite group: it multiplies volumes by "
+            f"{np.exp(log_volume):g}, a map that comes back to the identity keeps them"
+        )
     return found
 
 
@@ -253,7 +266,7 @@ def _mismatch(probe: Probe, block: Block, compiled: Maps) -> tuple[int, float, f
     """The first entry where function and compiled map differ: (entry, function's, compiled's)."""
     generator = np.random.default_rng(0)
     leaf = probe.leaves[block[0]]
-    for scale in (0.1, 1, 10, 100, 1, 10):  # a map that clips or bends shows at some scale
+    for scale in (0.1, 1, 10, 100, 1e4, 1, 10):  # a map that clips or bends shows at some scale
         point = probe.random_point(generator, scale)
         flat = np.concatenate([point[j] for j in block])
         got = np.concatenate([probe(point)[j] for j in block]).astype(np.float64)
@@ -261,7 +274,8 @@ def _mismatch(probe: Probe, block: Block, compiled: Maps) -> tuple[int, float, f
             expected = compiled.orbit(flat[None])[0, 0].astype(np.float64)
         else:
             exact = compiled.orbit(flat[None].astype(np.float64))[0, 0]
-            expected = exact.astype(np.int64).astype(leaf.dtype).astype(np.float64)
+            wrapped = exact.astype(np.int64).astype(leaf.dtype).astype(np.int64)
+            expected = wrapped.astype(np.float64)
         off = np.abs(got - expected) > MATCHING * (1 + np.abs(flat).max(initial=0))
         if off.any():
             entry = int(np.argmax(off))
@@ -293,7 +307,7 @@ def _entry_name(probe: Probe, block: Block, entry: int) -> str:
         leaf = probe.leaves[j]
         if entry < leaf.size:
             where = [int(i) for i in np.unravel_index(entry, leaf.shape)] if leaf.shape else ""
-            return f"{where}" if leaf.key is None else f"{leaf.key!r}{where}"
+            return f"{where or '(the only one)'}" if leaf.key is None else f"{leaf.key!r}{where}"
         entry -= leaf.size
     raise AssertionError("entry beyond the block")
 

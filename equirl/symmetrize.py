@@ -66,6 +66,7 @@ class Symmetrized(nn.Module):
             (max_a Q for Q-values). Must look at M(gx) alone.
         canonical_score: for `canonical`: c as ``[rows, *X] -> [rows]``; lexicographic order when
             left out. A module is registered and learns when ``gradient="straight_through"``.
+            Of order one: single-precision scores closer than 1e-5 are equal.
         gradient: for the hard choices. ``"selected"``: through the chosen branches only.
             ``"straight_through"``: the value of the choice, the gradient of the average over the
             orbit (weighted by softmax c where c is learned).
@@ -204,7 +205,9 @@ class Symmetrized(nn.Module):
             return weights, torch.ones_like(weights)
         scores = self.canonical_score(_rows(orbit)).view(-1, self.order).transpose(0, 1)
         fixed = scores.detach()
-        return shared_among_best(fixed, magnitude(fixed)), torch.softmax(scores, dim=0)
+        # Where c happens to be near zero, the numbers that it was computed from are not.
+        size = magnitude(fixed).clamp(min=1)
+        return shared_among_best(fixed, size), torch.softmax(scores, dim=0)
 
     def _outputs(self, orbit: Any) -> tuple[Tensor, Tensor]:
         """M and its features along the orbit, ``[|G|, batch, …]``, in one forward pass."""
@@ -220,15 +223,16 @@ class Symmetrized(nn.Module):
 
     def _run_chosen(self, orbit: Any, weights: Tensor) -> Tensor:
         """Σ_g w_g(x) g⁻¹M(gx), running M only where w_g(x) > 0."""
-        by_row = weights.transpose(0, 1).flatten()
-        rows = by_row.nonzero().squeeze(1)
+        rows = weights.transpose(0, 1).flatten().nonzero().squeeze(1)
         outputs, _ = self._run(_select(_rows(orbit), rows))
         inverses = torch.from_numpy(self.output_action.group.inverses.copy()).to(rows.device)
         values: Tensor = self.output_action.transform(inverses[rows % self.order], outputs)
         batch = weights.shape[1]
         if len(rows) == batch:  # no ties: the chosen rows are in the order of the batch
             return values
-        shares = by_row[rows].to(values.dtype).view(-1, *[1] * (values.dim() - 1))
+        chosen = (weights != 0).to(values.dtype)  # weights may be coarser than the values are
+        by_row = (chosen / chosen.sum(dim=0)).transpose(0, 1).flatten()
+        shares = by_row[rows].view(-1, *[1] * (values.dim() - 1))
         combined = values.new_zeros(batch, *values.shape[1:])
         return combined.index_add(0, rows // self.order, shares * values)
 

@@ -185,7 +185,7 @@ class Symmetry:
         if len(theirs) != len(self.observations.leaves):
             raise self._does_not_fit(observation_space)
         for mine, other in zip(self.observations.leaves, theirs, strict=True):
-            if (mine.key, mine.kind) != (other.key, other.kind):
+            if any(getattr(mine, a) != getattr(other, a) for a in ("key", "kind", "low", "values")):
                 raise self._does_not_fit(observation_space)
             if mine.shape == other.shape:
                 continue

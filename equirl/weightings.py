@@ -107,7 +107,9 @@ class LambdaWeighting(nn.Module):
         spread = torch.where(self.running_score_spread > 0, self.running_score_spread, 1.0)
         # Below this the differences are no longer far above rounding, and must not be magnified.
         spread = torch.maximum(spread.to(scores.dtype), 1e-4 * scale)
-        logits = self.beta * (scores - scores.amax(dim=0)) / spread + self.h(features).squeeze(-1)
+        # Scores that are equal up to rounding count as equal, for the same reason.
+        gaps = scores - scores.amax(dim=0) + TIE_TOLERANCE[scores.dtype] * scale
+        logits = self.beta * gaps.clamp(max=0) / spread + self.h(features).squeeze(-1)
         soft = torch.softmax(logits, dim=0)
         # At "infinity": the value of equizero, the gradient of the softmax at this β.
         hard = shared_among_best(scores, scale) + (soft - soft.detach())
@@ -133,6 +135,8 @@ def lexicographic_weights(orbit: Any) -> Tensor:
     """
     parts = list(orbit.values()) if isinstance(orbit, dict) else [orbit]
     flat = [part.reshape(*part.shape[:2], -1) for part in parts]
+    # Measured part by part: beside an image from 0 to 255 a small velocity still counts.
+    tolerances = [_rounding(part) for part in flat]
     if len(flat) > 1:
         flat = [
             part if part.is_floating_point() else part.to(torch.get_default_dtype())
@@ -141,10 +145,9 @@ def lexicographic_weights(orbit: Any) -> Tensor:
     points = torch.cat(flat, dim=-1) if len(flat) > 1 else flat[0]
     if points.dtype in (torch.uint16, torch.uint32, torch.uint64, torch.bool):
         points = points.long()
-    dtype = points.dtype if points.is_floating_point() else torch.get_default_dtype()
-    tolerance: Tensor | int = 0
-    if points.is_floating_point():
-        tolerance = TIE_TOLERANCE[points.dtype] * points.abs().amax(dim=(0, 2))[..., None]
+    # One third in half precision is not a third.
+    dtype = points.dtype if points.dtype in _PRECISE else torch.get_default_dtype()
+    tolerance = torch.cat(tolerances, dim=-1) if len(flat) > 1 else tolerances[0]
 
     def differ(a: Tensor, b: Tensor) -> Tensor:
         return (a - b).abs() > tolerance if points.is_floating_point() else a != b
@@ -159,6 +162,16 @@ def lexicographic_weights(orbit: Any) -> Tensor:
         contenders = torch.cat([torch.where(b_wins, b, a), rest])
     chosen = (~differ(points, contenders).any(dim=-1)).to(dtype)
     return chosen / chosen.sum(dim=0)
+
+
+_PRECISE = (torch.float32, torch.float64)
+
+
+def _rounding(part: Tensor) -> Tensor:
+    """Differences ``[batch, entries]`` that do not count, of points ``[|G|, batch, entries]``."""
+    largest = part.abs().amax(dim=(0, 2)) if part.is_floating_point() else torch.zeros(())
+    tolerance = TIE_TOLERANCE.get(part.dtype, 0.0) * largest.to(part.device)
+    return tolerance[..., None].expand(part.shape[1:])
 
 
 class LearnedScore(nn.Module):

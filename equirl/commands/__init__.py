@@ -26,6 +26,14 @@ HELP = """usage: equirl COMMAND key=value …
 equirl COMMAND --help lists what a command takes; equirl --version prints the version.
 For a first look: equirl train env=cartpole method=lambda"""
 
+HYDRA_OPTIONS = (
+    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--info", "-i"),
+    *("--package", "-p", "--run", "-r", "--multirun", "-m", "--shell-completion", "-sc"),
+    *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+    "--experimental-rerun",
+)
+"""Everything else that begins with a dash is a mistake."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit with code 2 and one line where the caller can mend what is wrong."""
@@ -54,14 +62,21 @@ def _run(command: str, overrides: list[str]) -> None:
     from equirl.commands.mistakes import MISTAKES, explain
     from equirl.configs.schema import register_schemas
 
+    for override in overrides:
+        _check_syntax(command, override)
     register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions on to us rather than printing them
     # An environment's own arguments are not known beforehand: ++ adds a key that is not there yet.
     overrides = [f"++{o}" if o.startswith("env.kwargs.") else o for o in overrides]
+    # Hydra takes -m before the keys or behind them, not in between.
+    overrides.sort(key=lambda override: override not in ("-m", "--multirun"))
     sys.argv = [f"equirl {command}", *overrides]
     run = getattr(importlib.import_module(f"equirl.commands.{command}"), command)
+    began = False
 
     def task(config: DictConfig) -> Any:
+        nonlocal began
+        began = True
         try:
             return run(config)
         except MISTAKES as error:  # before Hydra adds a line of its own
@@ -74,12 +89,25 @@ def _run(command: str, overrides: list[str]) -> None:
         application()
     except MISTAKES as error:
         _refuse(command, explain(error))
+    except ValueError as error:  # how Hydra refuses values such as env=null
+        if began:
+            raise
+        _refuse(command, explain(error))
     except BrokenPipeError:  # the reader, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:
         print(f"\nequirl {command}: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _check_syntax(command: str, override: str) -> None:
+    """Refuse what Hydra would answer with its usage, or what would add or remove a key."""
+    key = override.partition("=")[0]
+    if key.startswith("-") and key not in HYDRA_OPTIONS:
+        _refuse(command, f"no option {key!r} (arguments are written key=value, without dashes)")
+    if key.startswith(("+", "~")) and not key.lstrip("+~").startswith(("hydra", "env.kwargs.")):
+        _refuse(command, f"{override!r} adds or removes a key (arguments are written key=value)")
 
 
 def _refuse(command: str, line: str) -> NoReturn:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import torch
 
 from equirl.configs.schema import EnvConfig
 from equirl.envs import SymmetryWrapper, symmetry_of
-from equirl.errors import ConfigError
+from equirl.envs.registry import Declaration
+from equirl.errors import ConfigError, EquirlError
 from equirl.symmetry import Symmetry
 
 Environment = gym.Env[Any, Any]
@@ -55,7 +58,8 @@ def environment_maker(
         if config.symmetry is None:
             symmetry = symmetry_of(env)
         else:
-            symmetry = SymmetryWrapper(env, imported(config.symmetry)).symmetry
+            declaration = _declaration(config.symmetry, env)
+            symmetry = SymmetryWrapper(env, declaration).symmetry
     return lambda: SymmetryWrapper(make(), symmetry), symmetry
 
 
@@ -68,9 +72,9 @@ def check_device(device: str) -> None:
     if device == "auto":
         return
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        why = str(error).splitlines()[0]
+        why = str(error).splitlines()[0].partition(". ")[0]
         raise ConfigError(f"device {device!r} cannot be used: {why}; say auto or cpu") from error
 
 
@@ -81,7 +85,7 @@ def imported(reference: str) -> Any:
         ConfigError: there is no such module or object.
     """
     module_name, _, name = reference.partition(":")
-    if not module_name or not name:
+    if not module_name or not name or reference.startswith("."):
         raise ConfigError(f"expected module:object, got {reference!r}")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -89,6 +93,51 @@ def imported(reference: str) -> Any:
         found: Any = importlib.import_module(module_name)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"cannot import {reference}: {error}") from error
+    except (Exception, SystemExit) as error:  # the module runs, and may fail in any way
+        raise ConfigError(f"cannot import {reference}: {_described(error)}") from error
     return found
+
+
+def check_run_dir(run_dir: Path) -> None:
+    """Refuse a run directory that is there already, or that cannot be made.
+
+    Raises:
+        ConfigError: see above.
+    """
+    try:
+        if run_dir.exists():
+            raise ConfigError(f"{run_dir} exists already: choose another run_dir, or remove it")
+    except OSError as error:
+        raise ConfigError(f"run_dir cannot be {run_dir}: {error.strerror}") from error
+    above = next(folder for folder in run_dir.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ConfigError(f"{run_dir} cannot be made: {above} is no folder that can be written to")
+
+
+def _declaration(reference: str, env: Environment) -> Symmetry | Declaration:
+    """What ``module:object`` declares for this environment, called if it is a function."""
+    declared = imported(reference)
+    if callable(declared):
+        try:
+            declared = declared(env.observation_space, env.action_space)
+        except EquirlError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"{reference}(observation_space, action_space) failed: {_described(error)}"
+            ) from error
+    if not isinstance(declared, Symmetry | Mapping):
+        raise ConfigError(
+            f"{reference} must be or return generators, such as "
+            f"{{'mirror': (np.negative, [1, 0])}}, or a Symmetry, got {type(declared).__name__}"
+        )
+    return declared
+
+
+def _described(error: BaseException) -> str:
+    """What went wrong, and where in the user's own module."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    says_it_all = isinstance(error, ImportError | AttributeError)
+    what = str(error) if says_it_all else f"{type(error).__name__}: {error}"
+    ours = Path(last.filename).is_relative_to(Path(__file__).parent) or "<frozen" in last.filename
+    return what if ours else f"{what} ({Path(last.filename).name}, line {last.lineno})"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
+import torch
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 from stable_baselines3 import DQN
@@ -31,8 +32,11 @@ def evaluate(config: DictConfig) -> float:
     if settings.episodes < 1:
         raise ConfigError(f"episodes must be at least 1, got {settings.episodes}")
     check_device(settings.device)
+    torch.set_num_threads(1)  # small networks step by step: more threads only wait for each other
     agent = read_agent(settings.agent)
-    environment = settings.env if settings.env.id is not None else _trained_in(agent.path)
+    environment = settings.env
+    if environment.id is None:
+        environment = _completed(environment, _trained_in(agent.path))
     make_env, symmetry = environment_maker(environment, needs_symmetry=settings.transform != "e")
     model = load_model(agent, make_env(), settings.device)
     elements = _elements(settings.transform, symmetry)
@@ -74,7 +78,7 @@ def load_model(agent: SavedAgent, env: gym.Env[Any, Any], device: str) -> DQN:
 
 def _to_object(config: DictConfig, missing: str) -> Any:
     """The configuration as its dataclass; a key that must be given and is not, is asked for."""
-    if OmegaConf.is_missing(config, "agent"):
+    if OmegaConf.is_missing(config, "agent") or not config.agent:
         raise ConfigError(f"which agent? Say {missing}")
     return OmegaConf.to_object(config)
 
@@ -87,11 +91,18 @@ def _trained_in(path: Path) -> EnvConfig:
             try:
                 saved = OmegaConf.merge(OmegaConf.structured(EnvConfig), OmegaConf.load(file).env)
                 return cast(EnvConfig, OmegaConf.to_object(saved))
-            except (OmegaConfBaseException, AttributeError) as error:
+            except Exception as error:  # YAML and OmegaConf have many ways of refusing
                 raise ConfigError(f"{file} does not describe an environment: {error}") from error
     raise ConfigError(
         f"{path} lies in no run directory that names its environment: say env=NAME or env.id=ID"
     )
+
+
+def _completed(given: EnvConfig, trained_in: EnvConfig) -> EnvConfig:
+    """The environment trained in, but for what was given on the command line."""
+    default = EnvConfig()
+    changed = {key: new for key, new in vars(given).items() if new != getattr(default, key)}
+    return replace(trained_in, **{**changed, "kwargs": {**trained_in.kwargs, **given.kwargs}})
 
 
 def _elements(transform: str, symmetry: Symmetry | None) -> list[str]:

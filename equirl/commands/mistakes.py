@@ -15,10 +15,19 @@ from equirl.errors import EquirlError
 MISTAKES = (EquirlError, HydraException, OmegaConfBaseException, gym.error.Error)
 """Raised for what the caller can mend; anything else is a bug and keeps its traceback."""
 
+EXPECTED = (
+    (r"Value ('.*') of type '\w+' could not be converted to Integer", "a whole number"),
+    (r"Value ('.*') of type '\w+' could not be converted to Float", "a number"),
+    (r"Value ('.*') is not a valid bool", "true or false"),
+    (r"Invalid value assigned: (\w+) is not a ListConfig", "a list, written [one,two]"),
+    (r"Cannot assign (\w+) to Dict", "a mapping, written {key: value}"),
+)
+"""What OmegaConf says, and what it means."""
 
-def nearest(given: str, known: Iterable[str]) -> str:
+
+def nearest(given: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """``: did you mean 'x'?`` where something known is close, else nothing."""
-    close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(given, list(known), n=1, cutoff=cutoff)
     return f": did you mean {close[0]!r}?" if close else ""
 
 
@@ -38,10 +47,18 @@ def explain(error: BaseException) -> str:
         return explain(cause)
     if isinstance(error, OmegaConfBaseException):
         key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
-        return key + _first_line(text)
+        return key + _wrong_type(_first_line(text))
     if isinstance(error, HydraException):
         return f"{_first_line(text)} (arguments are written key=value)"
     return " ".join(text.split())
+
+
+def _wrong_type(line: str) -> str:
+    """What OmegaConf says of a value of the wrong type, in the words of the command line."""
+    for pattern, expected in EXPECTED:
+        if found := re.match(pattern, line):
+            return f"expected {expected}, got {found[1]}"
+    return line
 
 
 def _unknown_key(key: str, cause: BaseException | None) -> str:
@@ -49,7 +66,9 @@ def _unknown_key(key: str, cause: BaseException | None) -> str:
 
     if cause is not None and "not in" not in str(cause):
         return f"{key}: {_first_line(str(cause))}"
-    return f"no such key {key!r}{nearest(key, known_keys())}"
+    known = [other for other in known_keys() if other != key]
+    elsewhere = [other for other in known if other.endswith(f".{key}")]
+    return f"no such key {key!r}{nearest(key, elsewhere[-1:], 0) or nearest(key, known)}"
 
 
 def _first_line(text: str) -> str:

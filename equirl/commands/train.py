@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from math import inf
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
+from gymnasium import spaces
 from omegaconf import DictConfig, OmegaConf
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
@@ -23,14 +26,53 @@ from equirl.agents.callbacks import (
     save_atomically,
 )
 from equirl.agents.evaluation import Episodes, play_episodes
-from equirl.commands.environments import check_device, environment_maker
+from equirl.agents.policies import CanonicalScore
+from equirl.commands.environments import check_device, check_run_dir, environment_maker
+from equirl.commands.mistakes import nearest
 from equirl.configs.schema import TrainConfig
 from equirl.errors import ConfigError
+from equirl.symmetrize import Gradient, Init, Method
 from equirl.symmetry import Symmetry
 
 EVALUATION_SEED = 1_000_000
 FINAL_EVALUATION_SEED = 2_000_000
 """Far from the training seeds and from each other: the final episodes are fresh ones."""
+
+CHOICES = {
+    "env.policy": ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"),
+    "method.name": ("plain", "augment", *get_args(Method)),
+    "method.gradient": get_args(Gradient),
+    "method.init": get_args(Init),
+    "method.canonical_score": get_args(CanonicalScore),
+}
+"""What a key may say."""
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**32 - 1),
+    "total_timesteps": (1, inf),
+    "checkpoint_every": (0, inf),
+    "threads": (1, inf),
+    "eval.every": (1, inf),
+    "eval.episodes": (1, inf),
+    "eval.final_episodes": (1, inf),
+    "env.n_envs": (1, inf),
+    "env.net_arch": (1, inf),
+    "env.dqn.learning_rate": (0, 1e9),
+    "env.dqn.buffer_size": (1, inf),
+    "env.dqn.learning_starts": (0, inf),
+    "env.dqn.batch_size": (1, inf),
+    "env.dqn.tau": (0, 1),
+    "env.dqn.gamma": (0, 1),
+    "env.dqn.train_freq": (1, inf),
+    "env.dqn.gradient_steps": (-1, inf),
+    "env.dqn.n_steps": (1, inf),
+    "env.dqn.target_update_interval": (1, inf),
+    "env.dqn.exploration_fraction": (0, 1),
+    "env.dqn.exploration_initial_eps": (0, 1),
+    "env.dqn.exploration_final_eps": (0, 1),
+    "env.dqn.max_grad_norm": (0, inf),
+}
+"""The least and the most that a number, or each number of a list, may be."""
 
 
 def train(config: DictConfig) -> float:
@@ -47,7 +89,10 @@ def train(config: DictConfig) -> float:
     env = DummyVecEnv([lambda: Monitor(make_env())] * settings.env.n_envs)
     model = build_model(settings, env, symmetry)
 
-    run_dir.mkdir(parents=True)
+    try:
+        run_dir.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"{run_dir} cannot be made: {error.strerror}") from error
     OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
     model.set_logger(configure(str(run_dir / "tensorboard"), ["tensorboard"]))
     _write_config_tab(model, config)
@@ -89,12 +134,17 @@ def build_model(settings: TrainConfig, env: DummyVecEnv, symmetry: Symmetry | No
         **vars(settings.env.dqn),
     }
     method = settings.method
+    is_dict = isinstance(env.observation_space, spaces.Dict)
+    if is_dict != (settings.env.policy == "MultiInputPolicy"):
+        raise ConfigError(
+            "env.policy must be MultiInputPolicy for Dict observations, and for no others, got "
+            f"{settings.env.policy} for {env.observation_space}"
+        )
     try:
         if method.name == "plain":
             return DQN(settings.env.policy, env, **arguments)
         assert symmetry is not None
         if method.name == "augment":
-            is_dict = settings.env.policy == "MultiInputPolicy"
             return DQN(
                 settings.env.policy,
                 env,
@@ -112,29 +162,30 @@ def build_model(settings: TrainConfig, env: DummyVecEnv, symmetry: Symmetry | No
             canonical_score=cast(Any, method.canonical_score),
             **arguments,
         )
-    except (ValueError, AssertionError, RuntimeError) as error:
+    except (ValueError, AssertionError, MemoryError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    except RuntimeError as error:  # how a network says that it cannot take such inputs
+        raise ConfigError(
+            f"{settings.env.policy} does not fit observations of shape "
+            f"{env.observation_space.shape}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _check(settings: TrainConfig, run_dir: Path) -> None:
-    if run_dir.exists():
-        raise ConfigError(f"{run_dir} exists already: choose another run_dir, or remove it")
+    check_run_dir(run_dir)
     check_device(settings.device)
-    for name, value, least in (
-        ("total_timesteps", settings.total_timesteps, 1),
-        ("env.n_envs", settings.env.n_envs, 1),
-        ("eval.every", settings.eval.every, 1),
-        ("eval.episodes", settings.eval.episodes, 1),
-        ("eval.final_episodes", settings.eval.final_episodes, 1),
-        ("checkpoint_every", settings.checkpoint_every, 0),
-        ("env.dqn.batch_size", settings.env.dqn.batch_size, 1),
-        ("env.dqn.buffer_size", settings.env.dqn.buffer_size, 1),
-        ("env.dqn.train_freq", settings.env.dqn.train_freq, 1),
-        ("seed", settings.seed, 0),
-        ("env.net_arch", min(settings.env.net_arch or [1]), 1),
-    ):
-        if value < least:
-            raise ConfigError(f"{name} must be at least {least}, got {value}")
+    for key, choices in CHOICES.items():
+        value = attrgetter(key)(settings)
+        if value not in choices:
+            raise ConfigError(
+                f"{key} must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}"
+            )
+    for key, (least, most) in LIMITS.items():
+        value = attrgetter(key)(settings)
+        for number in value if isinstance(value, list) else [] if value is None else [value]:
+            if not least <= number <= most:
+                bounds = f"at least {least}" if most == inf else f"between {least} and {most}"
+                raise ConfigError(f"{key} must be {bounds}, got {number}")
 
 
 def _headline(settings: TrainConfig, model: DQN, symmetry: Symmetry | None) -> str:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +17,7 @@ from equirl.agents import EquivariantDQN
 from equirl.agents.callbacks import save_atomically
 from equirl.agents.evaluation import Episodes, half_width, play_episodes
 from equirl.agents.saved_agent import read_agent
-from equirl.commands.environments import check_device, environment_maker
+from equirl.commands.environments import check_device, check_run_dir, environment_maker
 from equirl.configs.schema import TransferConfig
 from equirl.errors import AgentError, ConfigError
 from equirl.symmetrize import Method
@@ -24,18 +25,20 @@ from equirl.symmetrize import Method
 
 def transfer(config: DictConfig) -> str:
     """Compare the versions as configured; returns the name of the one that was saved."""
-    if OmegaConf.is_missing(config, "agent"):
+    if OmegaConf.is_missing(config, "agent") or not config.agent:
         raise ConfigError("which agent? Say agent=PATH, the .zip of a plain SB3 DQN agent")
     settings = cast(TransferConfig, OmegaConf.to_object(config))
     run_dir = Path(settings.run_dir)
-    if run_dir.exists():
-        raise ConfigError(f"{run_dir} exists already: choose another run_dir, or remove it")
+    check_run_dir(run_dir)
     if settings.episodes < 2:
         raise ConfigError(f"episodes must be at least 2, got {settings.episodes}")
+    if not settings.methods:
+        raise ConfigError(f"methods: name at least one of {', '.join(get_args(Method))}")
     for method in settings.methods:
         if method not in get_args(Method):
             raise ConfigError(f"methods: no method {method!r}, only {', '.join(get_args(Method))}")
     check_device(settings.device)
+    torch.set_num_threads(1)  # small networks step by step: more threads only wait for each other
     agent = read_agent(settings.agent)
     if agent.is_equivariant:
         raise AgentError(f"{agent.path} is equivariant already: give a plain SB3 agent")

@@ -1,0 +1,48 @@
+"""Features extractors for observations that SB3's own do not fit."""
+
+from __future__ import annotations
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+
+class SmallCnn(BaseFeaturesExtractor):
+    """A convolutional network for boards too small for NatureCNN, such as 10 × 10.
+
+    Two 3 × 3 convolutions that keep the size, then one linear layer; SB3's ``CnnPolicy`` with
+    ``policy_kwargs=dict(features_extractor_class=SmallCnn)``. After Young & Tian 2019
+    (arXiv 1903.03176), whose MinAtar network has one such convolution.
+
+    Args:
+        observation_space: an image, channels first, as SB3 hands it on.
+        features_dim: number of features.
+        channels: of each convolution.
+
+    Example:
+        >>> import numpy as np
+        >>> board = spaces.Box(0, 255, (3, 6, 6), np.uint8)
+        >>> SmallCnn(board, features_dim=32)(torch.zeros(5, 3, 6, 6)).shape
+        torch.Size([5, 32])
+    """
+
+    def __init__(
+        self, observation_space: spaces.Box, features_dim: int = 128, channels: int = 32
+    ) -> None:
+        super().__init__(observation_space, features_dim)
+        self.cnn = nn.Sequential(
+            nn.Conv2d(observation_space.shape[0], channels, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        with torch.no_grad():
+            inputs = self.cnn(torch.zeros(1, *observation_space.shape)).shape[1]
+        self.linear = nn.Sequential(nn.Linear(inputs, features_dim), nn.ReLU())
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """``[batch, channels, height, width] -> [batch, features_dim]``."""
+        features: Tensor = self.linear(self.cnn(observations))
+        return features

@@ -1,0 +1,117 @@
+"""`SymmetricVecNormalize`: observation statistics that keep the symmetry exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from equirl.envs import symmetry_of
+from equirl.envs.carry_through import lifted
+from equirl.errors import SymmetryError
+from equirl.maps import Affines
+from equirl.symmetry import Symmetry
+
+
+class OrbitMeanStd(RunningMeanStd):
+    """Running mean and variance of the orbits of what is seen.
+
+    The mean is a fixed point of G, gμ = μ, and the variance is the same for all entries that G
+    exchanges or mixes, so that normalising commutes with the group up to the offsets of its maps.
+
+    Args:
+        shape: of one observation.
+        symmetry: of the observations.
+    """
+
+    def __init__(self, shape: tuple[int, ...], symmetry: Symmetry) -> None:
+        super().__init__(shape=shape)
+        self.symmetry = symmetry
+        self._exchanged = _exchanged_entries(symmetry)
+
+    def update(self, arr: npt.NDArray[Any]) -> None:
+        """Count a batch of observations ``[batch, *shape]``, each with its whole orbit."""
+        orbit = self.symmetry.orbit(arr.astype(np.float64))
+        super().update(orbit.reshape(-1, *arr.shape[1:]))
+        # Equal already, up to the rounding of the running sums.
+        mean = self.symmetry.orbit(self.mean[None])[:, 0].mean(axis=0)
+        variance = self._exchanged @ self.var.ravel()
+        self.mean, self.var = mean, variance.reshape(self.var.shape)
+
+
+class SymmetricVecNormalize(VecNormalize):
+    """SB3's `VecNormalize` with statistics that are invariant under the symmetry.
+
+    Plain `VecNormalize` learns another mean and variance for the left than for the right, which
+    breaks any symmetry silently; `EquivariantDQN` refuses it.
+
+    Args:
+        venv: the vectorized environments, with a symmetry.
+        symmetry: of their observations; None finds it (`symmetry_of`).
+        kwargs: everything `VecNormalize` takes.
+
+    Raises:
+        SymmetryError: no symmetry is known, observations are dicts, or entries are mixed (rotated)
+            while ``clip_obs`` clips them one by one.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from stable_baselines3.common.vec_env import DummyVecEnv
+        >>> env = SymmetricVecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
+        >>> _ = env.reset()
+        >>> env.obs_rms.mean
+        array([0., 0., 0., 0.])
+    """
+
+    def __init__(self, venv: VecEnv, symmetry: Symmetry | None = None, **kwargs: Any) -> None:
+        super().__init__(venv, **kwargs)
+        self.symmetry = symmetry_of(venv) if symmetry is None else symmetry
+        if not self.norm_obs:
+            return
+        if isinstance(venv.observation_space, spaces.Dict):
+            raise SymmetryError(
+                "SymmetricVecNormalize takes one array per observation, not a Dict: normalise "
+                "inside the environment, or set norm_obs=False"
+            )
+        mixed = any(isinstance(maps, Affines) for maps in self.symmetry.observations.maps)
+        if mixed and np.isfinite(self.clip_obs):
+            raise SymmetryError(
+                "the symmetry mixes entries of the observation, and clipping them one by one "
+                "breaks it: set clip_obs=float('inf')"
+            )
+        statistics: Any = OrbitMeanStd(venv.observation_space.shape or (), self.symmetry)
+        self.obs_rms = statistics
+
+    def carried_symmetry(self, inner: Symmetry) -> Symmetry:
+        """The symmetry of normalised observations: that of deviations from a fixed point.
+
+        With gμ = μ and equal variances, the offset of g drops out and its linear part is left.
+        """
+        if not self.norm_obs:
+            return inner
+        zero = np.zeros(inner.observation_space.shape or ())
+
+        def linear(g: Any) -> Any:
+            return lambda observation: g(observation) - g(zero)
+
+        return lifted(inner, self.observation_space, linear)
+
+
+def _exchanged_entries(symmetry: Symmetry) -> npt.NDArray[np.float64]:
+    """``[n, n]``: averages over the entries that the group exchanges or mixes with an entry."""
+    (maps,) = symmetry.observations.maps
+    n = maps.entries
+    zero, unit = np.zeros((1, n)), np.eye(n)
+    moved = maps.orbit(unit) - maps.orbit(zero)  # [n, |G|, n]: where each unit vector goes
+    connected = (np.abs(moved) > 1e-9).any(axis=1)
+    while True:  # mixing may link entries in several steps
+        further = connected @ connected
+        if np.array_equal(further, connected):
+            break
+        connected = further
+    averages: npt.NDArray[np.float64] = connected / connected.sum(axis=1, keepdims=True)
+    return averages

@@ -1,0 +1,91 @@
+"""Gymnasium's Box2D: gymnasium/envs/box2d/lunar_lander.py (`pip install "equirl[box2d]"`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from equirl.envs.registry import register_symmetry
+
+Vector = npt.NDArray[Any]
+
+
+def mirror_lunar_lander_observation(observation: Vector) -> Vector:
+    """x, y, dx/dt, dy/dt, angle, angular velocity, and the contact of each leg with the ground."""
+    x, y, dx, dy, angle, spin, one_leg, other_leg = observation
+    return np.array([-x, y, -dx, dy, -angle, -spin, other_leg, one_leg])
+
+
+class MirroredDraws:
+    """The random numbers of a lander seen in a mirror, from the same generator.
+
+    Every draw is uniform on an interval around 0, or gives the heights of the terrain, so that the
+    mirror leaves their distribution as it is. Only a lander without wind is served: its gusts are
+    numbered by a counter that runs one way, so the mirror image of a gusty episode cannot occur.
+
+    Args:
+        generator: ``env.np_random``, or another `MirroredDraws`.
+    """
+
+    def __init__(self, generator: Any) -> None:
+        self.generator = generator
+        self._pending = 0
+
+    def uniform(self, low: float, high: float, size: Any = None) -> Any:
+        """One number, or the terrain's 12 heights: 11 from left to right and one beside both."""
+        drawn = self.generator.uniform(low, high, size)
+        if size is not None:
+            return np.append(drawn[10::-1], drawn[11:])
+        # Numbers come in pairs: the initial push (across, along), then at every step the
+        # dispersion of the engines (along, across). What points across changes sign.
+        first, self._pending = self._pending == 0, 1 - self._pending
+        initial_push = high > 1
+        return -drawn if first == initial_push else drawn
+
+
+def mirror_lunar_lander(env: Any) -> None:
+    """Mirror bodies, terrain and random draws about the middle of the landing pad.
+
+    Box2D solves the joint of one leg before that of the other, starts from the forces of the step
+    before, which it does not show, and hides for how long a body has rested. So what follows agrees
+    to about 2e-5 in flight (1e-4 just after a reset) and 2e-3 with a leg on the ground, and the
+    episode may end by coming to rest up to half a second later.
+    """
+    width = env.helipad_x1 + env.helipad_x2
+    height = env.sky_polys[0][2][1]
+
+    def mirrored(point: Any) -> tuple[float, float]:
+        return width - point[0], point[1]
+
+    bodies = [env.lander, env.legs[1], env.legs[0]]
+    poses = [(mirrored(b.position), -b.angle) for b in bodies]
+    motions = [((-b.linearVelocity[0], b.linearVelocity[1]), -b.angularVelocity) for b in bodies]
+    contacts = [leg.ground_contact for leg in reversed(env.legs)]
+
+    env.world.DestroyBody(env.moon)
+    colors = env.moon.color1, env.moon.color2
+    env.moon = env.world.CreateStaticBody()
+    env.moon.color1, env.moon.color2 = colors
+    env.moon.CreateEdgeFixture(vertices=[(0, 0), (width, 0)], density=0, friction=0.2)
+    terrain = [(mirrored(p2), mirrored(p1)) for p1, p2, *_ in reversed(env.sky_polys)]
+    for edge in terrain:
+        env.moon.CreateEdgeFixture(vertices=edge, density=0, friction=0.1)
+    env.sky_polys = [[p1, p2, (p2[0], height), (p1[0], height)] for p1, p2 in terrain]
+
+    for body, pose, (velocity, spin) in zip([env.lander, *env.legs], poses, motions, strict=True):
+        body.transform = pose
+        body.linearVelocity, body.angularVelocity = velocity, spin
+    for leg, contact in zip(env.legs, contacts, strict=True):
+        leg.ground_contact = contact
+    env.np_random = MirroredDraws(env.np_random)
+
+
+# lunar_lander.py: actions do nothing, fire left engine, fire main engine, fire right engine. The
+# terrain is hidden from the observation, but drawn symmetrically about the pad.
+register_symmetry(
+    "LunarLander-v3",
+    {"mirror": (mirror_lunar_lander_observation, [0, 3, 2, 1])},
+    state_maps={"mirror": mirror_lunar_lander},
+)

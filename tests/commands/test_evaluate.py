@@ -1,0 +1,191 @@
+"""`equirl evaluate`: the same agent, seen through each group element."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3 import DQN
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from equirl.agents import EquivariantDQN
+from equirl.agents.evaluation import half_width, play_episodes
+from equirl.envs import SymmetryWrapper, TransformWrapper
+
+ELEMENTS = ("e", "r", "r²", "r³", "s", "rs", "r²s", "r³s")
+SEED = 1_000_000
+EPISODES = 20
+
+
+def trained(equirl_command: Callable[..., Any], folder: Path, method: str) -> Path:
+    """An agent that walks a small grid world, though not always to the goal."""
+    outcome = equirl_command(
+        "train",
+        "env=gridworld",
+        "env.kwargs.size=4",
+        "env.net_arch=[32]",
+        "env.dqn.learning_starts=100",
+        "total_timesteps=900",
+        "eval.every=900",
+        "eval.episodes=2",
+        "eval.final_episodes=2",
+        "progress=false",
+        f"method={method}",
+        f"run_dir={folder}",
+    )
+    assert outcome.code == 0, outcome.err
+    return folder / "best_model.zip"
+
+
+@pytest.fixture(scope="module")
+def equivariant_agent(
+    equirl_command: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return trained(equirl_command, tmp_path_factory.mktemp("runs") / "run", "equitune")
+
+
+def rows(equirl_command: Callable[..., Any], *arguments: str) -> dict[str, str]:
+    """The printed table: what stands beside each element."""
+    outcome = equirl_command("evaluate", f"episodes={EPISODES}", "progress=false", *arguments)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    return dict(re.findall(r"^│ (\S+) +│ (.*?) +│$", outcome.out, re.MULTILINE))
+
+
+def small_grid_world() -> SymmetryWrapper[Any, Any]:
+    return SymmetryWrapper(gym.make("equirl/GridWorld-v0", size=4))
+
+
+def returns_through(model: DQN, element: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    seeds = range(SEED, SEED + EPISODES)
+    make_env = lambda: TransformWrapper(small_grid_world(), element)  # noqa: E731
+    return play_episodes(model, make_env, seeds).returns
+
+
+def test_equivariant_agent_scores_the_same_through_every_element(
+    equirl_command: Callable[..., Any], equivariant_agent: Path
+) -> None:
+    table = rows(equirl_command, f"agent={equivariant_agent}", "transform=all")
+    assert tuple(table) == ELEMENTS
+    assert len(set(table.values())) == 1
+
+
+def test_equivariant_agent_has_the_same_return_in_every_single_episode(
+    equivariant_agent: Path,
+) -> None:
+    model = EquivariantDQN.load(equivariant_agent, device="cpu")
+    returns = [returns_through(model, element) for element in ELEMENTS]
+    assert len(set(returns[0])) > 2  # else they would be equal by themselves
+    np.testing.assert_array_equal(returns, np.broadcast_to(returns[0], (8, EPISODES)))
+
+
+def test_plain_agent_scores_differently_through_different_elements(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    agent = trained(equirl_command, tmp_path / "run", "plain")
+    table = rows(equirl_command, f"agent={agent}", "transform=all")
+    assert tuple(table) == ELEMENTS
+    assert len(set(table.values())) > 1
+
+
+def test_table_says_mean_interval_and_success(
+    equirl_command: Callable[..., Any], equivariant_agent: Path
+) -> None:
+    table = rows(equirl_command, f"agent={equivariant_agent}", "transform=rs")
+    returns = returns_through(EquivariantDQN.load(equivariant_agent, device="cpu"), "rs")
+    interval = 1.96 * returns.std(ddof=1) / EPISODES**0.5
+    successful = 100 * np.mean(returns > 0)  # 100 steps without reaching the goal cost 1
+    assert table == {
+        "rs": f"{returns.mean():.3f} ± {interval:.3f} over {EPISODES} episodes, "
+        f"{successful:.0f}% successful"
+    }
+
+
+def test_agent_of_another_folder_needs_the_environment_named(
+    equirl_command: Callable[..., Any], equivariant_agent: Path, tmp_path: Path
+) -> None:
+    foreign = shutil.copy(equivariant_agent, tmp_path / "foreign.zip")
+    outcome = equirl_command("evaluate", f"agent={foreign}", "progress=false")
+    assert outcome.code == 2
+    assert "env=NAME" in outcome.err
+    with_env = rows(equirl_command, f"agent={foreign}", "env=gridworld", "env.kwargs.size=4")
+    assert with_env == rows(equirl_command, f"agent={equivariant_agent}")
+
+
+def test_checkpoint_finds_the_environment_of_its_run(
+    equirl_command: Callable[..., Any], equivariant_agent: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(equivariant_agent.parent, tmp_path / "run")
+    (run / "checkpoints").mkdir()
+    checkpoint = shutil.copy(run / "final_model.zip", run / "checkpoints" / "step_900.zip")
+    found = rows(equirl_command, f"agent={checkpoint}")
+    assert found == rows(equirl_command, f"agent={run / 'final_model.zip'}")
+
+
+def test_environment_of_the_run_can_be_changed_in_part(
+    equirl_command: Callable[..., Any], equivariant_agent: Path
+) -> None:
+    agent = f"agent={equivariant_agent}"
+    changed = rows(equirl_command, agent, "env.kwargs.step_cost=0", "transform=all")
+    returns = set(re.findall(r"[-.\d]+(?= ±)", " ".join(changed.values())))
+    assert len(changed) == 8
+    assert len(returns) == 1
+    # Without a cost for steps the mean return is the success rate.
+    (percent,) = set(re.findall(r"(\d+)% successful", " ".join(changed.values())))
+    assert float(returns.pop()) == pytest.approx(int(percent) / 100)
+
+
+def test_plain_agent_from_elsewhere_gets_the_return_that_sb3_says(
+    equirl_command: Callable[..., Any], plain_agent: Path
+) -> None:
+    outcome = equirl_command(
+        "evaluate", f"agent={plain_agent}", "env=cartpole", "episodes=1", "progress=false"
+    )
+    assert outcome.code == 0, outcome.err
+    env = gym.wrappers.RecordEpisodeStatistics(gym.make("CartPole-v1"))
+    model = DQN.load(plain_agent, device="cpu")
+    model.set_env(env)
+    vec_env = model.get_env()
+    assert vec_env is not None
+    vec_env.seed(SEED)
+    mean, _ = evaluate_policy(model, vec_env, n_eval_episodes=1)
+    assert f" {mean:.1f} ± inf over 1 episodes" in outcome.out or f" {mean:.3f} ±" in outcome.out
+
+
+def test_environment_without_symmetry_will_do_where_none_is_asked_for(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    small = {"policy_kwargs": {"net_arch": [8]}, "buffer_size": 1, "device": "cpu"}
+    DQN("MlpPolicy", "MountainCar-v0", **small).save(tmp_path / "car.zip")
+    arguments = (f"agent={tmp_path / 'car.zip'}", "env.id=MountainCar-v0")
+    assert set(rows(equirl_command, *arguments, "env.kwargs.max_episode_steps=5")) == {"e"}
+    outcome = equirl_command("evaluate", *arguments, "transform=all", "progress=false")
+    assert outcome.code == 2
+    assert "no symmetry is known for MountainCar-v0" in outcome.err
+
+
+def test_video_is_written_beside_the_agent(
+    equirl_command: Callable[..., Any], equivariant_agent: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("moviepy", reason="videos need moviepy: pip install equirl[envs]")
+    run = shutil.copytree(equivariant_agent.parent, tmp_path / "run")
+    outcome = equirl_command(
+        "evaluate", f"agent={run / 'best_model.zip'}", "episodes=1", "progress=false", "video=true"
+    )
+    assert outcome.code == 0, outcome.err
+    (video,) = run.glob("videos/*.mp4")
+    assert f"video: {video}" in outcome.out
+    assert video.read_bytes()[4:8] == b"ftyp"
+
+
+def test_half_width_is_that_of_the_normal_approximation() -> None:
+    # Mean 3, variance (4 + 1 + 0 + 1 + 4) / 4 = 2.5.
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert half_width(values) == pytest.approx(1.96 * (2.5 / 5) ** 0.5)
+    assert half_width(np.array([7.0])) == float("inf")

@@ -1,0 +1,379 @@
+"""`equirl train`: what a run leaves behind, and what it takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+import yaml
+from omegaconf import OmegaConf
+from stable_baselines3 import DQN
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from equirl.agents import EquivariantDQN
+from equirl.agents.evaluation import play_episodes
+from equirl.commands.train import FINAL_EVALUATION_SEED
+from equirl.configs.schema import TrainConfig
+
+EQUIVARIANT = ("equitune", "lambda", "equizero", "canonical")
+METHODS = ("plain", "augment", *EQUIVARIANT)
+STEPS = 1040  # equirl/* is measured every 1000 steps
+
+SHORT = (
+    "progress=false",
+    "env.net_arch=[8]",
+    "env.dqn.learning_starts=50",
+    "env.dqn.train_freq=16",
+    "env.dqn.gradient_steps=1",
+    "eval.episodes=2",
+    "eval.final_episodes=3",
+)
+
+
+class Run(NamedTuple):
+    """A finished run."""
+
+    method: str
+    folder: Path
+    out: str
+
+    @property
+    def agent_class(self) -> type[DQN]:
+        return EquivariantDQN if self.method in EQUIVARIANT else DQN
+
+    @property
+    def result(self) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads((self.folder / "result.json").read_text())
+        return result
+
+    def events(self) -> EventAccumulator:
+        return EventAccumulator(str(self.folder / "tensorboard")).Reload()
+
+    def scalars(self, tag: str) -> list[tuple[int, float]]:
+        return [(event.step, event.value) for event in self.events().Scalars(tag)]
+
+    def hyper_parameters(self) -> dict[str, Any]:
+        return {
+            name: getattr(value, value.WhichOneof("kind"))
+            for name, value in self._hparams("session_start_info").hparams.items()
+        }
+
+    def metrics_beside_them(self) -> list[str]:
+        return [metric.name.tag for metric in self._hparams("experiment").metric_infos]
+
+    def _hparams(self, part: str) -> Any:
+        metadata = self.events().SummaryMetadata(f"_hparams_/{part}")
+        return getattr(HParamsPluginData.FromString(metadata.plugin_data.content), part)
+
+
+def train(equirl_command: Callable[..., Any], folder: Path, *arguments: str) -> Any:
+    outcome = equirl_command("train", *SHORT, f"run_dir={folder}", *arguments)
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def run(
+    request: pytest.FixtureRequest,
+    equirl_command: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Run:
+    folder = tmp_path_factory.mktemp("runs") / request.param
+    keys = ("env=cartpole", f"method={request.param}", f"total_timesteps={STEPS}", "seed=3")
+    every = ("eval.every=500", "checkpoint_every=500")
+    return Run(request.param, folder, train(equirl_command, folder, *keys, *every).out)
+
+
+@pytest.fixture
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_run_directory_holds_everything_and_nothing_half_written(run: Run) -> None:
+    assert {path.name for path in run.folder.iterdir()} == {
+        "best_model.zip",
+        "checkpoints",
+        "config.yaml",
+        "evaluations.npz",
+        "final_model.zip",
+        "result.json",
+        "tensorboard",
+    }
+    assert {p.name for p in (run.folder / "checkpoints").iterdir()} == {
+        "step_500.zip",
+        "step_1000.zip",
+    }
+
+
+def test_config_is_resolved_and_can_be_loaded_again(run: Run) -> None:
+    text = (run.folder / "config.yaml").read_text()
+    assert "${" not in text
+    assert "???" not in text
+    config = yaml.safe_load(text)
+    assert config["method"]["name"] == run.method
+    assert config["env"]["id"] == "CartPole-v1"
+    assert config["total_timesteps"] == STEPS
+    assert config["run_dir"] == str(run.folder)
+    typed = OmegaConf.merge(OmegaConf.structured(TrainConfig), config)
+    assert OmegaConf.to_container(typed) == config
+
+
+def test_tensorboard_shows_the_scalars_of_sb3(run: Run) -> None:
+    tags = run.events().Tags()["scalars"]
+    assert {
+        "eval/mean_reward",
+        "rollout/ep_len_mean",
+        "rollout/ep_rew_mean",
+        "rollout/exploration_rate",
+        "time/fps",
+        "train/learning_rate",
+        "train/loss",
+    } <= set(tags)
+    # In CartPole every step is worth 1.
+    assert run.scalars("rollout/ep_rew_mean") == run.scalars("rollout/ep_len_mean")
+    assert all(np.isfinite(value) for _, value in run.scalars("train/loss"))
+
+
+def test_tensorboard_shows_what_symmetrization_does(run: Run) -> None:
+    shown = {tag for tag in run.events().Tags()["scalars"] if tag.startswith("equirl/")}
+    if run.method not in EQUIVARIANT:
+        assert not shown
+        return
+    temperature = {"equirl/lambda_inverse_temperature"} if run.method == "lambda" else set()
+    assert shown == temperature | {
+        "equirl/chosen/e",
+        "equirl/chosen/mirror",
+        "equirl/equivariance_error",
+        "equirl/orbit_disagreement",
+        "equirl/weight_entropy",
+    }
+    ((_, error),) = run.scalars("equirl/equivariance_error")
+    ((_, disagreement),) = run.scalars("equirl/orbit_disagreement")
+    ((_, entropy),) = run.scalars("equirl/weight_entropy")
+    ((_, chosen),) = run.scalars("equirl/chosen/e")
+    ((_, chosen_mirror),) = run.scalars("equirl/chosen/mirror")
+    assert 0 <= error < 1e-5
+    assert disagreement > 100 * max(error, 1e-7)  # the plain network inside is not equivariant
+    assert chosen + chosen_mirror == pytest.approx(1, abs=1e-6)
+    if run.method == "equitune":
+        assert entropy == pytest.approx(1, abs=1e-6)
+        assert chosen == 0.5
+    elif run.method in ("equizero", "canonical"):
+        assert entropy == pytest.approx(0, abs=1e-6)
+        assert 0 < chosen < 1
+    else:
+        assert 0 < entropy <= 1
+
+
+def test_text_tab_shows_the_configuration(run: Run) -> None:
+    events = run.events()
+    assert "config/text_summary" in events.Tags()["tensors"]
+    (event,) = events.Tensors("config/text_summary")
+    lines = event.tensor_proto.string_val[0].decode().splitlines()
+    # Indented by four, which Markdown shows as it stands.
+    assert all(line.startswith("    ") for line in lines)
+    shown = "\n".join(line[4:] for line in lines).strip()
+    assert shown == (run.folder / "config.yaml").read_text().strip()
+
+
+def test_hyper_parameters_stand_beside_the_final_return(run: Run) -> None:
+    given = run.hyper_parameters()
+    assert given["method.name"] == run.method
+    assert given["seed"] == 3
+    assert given["env.dqn.train_freq"] == 16
+    assert run.metrics_beside_them() == ["final/mean_return"]
+    ((_, final),) = run.scalars("final/mean_return")
+    assert final == pytest.approx(run.result["best_mean_return"], abs=1e-3)
+
+
+def test_evaluations_are_written_as_sb3_writes_them(run: Run) -> None:
+    with np.load(run.folder / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"].tolist() == [500, 1000, STEPS]
+        assert evaluations["results"].shape == (3, 2)
+        np.testing.assert_array_equal(evaluations["results"], evaluations["ep_lengths"])
+        means = evaluations["results"].mean(axis=1)
+    np.testing.assert_allclose([mean for _, mean in run.scalars("eval/mean_reward")], means)
+
+
+def test_result_is_one_line(run: Run) -> None:
+    text = (run.folder / "result.json").read_text()
+    assert text.count("\n") == 1
+    assert text.endswith("}\n")
+    expected = {"env": "CartPole-v1", "method": run.method, "seed": 3, "steps": STEPS}
+    assert expected.items() <= run.result.items()
+    assert run.result["episodes"] == 3
+
+
+def test_best_model_gives_the_result_on_episodes_not_seen_in_training(run: Run) -> None:
+    model = run.agent_class.load(run.folder / "best_model.zip", device="cpu")
+    seeds = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + 3)
+    episodes = play_episodes(model, lambda: gym.make("CartPole-v1"), seeds)
+    assert run.result["best_mean_return"] == pytest.approx(episodes.mean, abs=1e-3)
+    assert run.result["half_width_95"] == pytest.approx(episodes.half_width, abs=1e-3)
+
+
+def test_best_model_is_the_one_of_the_best_evaluation(run: Run) -> None:
+    with np.load(run.folder / "evaluations.npz") as evaluations:
+        means = evaluations["results"].mean(axis=1)
+        best = int(evaluations["timesteps"][np.argmax(means)])
+    model = run.agent_class.load(run.folder / "best_model.zip", device="cpu")
+    assert model.num_timesteps == best
+
+
+def test_every_saved_model_can_be_loaded(run: Run) -> None:
+    for name in ("final_model.zip", "checkpoints/step_500.zip", "checkpoints/step_1000.zip"):
+        model = run.agent_class.load(run.folder / name, device="cpu")
+        assert type(model) is run.agent_class
+        action, _ = model.predict(np.zeros(4, dtype=np.float32), deterministic=True)
+        assert action in (0, 1)
+    final = run.agent_class.load(run.folder / "final_model.zip", device="cpu")
+    assert final.num_timesteps == STEPS
+
+
+def test_last_lines_say_the_return_and_how_to_see_the_curves(run: Run) -> None:
+    *_, best, where, curves = run.out.splitlines()
+    said = re.search(r"mean return ([\d.]+) ± [\d.]+ over 3 episodes", best)
+    assert said is not None
+    assert float(said[1]) == pytest.approx(run.result["best_mean_return"], abs=0.05)
+    assert str(run.folder / "best_model.zip") in where
+    assert curves.endswith(f"tensorboard --logdir {run.folder}")
+
+
+def test_same_seed_gives_the_same_agent_and_another_seed_another(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = ("env=cartpole", "method=lambda", "total_timesteps=160", "checkpoint_every=0")
+    weights = []
+    for name, seed in (("one", 5), ("again", 5), ("other", 6)):
+        train(equirl_command, tmp_path / name, *keys, f"seed={seed}")
+        model = EquivariantDQN.load(tmp_path / name / "final_model.zip", device="cpu")
+        weights.append(torch.cat([p.flatten() for p in model.policy.parameters()]))
+        assert not (tmp_path / name / "checkpoints").exists()
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_training_ends_when_the_target_return_is_reached(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = ("env=cartpole", "method=equitune", "total_timesteps=2000", "eval.every=96")
+    train(equirl_command, tmp_path / "run", *keys, "env.target_return=1")
+    with np.load(tmp_path / "run" / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"].tolist() == [96]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] < 200
+
+
+def test_arguments_of_the_environment_can_be_given(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = ("env=gridworld", "env.kwargs.size=5", "env.kwargs.walls=0.1", "total_timesteps=64")
+    outcome = train(equirl_command, tmp_path / "run", *keys, "method=equizero")
+    assert "|G| = 8" in outcome.out
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["env"]["kwargs"] == {"size": 5, "walls": 0.1}
+    model = EquivariantDQN.load(tmp_path / "run" / "best_model.zip", device="cpu")
+    assert sorted(model.observation_space.shape or ()) == [3, 5, 5]
+
+
+def test_several_environments_at_once_count_every_step(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = ("env=cartpole", "env.n_envs=2", "total_timesteps=192", "eval.every=64")
+    train(equirl_command, tmp_path / "run", *keys, "method=augment")
+    model = DQN.load(tmp_path / "run" / "final_model.zip", device="cpu")
+    assert model.n_envs == 2
+    assert model.num_timesteps == 192
+    with np.load(tmp_path / "run" / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"].tolist() == [64, 128, 192]
+
+
+@pytest.mark.parametrize("place", [0, 3], ids=["before the keys", "between the keys"])
+def test_sweep_over_seeds_makes_a_run_directory_for_each(
+    equirl_command: Callable[..., Any], in_empty_folder: Path, place: int
+) -> None:
+    keys = ["env=cartpole", "method=equizero", "total_timesteps=48", *SHORT, "seed=0,1"]
+    keys.insert(place, "-m")
+    outcome = equirl_command("train", *keys)
+    assert outcome.code == 0, outcome.err
+    results = [json.loads(p.read_text()) for p in in_empty_folder.glob("runs/*/result.json")]
+    assert sorted(result["seed"] for result in results) == [0, 1]
+    folders = sorted(p.name for p in in_empty_folder.glob("runs/cartpole-*"))
+    assert [name.split("-")[:3] for name in folders] == [
+        ["cartpole", "equizero", "seed0"],
+        ["cartpole", "equizero", "seed1"],
+    ]
+
+
+DECLARATIONS = """
+import numpy as np
+from gymnasium import spaces
+from equirl import Symmetry
+
+generators = {"mirror": (np.negative, [2, 1, 0])}
+
+def function(observation_space, action_space):
+    assert isinstance(observation_space, spaces.Box)
+    return {"mirror": (-np.eye(2), list(range(action_space.n))[::-1])}
+
+def symmetry(observation_space, action_space):
+    return Symmetry.from_generators(observation_space, action_space, generators)
+
+class Nested:
+    low, high = np.array([-1.2, -0.07], np.float32), np.array([0.6, 0.07], np.float32)
+    object = Symmetry.from_generators(spaces.Box(low, high), spaces.Discrete(3), generators)
+"""
+
+
+@pytest.mark.parametrize("name", ["generators", "function", "symmetry", "Nested.object"])
+def test_symmetry_declared_in_the_current_folder_is_used(
+    equirl_command: Callable[..., Any], in_empty_folder: Path, name: str
+) -> None:
+    (in_empty_folder / "my_declarations.py").write_text(DECLARATIONS)
+    keys = ("env.id=MountainCar-v0", f"env.symmetry=my_declarations:{name}", "method=equitune")
+    outcome = equirl_command(
+        "train",
+        *keys,
+        *SHORT,
+        "total_timesteps=32",
+        "run_dir=run",
+        "env.kwargs.max_episode_steps=20",
+    )
+    assert outcome.code == 0, outcome.err
+    model = EquivariantDQN.load(in_empty_folder / "run" / "best_model.zip", device="cpu")
+    assert model.symmetry.group.names == ("e", "mirror")
+    assert model.symmetry.permutations.tolist() == [[0, 1, 2], [2, 1, 0]]
+    observations = np.array([[0.3, 0.05], [-0.3, -0.05]], dtype=np.float32)
+    q_values = model.q_net(torch.as_tensor(observations)).detach().numpy()
+    np.testing.assert_allclose(q_values[1], q_values[0, ::-1], atol=1e-6)
+
+
+def test_plain_method_needs_no_symmetry(
+    equirl_command: Callable[..., Any], in_empty_folder: Path
+) -> None:
+    keys = ("env.id=MountainCar-v0", "method=plain", "env.kwargs.max_episode_steps=20")
+    outcome = equirl_command("train", *keys, *SHORT, "total_timesteps=32")
+    assert outcome.code == 0, outcome.err
+    (folder,) = in_empty_folder.glob("runs/*")
+    assert folder.name.startswith("MountainCar-v0-plain-seed0-")
+    assert type(DQN.load(folder / "best_model.zip", device="cpu")) is DQN
+
+
+def test_declared_symmetry_replaces_the_registered_one(
+    equirl_command: Callable[..., Any], in_empty_folder: Path
+) -> None:
+    (in_empty_folder / "identity.py").write_text("nothing = {}\n")
+    keys = ("env=cartpole", "env.symmetry=identity:nothing", "method=equitune")
+    outcome = equirl_command("train", *keys, *SHORT, "total_timesteps=32", "run_dir=run")
+    assert outcome.code == 0, outcome.err
+    assert "|G| = 1," in outcome.out

@@ -1,0 +1,236 @@
+"""`equirl transfer`: the public agents made equivariant, against the published figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import DQN
+
+from equirl.agents import EquivariantDQN
+from equirl.agents.evaluation import Episodes, play_episodes
+from equirl.commands.transfer import choose
+
+PUBLIC_AGENTS = Path(__file__).parents[2] / ".." / "shared" / "data" / "rl_zoo_agents"
+SEED = 1_000_000
+
+needs_public_agents = pytest.mark.skipif(
+    not PUBLIC_AGENTS.is_dir(), reason=f"the public agents are not at {PUBLIC_AGENTS}"
+)
+
+
+class Transferred(NamedTuple):
+    """A finished transfer."""
+
+    folder: Path
+    out: str
+
+    @property
+    def report(self) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads((self.folder / "transfer.json").read_text())
+        return report
+
+    def assert_mean_is(self, version: str, mean: float, half_width: float) -> None:
+        """The 95 % intervals, doubled, of the figure and of what was measured overlap."""
+        measured = self.report["versions"][version]
+        tolerance = 2 * (half_width + measured["half_width_95"])
+        assert abs(measured["mean_return"] - mean) <= tolerance
+        assert tolerance < 0.3 * abs(mean)  # or else nothing was measured
+
+
+def transferred(
+    equirl_command: Callable[..., Any], folder: Path, agent: Path, *arguments: str
+) -> Transferred:
+    outcome = equirl_command(
+        "transfer", f"agent={agent}", f"run_dir={folder}", "progress=false", *arguments
+    )
+    assert outcome.code == 0, outcome.err
+    return Transferred(folder, outcome.out)
+
+
+@pytest.fixture(scope="module")
+def acrobot(
+    equirl_command: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Transferred:
+    folder = tmp_path_factory.mktemp("transfer") / "acrobot"
+    agent = PUBLIC_AGENTS / "dqn-Acrobot-v1.zip"
+    keys = ("env=acrobot", "episodes=50", "methods=[equitune,equizero]")
+    return transferred(equirl_command, folder, agent, *keys)
+
+
+@pytest.fixture(scope="module")
+def cartpole(
+    equirl_command: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Transferred:
+    folder = tmp_path_factory.mktemp("transfer") / "cartpole"
+    agent = PUBLIC_AGENTS / "dqn-CartPole-v1.zip"
+    keys = ("env=cartpole", "episodes=12", "methods=[equitune,equizero]")
+    return transferred(equirl_command, folder, agent, *keys)
+
+
+@needs_public_agents
+def test_public_acrobot_agent_gains_without_training(acrobot: Transferred) -> None:
+    acrobot.assert_mean_is("plain", -76.9, 1.0)
+    acrobot.assert_mean_is("equitune", -69.6, 0.5)
+    acrobot.assert_mean_is("equizero", -70.0, 0.6)
+    versions = acrobot.report["versions"]
+    assert list(versions) == ["plain", "equitune", "equizero"]
+    assert versions["equizero"]["mean_return"] > versions["plain"]["mean_return"]
+
+
+@needs_public_agents
+def test_public_cartpole_agent_stays_perfect_with_equizero_and_loses_with_equitune(
+    cartpole: Transferred,
+) -> None:
+    versions = cartpole.report["versions"]
+    assert versions["plain"]["mean_return"] == 500
+    assert versions["equizero"]["mean_return"] == 500
+    cartpole.assert_mean_is("equitune", 340, 10)
+
+
+@needs_public_agents
+def test_original_is_kept_where_nothing_is_gained(cartpole: Transferred) -> None:
+    assert cartpole.report["chosen"] == "plain"
+    assert "the original is kept" in cartpole.out
+    assert type(DQN.load(cartpole.folder / "best_model.zip", device="cpu")) is DQN
+
+
+@needs_public_agents
+def test_report_says_the_gain_over_plain(cartpole: Transferred) -> None:
+    for name, version in cartpole.report["versions"].items():
+        assert version["episodes"] == 12
+        if name != "plain":
+            # Every plain return is 500, so the differences spread as the returns do.
+            assert version["gain_over_plain"] == pytest.approx(version["mean_return"] - 500)
+            assert version["gain_half_width_95"] == pytest.approx(version["half_width_95"])
+    assert "gain_over_plain" not in cartpole.report["versions"]["plain"]
+
+
+@needs_public_agents
+def test_saved_agent_is_the_chosen_one_and_loads_like_any_other(acrobot: Transferred) -> None:
+    chosen = acrobot.report["chosen"]
+    assert f"({chosen})" in acrobot.out.splitlines()[-1]
+    assert chosen in ("equitune", "equizero")
+    expected = acrobot.report["versions"][chosen]["mean_return"]
+    for agent_class in (DQN, EquivariantDQN):
+        model = agent_class.load(acrobot.folder / "best_model.zip", device="cpu")
+        assert model.policy_kwargs["method"] == chosen
+        played = play_episodes(model, lambda: gym.make("Acrobot-v1"), range(SEED, SEED + 50))
+        assert played.mean == pytest.approx(expected)
+
+
+@needs_public_agents
+def test_saved_agent_is_evaluated_without_further_hints(
+    equirl_command: Callable[..., Any], acrobot: Transferred
+) -> None:
+    outcome = equirl_command(
+        "evaluate", f"agent={acrobot.folder / 'best_model.zip'}", "episodes=50", "progress=false"
+    )
+    assert outcome.code == 0, outcome.err
+    mean = acrobot.report["versions"][acrobot.report["chosen"]]["mean_return"]
+    assert f"{mean:.1f} ±" in outcome.out
+
+
+def test_agent_of_today_is_transferred_in_every_way(
+    equirl_command: Callable[..., Any], plain_agent: Path, tmp_path: Path
+) -> None:
+    methods = ["equitune", "equizero", "canonical", "lambda"]
+    keys = ("env=cartpole", "episodes=4", f"methods=[{','.join(methods)}]")
+    run = transferred(equirl_command, tmp_path / "run", plain_agent, *keys)
+    assert list(run.report["versions"]) == ["plain", *methods]
+    names = {path.name for path in run.folder.iterdir()}
+    assert names == {"best_model.zip", "config.yaml", "transfer.json"}
+    played = play_episodes(
+        DQN.load(plain_agent, device="cpu"),
+        lambda: gym.make("CartPole-v1"),
+        range(SEED, SEED + 4),
+    )
+    assert run.report["versions"]["plain"]["mean_return"] == played.mean
+
+
+def test_agent_whose_error_symmetry_cancels_is_replaced_by_a_better_one(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    # Q = (0, θ + θ̇ / 2 + 1) always pushes right; the mean over the mirror pushes right exactly
+    # where θ + θ̇ / 2 > 0, which is how to balance a pole.
+    arguments = {"policy_kwargs": {"net_arch": [1]}, "buffer_size": 1, "device": "cpu"}
+    model = DQN("MlpPolicy", "CartPole-v1", **arguments)
+    weights = {
+        "0.weight": [[0, 0, 1, 0.5]],
+        "0.bias": [10],  # keeps the rectifier open
+        "2.weight": [[0], [1]],
+        "2.bias": [0, -9],
+    }
+    layers = {name: torch.tensor(values, dtype=torch.float32) for name, values in weights.items()}
+    model.q_net.q_net.load_state_dict(layers)
+    model.save(tmp_path / "pushes_right.zip")
+
+    keys = ("env=cartpole", "episodes=8", "methods=[equitune]")
+    run = transferred(equirl_command, tmp_path / "run", tmp_path / "pushes_right.zip", *keys)
+    assert run.report["chosen"] == "equitune"
+    versions = run.report["versions"]
+    assert versions["plain"]["mean_return"] < 12  # a pole pushed one way falls in 8 to 11 steps
+    assert versions["equitune"]["mean_return"] > 100
+    saved = DQN.load(run.folder / "best_model.zip", device="cpu")
+    played = play_episodes(saved, lambda: gym.make("CartPole-v1"), range(SEED, SEED + 8))
+    assert played.mean == versions["equitune"]["mean_return"]
+
+
+def test_agent_that_is_equivariant_already_is_refused(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    agent = tmp_path / "agent.zip"
+    EquivariantDQN("MlpPolicy", "CartPole-v1", buffer_size=1, device="cpu").save(agent)
+    outcome = equirl_command(
+        "transfer", f"agent={agent}", "env=cartpole", f"run_dir={tmp_path / 'run'}"
+    )
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert "equivariant already" in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def episodes(*returns: float) -> Episodes:
+    return Episodes(np.array(returns), np.ones(len(returns), dtype=np.int64), None)
+
+
+@pytest.mark.parametrize(
+    ("equitune", "equizero", "chosen"),
+    [
+        # Differences 2, 0, 2, 0: mean 1, standard deviation √(4/3), interval 1.96 · 0.577 = 1.13.
+        ((12, 20, 32, 40), (10, 20, 30, 40), "plain"),
+        # Differences 2, 1, 2, 1: mean 1.5, standard deviation √(1/3), interval 0.57. The returns
+        # spread by ±12.7: only episode by episode is the gain certain.
+        ((12, 21, 32, 41), (10, 20, 30, 40), "equitune"),
+        # 40, 0, 0, 0: the larger mean, 10, but with an interval of 19.6.
+        ((12, 21, 32, 41), (50, 20, 30, 40), "equitune"),
+        # Both certain: the larger mean, 3 against 1.5.
+        ((12, 21, 32, 41), (13, 23, 33, 43), "equizero"),
+        # A certain loss, and no difference at all.
+        ((5, 15, 25, 35), (10, 20, 30, 40), "plain"),
+    ],
+)
+def test_another_version_is_chosen_only_where_its_gain_is_certain(
+    equitune: tuple[float, ...], equizero: tuple[float, ...], chosen: str
+) -> None:
+    played = {
+        "plain": episodes(10, 20, 30, 40),
+        "equitune": episodes(*equitune),
+        "equizero": episodes(*equizero),
+    }
+    assert choose(played) == chosen
+
+
+def test_gain_must_exceed_its_interval() -> None:
+    # Differences 1 ± d have mean 1 and, for n of them, an interval of 1.96 · d · √(1 / (n - 1)).
+    d = (4 - 1) ** 0.5 / 1.96
+    for factor, chosen in ((0.999, "equitune"), (1.001, "plain")):
+        differences = 1 + factor * d * np.array([1, -1, 1, -1])
+        played = {"plain": episodes(0, 0, 0, 0), "equitune": episodes(*differences)}
+        assert choose(played) == chosen

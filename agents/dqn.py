@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 from stable_baselines3 import DQN
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from equirl.agents.policies import (
@@ -77,14 +78,6 @@ class EquivariantDQN(DQN):
         )
         if not _init_setup_model:  # being loaded: policy_kwargs follow
             return
-        normalize = self._vec_normalize_env
-        invariant = isinstance(normalize, SymmetricVecNormalize)
-        if normalize is not None and normalize.norm_obs and not invariant:
-            # Whoever declared the symmetry: running statistics do not have it.
-            raise SymmetryError(
-                "VecNormalize changes observations and breaks the symmetry: use "
-                "SymmetricVecNormalize, or VecNormalize(…, norm_obs=False)"
-            )
         self.policy_kwargs = {
             "method": method,
             "gradient": gradient,
@@ -96,6 +89,19 @@ class EquivariantDQN(DQN):
             assert self.env is not None
             self.policy_kwargs["symmetry"] = symmetry_of(self.env, symmetry)
         self._setup_model()
+
+    def _setup_model(self) -> None:
+        _check_normalization(self.env)
+        super()._setup_model()
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """See `DQN`.
+
+        Raises:
+            SymmetryError: the environment normalises observations by plain `VecNormalize`.
+        """
+        _check_normalization(env)
+        super().set_env(env, force_reset)
 
     @property
     def symmetry(self) -> Symmetry:
@@ -127,3 +133,15 @@ class EquivariantDQN(DQN):
             SymmetryError: the environment's symmetry is not known.
         """
         return read_agent(path).build(cls, env, method=method, **kwargs)
+
+
+def _check_normalization(env: Any) -> None:
+    """Refuse plain `VecNormalize`, whoever declared the symmetry: its statistics do not have it."""
+    while isinstance(env, VecEnvWrapper):
+        is_plain = isinstance(env, VecNormalize) and not isinstance(env, SymmetricVecNormalize)
+        if is_plain and env.norm_obs:
+            raise SymmetryError(
+                "VecNormalize changes observations and breaks the symmetry: use "
+                "SymmetricVecNormalize, or VecNormalize(…, norm_obs=False)"
+            )
+        env = env.venv

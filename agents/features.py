@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
@@ -20,6 +21,9 @@ class SmallCnn(BaseFeaturesExtractor):
         features_dim: number of features.
         channels: of each convolution.
 
+    Raises:
+        ValueError: the observations are no images, or their channels come last.
+
     Example:
         >>> import numpy as np
         >>> board = spaces.Box(0, 255, (3, 6, 6), np.uint8)
@@ -31,6 +35,17 @@ class SmallCnn(BaseFeaturesExtractor):
         self, observation_space: spaces.Box, features_dim: int = 128, channels: int = 32
     ) -> None:
         super().__init__(observation_space, features_dim)
+        shape = observation_space.shape
+        if len(shape) != 3:
+            raise ValueError(f"SmallCnn takes images [channels, height, width], got {shape}")
+        # What looks like channels last can be so only where SB3 did not recognise an image.
+        if shape[2] < min(shape[:2]) and not is_image_space(observation_space):
+            raise ValueError(
+                f"SmallCnn takes images [channels, height, width], and {shape} looks like channels "
+                f"last: SB3 puts them first for uint8 from 0 to 255 only, not for "
+                f"{observation_space.dtype} from {observation_space.low.min()} to "
+                f"{observation_space.high.max()}; use DtypeObservation and RescaleObservation"
+            )
         self.cnn = nn.Sequential(
             nn.Conv2d(observation_space.shape[0], channels, kernel_size=3, padding=1),
             nn.ReLU(),

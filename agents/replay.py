@@ -5,22 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from equirl.agents.vec_normalize import SymmetricVecNormalize
+from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 
 
 class OrbitReplayBuffer(ReplayBuffer):
     """Data augmentation: (s, a, r, s') is replayed as (gs, ga, r, gs') with a fresh random g.
 
-    For plain DQN, as SB3's ``replay_buffer_class``; transitions are stored as they came.
+    For plain DQN, as SB3's ``replay_buffer_class``; transitions are stored as they came. Behind
+    `VecNormalize` that is before normalisation, and so they are moved before it.
 
     Args:
         args: as `ReplayBuffer` takes them.
-        symmetry: the symmetry of the environment.
+        symmetry: the symmetry of the environment, of what a `VecNormalize` gets.
         kwargs: as `ReplayBuffer` takes them.
+
+    Raises:
+        SymmetryError: it does not fit the observations; or, when sampling, it is not the one under
+            which a `SymmetricVecNormalize` is invariant.
 
     Example:
         >>> from stable_baselines3 import DQN
@@ -40,8 +48,10 @@ class OrbitReplayBuffer(ReplayBuffer):
     def _get_samples(
         self, batch_inds: np.ndarray, env: VecNormalize | None = None
     ) -> ReplayBufferSamples:
-        samples = super()._get_samples(batch_inds, env)
-        return samples._replace(**_moved(samples, self.symmetry))
+        _check(self.symmetry, env)
+        samples = super()._get_samples(batch_inds)
+        samples = samples._replace(**_moved(samples, self.symmetry))
+        return samples if env is None else samples._replace(**_normalized(samples, env))
 
 
 class OrbitDictReplayBuffer(DictReplayBuffer):
@@ -54,8 +64,10 @@ class OrbitDictReplayBuffer(DictReplayBuffer):
     def _get_samples(  # type: ignore[override]
         self, batch_inds: np.ndarray, env: VecNormalize | None = None
     ) -> DictReplayBufferSamples:
-        samples = super()._get_samples(batch_inds, env)
-        return samples._replace(**_moved(samples, self.symmetry))
+        _check(self.symmetry, env)
+        samples = super()._get_samples(batch_inds)
+        samples = samples._replace(**_moved(samples, self.symmetry))
+        return samples if env is None else samples._replace(**_normalized(samples, env))
 
 
 def _moved(
@@ -69,4 +81,34 @@ def _moved(
         "observations": symmetry.transform_observation(g, samples.observations),
         "next_observations": symmetry.transform_observation(g, samples.next_observations),
         "actions": symmetry.transform_action(g, samples.actions),
+    }
+
+
+def _check(symmetry: Symmetry, env: VecNormalize | None) -> None:
+    if not isinstance(env, SymmetricVecNormalize) or not env.norm_obs:
+        return
+    if symmetry is not env.symmetry and symmetry != env.symmetry:
+        raise SymmetryError(
+            f"the replay buffer moves observations before they are normalised, with {symmetry}, "
+            f"but SymmetricVecNormalize gets them with {env.symmetry}: give the buffer that one"
+        )
+
+
+def _normalized(
+    samples: ReplayBufferSamples | DictReplayBufferSamples, env: VecNormalize
+) -> dict[str, Any]:
+    def observations(moved: Any) -> Any:
+        device = samples.rewards.device
+        if isinstance(moved, dict):
+            arrays: Any = env.normalize_obs(
+                {key: part.cpu().numpy() for key, part in moved.items()}
+            )
+            return {key: torch.as_tensor(array, device=device) for key, array in arrays.items()}
+        return torch.as_tensor(env.normalize_obs(moved.cpu().numpy()), device=device)
+
+    rewards = env.normalize_reward(samples.rewards.cpu().numpy())
+    return {
+        "observations": observations(samples.observations),
+        "next_observations": observations(samples.next_observations),
+        "rewards": torch.as_tensor(rewards, device=samples.rewards.device),
     }

@@ -10,10 +10,13 @@ from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from equirl.affines import Affines
 from equirl.envs import symmetry_of
 from equirl.envs.carry_through import lifted
 from equirl.errors import SymmetryError
-from equirl.maps import Affines
+from equirl.layout import leaves_of
+from equirl.maps import Maps
+from equirl.signed_permutations import SignedPermutations
 from equirl.symmetry import Symmetry
 
 
@@ -31,16 +34,22 @@ class OrbitMeanStd(RunningMeanStd):
     def __init__(self, shape: tuple[int, ...], symmetry: Symmetry) -> None:
         super().__init__(shape=shape)
         self.symmetry = symmetry
-        self._exchanged = _exchanged_entries(symmetry)
+        (maps,) = symmetry.observations.maps
+        self._classes = _classes(maps)
+        self._make_invariant()  # before anything is seen the mean is 0, which may not be fixed
 
     def update(self, arr: npt.NDArray[Any]) -> None:
         """Count a batch of observations ``[batch, *shape]``, each with its whole orbit."""
         orbit = self.symmetry.orbit(arr.astype(np.float64))
         super().update(orbit.reshape(-1, *arr.shape[1:]))
-        # Equal already, up to the rounding of the running sums.
-        mean = self.symmetry.orbit(self.mean[None])[:, 0].mean(axis=0)
-        variance = self._exchanged @ self.var.ravel()
-        self.mean, self.var = mean, variance.reshape(self.var.shape)
+        # The mean is fixed already, up to the rounding of the running sums.
+        self._make_invariant()
+
+    def _make_invariant(self) -> None:
+        self.mean = self.symmetry.orbit(self.mean[None])[:, 0].mean(axis=0)
+        totals = np.bincount(self._classes, weights=self.var.ravel())
+        counts = np.maximum(np.bincount(self._classes), 1)
+        self.var = (totals / counts)[self._classes].reshape(self.var.shape)
 
 
 class SymmetricVecNormalize(VecNormalize):
@@ -55,8 +64,8 @@ class SymmetricVecNormalize(VecNormalize):
         kwargs: everything `VecNormalize` takes.
 
     Raises:
-        SymmetryError: no symmetry is known, observations are dicts, or entries are mixed (rotated)
-            while ``clip_obs`` clips them one by one.
+        SymmetryError: no symmetry is known, observations are dicts or bool, or entries are mixed
+            (rotated) while ``clip_obs`` clips them one by one.
 
     Example:
         >>> import gymnasium as gym
@@ -77,6 +86,13 @@ class SymmetricVecNormalize(VecNormalize):
                 "SymmetricVecNormalize takes one array per observation, not a Dict: normalise "
                 "inside the environment, or set norm_obs=False"
             )
+        # Turned, where SB3 has turned images already.
+        self.symmetry = self.symmetry.carried_to(venv.observation_space)
+        if any(leaf.low is not None for leaf in leaves_of(venv.observation_space)):
+            raise SymmetryError(
+                "SymmetricVecNormalize takes numbers, not bool: put DtypeObservation(env, "
+                "np.float32) around the environment, or set norm_obs=False"
+            )
         mixed = any(isinstance(maps, Affines) for maps in self.symmetry.observations.maps)
         if mixed and np.isfinite(self.clip_obs):
             raise SymmetryError(
@@ -90,9 +106,17 @@ class SymmetricVecNormalize(VecNormalize):
         """The symmetry of normalised observations: that of deviations from a fixed point.
 
         With gμ = μ and equal variances, the offset of g drops out and its linear part is left.
+
+        Raises:
+            SymmetryError: the statistics were made invariant under another symmetry.
         """
         if not self.norm_obs:
             return inner
+        if inner != self.symmetry:
+            raise SymmetryError(
+                f"SymmetricVecNormalize has statistics that are invariant under {self.symmetry}, "
+                f"not under {inner}: give it the symmetry that the agent gets"
+            )
         zero = np.zeros(inner.observation_space.shape or ())
 
         def linear(g: Any) -> Any:
@@ -101,17 +125,17 @@ class SymmetricVecNormalize(VecNormalize):
         return lifted(inner, self.observation_space, linear)
 
 
-def _exchanged_entries(symmetry: Symmetry) -> npt.NDArray[np.float64]:
-    """``[n, n]``: averages over the entries that the group exchanges or mixes with an entry."""
-    (maps,) = symmetry.observations.maps
-    n = maps.entries
-    zero, unit = np.zeros((1, n)), np.eye(n)
-    moved = maps.orbit(unit) - maps.orbit(zero)  # [n, |G|, n]: where each unit vector goes
-    connected = (np.abs(moved) > 1e-9).any(axis=1)
+def _classes(maps: Maps) -> npt.NDArray[np.int64]:
+    """``[n]``: the same number for entries that the group exchanges or mixes."""
+    if isinstance(maps, SignedPermutations):
+        smallest: npt.NDArray[np.int64] = maps.index.min(axis=0)
+        return smallest
+    assert isinstance(maps, Affines)
+    linked = (np.abs(maps.matrix) > 1e-9).any(axis=0)
+    linked |= linked.T | np.eye(maps.entries, dtype=bool)
+    classes = np.arange(maps.entries)
     while True:  # mixing may link entries in several steps
-        further = connected @ connected
-        if np.array_equal(further, connected):
-            break
-        connected = further
-    averages: npt.NDArray[np.float64] = connected / connected.sum(axis=1, keepdims=True)
-    return averages
+        further = np.where(linked, classes, maps.entries).min(axis=1)
+        if np.array_equal(further, classes):
+            return classes
+        classes = further

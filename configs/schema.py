@@ -39,12 +39,18 @@ class EnvConfig:
     name: Optional[str] = None  # in the run directory's name; null is the id
     id: Optional[str] = None  # what gymnasium.make takes
     kwargs: dict[str, Any] = field(default_factory=dict)  # and its keyword arguments
+    register: Optional[str] = None  # module:function to call first, where ids come from one
+    wrappers: list[str] = field(default_factory=list)  # module:class, innermost first
+    frame_stack: int = 1  # frames in one observation (SB3's VecFrameStack)
+    install: Optional[str] = None  # the extra that brings it: pip install "equirl[…]"
     symmetry: Optional[str] = None  # module:object; null is the registered symmetry
     policy: str = "MlpPolicy"  # MlpPolicy, CnnPolicy or MultiInputPolicy
+    features: Optional[str] = None  # module:class of a features extractor; null is SB3's
     net_arch: Optional[list[int]] = None  # hidden layers; null is SB3's default
     total_timesteps: int = 100_000
     target_return: Optional[float] = None  # training ends when an evaluation reaches it
-    eval_episodes: int = 20  # of each evaluation during training
+    eval_every: int = 2000  # environment steps between evaluations during training
+    eval_episodes: int = 20  # of each
     n_envs: int = 1
     dqn: DQNConfig = field(default_factory=DQNConfig)
 
@@ -92,6 +98,7 @@ class EvaluateConfig:
     env: EnvConfig = MISSING  # left out: the one the agent was trained in
     episodes: int = 100
     seed: int = 1_000_000  # of the first episode
+    threads: Optional[int] = 1  # of PyTorch on the CPU; null is PyTorch's default
     transform: str = "e"  # a group element, or all
     video: bool = False
     device: str = "auto"
@@ -107,8 +114,22 @@ class TransferConfig:
     methods: list[str] = field(default_factory=lambda: ["equitune", "equizero", "canonical"])
     episodes: int = 200  # of each version
     seed: int = 1_000_000  # of the first episode
+    threads: Optional[int] = 1  # of PyTorch on the CPU; null is PyTorch's default
     run_dir: str = MISSING
     device: str = "auto"
+    progress: bool = True
+
+
+@dataclass
+class CheckConfig:
+    """equirl check."""
+
+    env: EnvConfig = MISSING
+    transitions: int = 30_000  # to look at
+    level: float = 0.05  # probability of refusing a true symmetry
+    discover: bool = False  # search for the symmetries instead
+    seed: int = 0
+    run_dir: str = MISSING  # where the report goes
     progress: bool = True
 
 
@@ -126,6 +147,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "transfer": TransferConfig,
+    "check": CheckConfig,
     "env": EnvConfig,
     "method": MethodConfig,
 }
@@ -133,7 +155,8 @@ SCHEMAS: dict[str, type[Any]] = {
 
 def known_keys() -> list[str]:
     """Every key of every command, for suggesting the nearest right one."""
-    return sorted({key for schema in SCHEMAS.values() for key in _keys_of(schema)})
+    commands = (TrainConfig, EvaluateConfig, TransferConfig, CheckConfig)
+    return sorted({key for schema in commands for key in _keys_of(schema)})
 
 
 def _keys_of(schema: Any) -> list[str]:

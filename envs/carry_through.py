@@ -11,10 +11,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from gymnasium import spaces
 
 from equirl.errors import SymmetryError
-from equirl.group_actions import compile_action
+from equirl.generated_actions import compile_action
+from equirl.group_actions import GroupAction
+from equirl.layout import leaves_of
+from equirl.lookups import Lookups
+from equirl.maps import Maps
+from equirl.signed_permutations import SignedPermutations
 from equirl.symmetry import Symmetry
 
 ObservationMap = Callable[[Any], Any]
@@ -60,7 +66,8 @@ def carried_through(symmetry: Symmetry, layer: Any) -> Symmetry:
     name = type(layer).__name__
     if name in TRANSPARENT:
         return symmetry
-    if hasattr(layer, "carried_symmetry"):  # one of ours, which knows
+    # One of ours, which knows. Of the class, since SB3's wrappers pass on what is inside them.
+    if hasattr(type(layer), "carried_symmetry"):
         carried: Symmetry = layer.carried_symmetry(symmetry)
         return carried
     if name == "VecNormalize":
@@ -96,8 +103,8 @@ def lifted(symmetry: Symmetry, observation_space: spaces.Space[Any], lift: Lift)
         observation_space: of the outer ones.
         lift: from each map of an inner observation to that of the outer one.
     """
-    names = symmetry.group.names
-    maps = {name: lift(partial(symmetry.transform_observation, name)) for name in names}
+    inner = _on_all_numbers(symmetry, observation_space)
+    maps = {name: lift(partial(inner.transform, name)) for name in symmetry.group.names}
     return Symmetry(
         symmetry.group,
         observation_space,
@@ -107,39 +114,72 @@ def lifted(symmetry: Symmetry, observation_space: spaces.Space[Any], lift: Lift)
     )
 
 
-def _stacked_along_new_axis(symmetry: Symmetry, layer: Any) -> Lift:
-    _check_padding(symmetry, layer.padding_value, layer.padding_type == "reset")
-    return lambda g: lambda stack: np.stack([g(frame) for frame in stack])
+def _on_all_numbers(symmetry: Symmetry, observation_space: spaces.Space[Any]) -> GroupAction:
+    """The same action; finite entries that a wrapper writes into a Box may hold any number."""
+    action = symmetry.observations
+    maps: list[Maps] = []
+    outside = {leaf.key: leaf for leaf in leaves_of(observation_space)}
+    for block, own in zip(action.blocks, action.maps, strict=True):
+        leaves = [action.leaves[j] for j in block]
+        outer = outside.get(leaves[0].key, next(iter(outside.values())))
+        if isinstance(own, Lookups) and outer.low is None:
+            values = np.concatenate([leaf.values for leaf in leaves if leaf.values is not None])
+            own = _extended(own, values)
+        maps.append(own)
+    return GroupAction(action.group, action.leaves, action.blocks, tuple(maps))
 
 
-def _stacked_along_channels(symmetry: Symmetry, layer: Any) -> Lift:
-    stacking = layer.stacked_obs
-    padding = {
-        key: np.zeros(space.shape, space.dtype)
-        for key, space in _parts(symmetry.observation_space).items()
-    }
-    _check_padding(symmetry, padding.get(None, padding), False)
+def _extended(lookups: Lookups, values: npt.NDArray[np.int64]) -> SignedPermutations:
+    """The signed permutation that does to the values of each entry what the table does."""
+    table, counts = lookups.table.astype(np.float64), np.arange(lookups.table.shape[2])
+    sign = np.where(values > 1, table[..., min(1, len(counts) - 1)] - table[..., 0], 1)
+    line = table[..., :1] + sign[..., None] * np.minimum(counts, values[:, None] - 1)
+    if (np.abs(sign) != 1).any() or (line != table).any():
+        raise SymmetryError(
+            "the symmetry renames values of a Discrete or MultiDiscrete, which becomes a Box "
+            "outside: renaming is no affine map of numbers, so leave that wrapper out"
+        )
+    low = np.take_along_axis(lookups.low, lookups.index, axis=1)
+    return SignedPermutations(lookups.index, sign, table[..., 0] - sign * low).simplified()
 
-    def frames_of(stack: Any, stacked: Any) -> list[Any]:
-        return np.split(stack, stacked.n_stack, axis=stacked.repeat_axis)
+
+def _frame_by_frame(split: Callable[[Any, Any], Any], join: Callable[[Any, Any], Any]) -> Lift:
+    """Both are told the key of a Dict, or None; the same symmetry moves every frame."""
 
     def lift(g: ObservationMap) -> ObservationMap:
         def moved(stack: Any) -> Any:
             if not isinstance(stack, dict):
-                frames = [g(frame) for frame in frames_of(stack, stacking)]
-                return np.concatenate(frames, axis=stacking.repeat_axis)
-            subs = stacking.sub_stacked_observations
-            split = {key: frames_of(part, subs[key]) for key, part in stack.items()}
-            count = stacking.n_stack
-            frames = [g({key: part[i] for key, part in split.items()}) for i in range(count)]
-            return {
-                key: np.concatenate([frame[key] for frame in frames], axis=subs[key].repeat_axis)
-                for key in stack
-            }
+                return join(None, [g(frame) for frame in split(None, stack)])
+            parts = zip(*(split(key, part) for key, part in stack.items()), strict=True)
+            frames = [g(dict(zip(stack, part, strict=True))) for part in parts]
+            return {key: join(key, [frame[key] for frame in frames]) for key in stack}
 
         return moved
 
     return lift
+
+
+def _stacked_along_new_axis(symmetry: Symmetry, layer: Any) -> Lift:
+    if layer.padding_type != "reset":
+        _check_padding(symmetry, layer.padding_value)
+    return _frame_by_frame(lambda key, stack: stack, lambda key, frames: np.stack(frames))
+
+
+def _stacked_along_channels(symmetry: Symmetry, layer: Any) -> Lift:
+    zeros = {
+        key: np.zeros(space.shape, space.dtype)
+        for key, space in _parts(symmetry.observation_space).items()
+    }
+    _check_padding(symmetry, zeros.get(None, zeros))
+
+    def axis(key: Any) -> Any:
+        of_all = layer.stacked_obs
+        return (of_all if key is None else of_all.sub_stacked_observations[key]).repeat_axis
+
+    return _frame_by_frame(
+        lambda key, stack: np.split(stack, layer.stacked_obs.n_stack, axis=axis(key)),
+        lambda key, frames: np.concatenate(frames, axis=axis(key)),
+    )
 
 
 def _flattened(symmetry: Symmetry, layer: Any) -> Lift:
@@ -153,9 +193,18 @@ def _flattened(symmetry: Symmetry, layer: Any) -> Lift:
             )
 
     def lift(g: ObservationMap) -> ObservationMap:
-        return lambda flat: spaces.flatten(inner, g(_unflattened(inner, flat)))
+        def moved(flat: Any) -> Any:
+            parts = g(_unflattened(inner, flat))
+            return _joined(list(parts.values()) if isinstance(parts, dict) else [parts])
+
+        return moved
 
     return lift
+
+
+def _joined(parts: list[Any]) -> Any:
+    # Like spaces.flatten, but keeping the dtype: probing works in double precision.
+    return np.concatenate([np.ravel(part) for part in parts])
 
 
 def _unflattened(space: spaces.Space[Any], flat: Any) -> Any:
@@ -171,14 +220,23 @@ def _unflattened(space: spaces.Space[Any], flat: Any) -> Any:
 
 
 def _rescaled(symmetry: Symmetry, layer: Any) -> Lift:
-    inner, outer = layer.env.observation_space, layer.observation_space
-    finite = np.isfinite(inner.low) & np.isfinite(inner.high)
-    width = np.where(finite, inner.high.astype(float) - inner.low, 1)
-    scale = np.where(finite, (outer.high.astype(float) - outer.low) / width, 1)
-    shift = np.where(finite, outer.low - scale * np.where(finite, inner.low, 0), 0)
+    # Read off the wrapper, which computes in the dtype of the observation, even if that is uint8.
+    shape = layer.observation_space.shape
+    shift = layer.func(np.zeros(shape)).astype(np.float64)
+    scale = layer.func(np.ones(shape)).astype(np.float64) - shift
+    if (scale == 0).any():
+        dtype = layer.observation_space.dtype
+        raise SymmetryError(
+            f"RescaleObservation turns every observation of this range into the same {dtype}: put "
+            "DtypeObservation(env, np.float32) inside it"
+        )
 
     def lift(g: ObservationMap) -> ObservationMap:
-        return lambda scaled: scale * g((scaled - shift) / scale) + shift
+        def moved(scaled: Any) -> Any:
+            result = scale * g((scaled - shift) / scale) + shift
+            return result if np.issubdtype(scaled.dtype, np.floating) else np.rint(result)
+
+        return moved
 
     return lift
 
@@ -189,6 +247,14 @@ def _reshaped(symmetry: Symmetry, layer: Any) -> Lift:
 
 
 def _cast(symmetry: Symmetry, layer: Any) -> Lift:
+    inner, outer = layer.env.observation_space.dtype, layer.observation_space.dtype
+    (maps,) = symmetry.observations.maps
+    odd = isinstance(maps, SignedPermutations) and maps.simplified().offset is None
+    if np.issubdtype(inner, np.floating) and not np.issubdtype(outer, np.floating) and not odd:
+        raise SymmetryError(
+            f"DtypeObservation cuts {inner} off to {outer}, and cutting off commutes with changes "
+            "of sign and of place, not with this symmetry: choose a floating-point dtype"
+        )
     return lambda g: g
 
 
@@ -232,11 +298,9 @@ def _parts(space: spaces.Space[Any]) -> dict[Any, Any]:
     return dict(space.spaces) if isinstance(space, spaces.Dict) else {None: space}
 
 
-def _check_padding(symmetry: Symmetry, padding: Any, by_first_frame: bool) -> None:
+def _check_padding(symmetry: Symmetry, padding: Any) -> None:
     """Frames that stand in at the start of an episode must not move."""
-    if by_first_frame:
-        return
-    for g in range(symmetry.group.order):
+    for g, name in enumerate(symmetry.group.names):
         moved = symmetry.transform_observation(g, padding)
         pairs = (
             [(moved[k], padding[k]) for k in padding]
@@ -245,6 +309,7 @@ def _check_padding(symmetry: Symmetry, padding: Any, by_first_frame: bool) -> No
         )
         if not all(np.allclose(a, b) for a, b in pairs):
             raise SymmetryError(
-                f"stacked frames start an episode with padding that {symmetry.group.names[g]} does "
-                'not leave in place: pad with the first frame (padding_type="reset")'
+                f"stacked frames start an episode with padding that {name} does not leave in "
+                'place: use FrameStackObservation(…, padding_type="reset"), which repeats the '
+                "first frame"
             )

@@ -26,11 +26,13 @@ class KnownSymmetry:
         declaration: the symmetry.
         state_maps: by generator name, how to put the environment into the moved state.
         through: observation wrappers of the environment's own, behind which the symmetry holds.
+        tolerance: relative difference up to which a simulator keeps to its own symmetry.
     """
 
     declaration: Declaration
     state_maps: Mapping[str, StateMap]
     through: frozenset[str]
+    tolerance: float
 
 
 _known: dict[str, KnownSymmetry] = {}
@@ -41,6 +43,7 @@ def register_symmetry(
     declaration: Declaration,
     state_maps: Mapping[str, StateMap] | None = None,
     through: Collection[str] = (),
+    tolerance: float = 1e-4,
 ) -> None:
     """Make the symmetry of an environment known, so that nobody has to declare it again.
 
@@ -54,12 +57,16 @@ def register_symmetry(
             symmetry can be verified exactly.
         through: names of the environment's own observation wrappers that the declaration is made
             for, where its raw observations are of no use; such as ``ImgObsWrapper`` of MiniGrid.
+        tolerance: by how much, relative to the size of observations, the simulator may miss the
+            symmetry in a few steps through rounding; for the exact verification.
 
     Example:
         >>> import numpy as np
         >>> register_symmetry("My/Pendulum-v0", {"mirror": (np.negative, [1, 0])})
     """
-    _known[env_id] = KnownSymmetry(declaration, dict(state_maps or {}), frozenset(through))
+    _known[env_id] = KnownSymmetry(
+        declaration, dict(state_maps or {}), frozenset(through), tolerance
+    )
 
 
 def registered_ids() -> tuple[str, ...]:
@@ -111,3 +118,8 @@ def registered_state_maps(env_id: str | None) -> Mapping[str, StateMap]:
 def registered_wrappers(env_id: str | None) -> frozenset[str]:
     """The observation wrappers behind which an environment's registered symmetry holds."""
     return _known[env_id].through if env_id in _known else frozenset()
+
+
+def registered_tolerance(env_id: str | None) -> float:
+    """By how much an environment's simulator may miss its own symmetry."""
+    return _known[env_id].tolerance if env_id in _known else 1e-4

@@ -120,7 +120,7 @@ def _behind_own_wrappers(
 
 
 def _symmetry_of_vector_env(env: Any, declaration: Symmetry | Declaration | None) -> Symmetry:
-    outside = []
+    outside: list[Any] = []
     layer = env
     while hasattr(layer, "venv"):
         # The policy itself undoes SB3's turning of images, as long as that comes last.
@@ -137,6 +137,8 @@ def _symmetry_of_vector_env(env: Any, declaration: Symmetry | Declaration | None
     if any(other != symmetries[0] for other in symmetries[1:]):
         raise SymmetryError("the vectorized environments have different symmetries")
     symmetry = symmetries[0]
+    if outside:  # otherwise the policy compares them
+        _check_spaces(symmetry, layer)
     for wrapper in reversed(outside):
         symmetry = carried_through(symmetry, wrapper)
     return symmetry

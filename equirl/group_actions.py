@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium import spaces
 
-from equirl.errors import GroupError, SymmetryError
-from equirl.groups import Closure, FiniteGroup, close_generators
+from equirl.affines import Affines
+from equirl.errors import SymmetryError
+from equirl.groups import FiniteGroup
 from equirl.layout import Leaf, as_leaves, from_leaves
-from equirl.maps import CLOSING, Affines, Lookups, Maps, SignedPermutations
-from equirl.probing import Block, ObservationMap, Probe, blocks_of, compile_block
+from equirl.maps import Maps
+from equirl.probes import Block
+from equirl.signed_permutations import SignedPermutations
 
 Elements = int | str | npt.NDArray[np.integer[Any]] | torch.Tensor | Sequence[int]
 """One group element (its number or name), or one number per row of a batch."""
@@ -45,7 +45,7 @@ class GroupAction:
     maps: tuple[Maps, ...] = field(repr=False)
 
     def __post_init__(self) -> None:
-        generators = self.group._generating_set()
+        generators = self.group.generators
         for maps in self.maps:
             if maps.count != self.group.order:
                 raise SymmetryError(
@@ -112,17 +112,13 @@ class GroupAction:
             SymmetryError: x has another shape than the space, or there is no such element.
         """
         arrays = as_leaves(x, self.leaves)
-        single = self._is_single(arrays[0], self.leaves[0])
-        flat = [
-            self._flat(a, leaf, 1 - single) for a, leaf in zip(arrays, self.leaves, strict=True)
-        ]
-        moved: list[Any] = [None] * len(arrays)
-        for block, maps in zip(self.blocks, self.maps, strict=True):
-            joined = _concatenate([flat[j] for j in block])
-            rows = self._rows(g, joined)
-            for j, part in zip(block, self._split(maps.each(rows, joined), block), strict=True):
-                moved[j] = part.reshape(np.shape(arrays[j]))[()]
-        return from_leaves(moved, self.leaves)
+        moved = self._moved(
+            arrays,
+            0 if self._is_single(arrays) else 1,
+            lambda maps, flat: maps.each(self._rows(g, flat), flat),
+        )
+        shaped = [part.reshape(np.shape(a))[()] for part, a in zip(moved, arrays, strict=True)]
+        return from_leaves(shaped, self.leaves)
 
     def orbit(self, x: Any) -> Any:
         """All g·x: ``[batch, *shape] -> [|G|, batch, *shape]``, in memory with the batch first.
@@ -130,34 +126,45 @@ class GroupAction:
         One point ``[*shape]`` gives ``[|G|, *shape]``.
         """
         arrays = as_leaves(x, self.leaves)
-        single = self._is_single(arrays[0], self.leaves[0])
-        flat = [
-            self._flat(a, leaf, 1 - single) for a, leaf in zip(arrays, self.leaves, strict=True)
-        ]
-        moved: list[Any] = [None] * len(arrays)
-        for block, maps in zip(self.blocks, self.maps, strict=True):
-            orbits = maps.orbit(_concatenate([flat[j] for j in block]))
-            for j, part in zip(block, self._split(orbits, block), strict=True):
-                shape = np.shape(arrays[j]) if single else np.shape(arrays[j])[1:]
-                orbit = _swap(part.reshape(*part.shape[:2], *shape))
-                moved[j] = orbit[:, 0] if single else orbit
-        return from_leaves(moved, self.leaves)
+        single = self._is_single(arrays)
+        moved = self._moved(arrays, 0 if single else 1, lambda maps, flat: maps.orbit(flat))
+        orbits = []
+        for part, array in zip(moved, arrays, strict=True):
+            shape = np.shape(array) if single else np.shape(array)[1:]
+            orbit = _swap(part.reshape(*part.shape[:2], *shape))
+            orbits.append(orbit[:, 0] if single else orbit)
+        return from_leaves(orbits, self.leaves)
 
     def pull_back(self, y: Any) -> Any:
         """``[|G|, batch, *shape] -> [|G|, batch, *shape]``: row g becomes g⁻¹·y[g]."""
         arrays = as_leaves(y, self.leaves)
-        flat = [self._flat(a, leaf, 2) for a, leaf in zip(arrays, self.leaves, strict=True)]
+
+        def move_back(maps: Maps, flat: Any) -> Any:
+            if flat.shape[0] != self.group.order:
+                raise SymmetryError(f"expected {self.group.order} rows, got {flat.shape[0]}")
+            inverses: Any = self.group.inverses[:, None]
+            if isinstance(flat, torch.Tensor):
+                inverses = torch.from_numpy(inverses.copy()).to(flat.device)
+            return maps.each(inverses, flat)
+
+        moved = self._moved(arrays, 2, move_back)
+        shaped = [part.reshape(a.shape) for part, a in zip(moved, arrays, strict=True)]
+        return from_leaves(shaped, self.leaves)
+
+    def _moved(
+        self, arrays: list[Any], batch_dimensions: int, move: Callable[[Maps, Any], Any]
+    ) -> list[Any]:
+        """Each leaf's part of what ``move`` makes of its block's maps and flat points."""
+        flat = [
+            self._flat(a, leaf, batch_dimensions)
+            for a, leaf in zip(arrays, self.leaves, strict=True)
+        ]
         moved: list[Any] = [None] * len(arrays)
         for block, maps in zip(self.blocks, self.maps, strict=True):
-            joined = _concatenate([flat[j] for j in block])
-            inverses: Any = self.group.inverses[:, None]
-            if isinstance(joined, torch.Tensor):
-                inverses = torch.from_numpy(inverses.copy()).to(joined.device)
-            if joined.shape[0] != self.group.order:
-                raise SymmetryError(f"expected {self.group.order} rows, got {joined.shape[0]}")
-            for j, part in zip(block, self._split(maps.each(inverses, joined), block), strict=True):
-                moved[j] = part.reshape(arrays[j].shape)
-        return from_leaves(moved, self.leaves)
+            joined = move(maps, _concatenate([flat[j] for j in block]))
+            for j, part in zip(block, self._split(joined, block), strict=True):
+                moved[j] = part
+        return moved
 
     def _rows(self, g: Elements, x: Any) -> Any:
         if isinstance(g, str):
@@ -173,9 +180,8 @@ class GroupAction:
         rows = np.atleast_1d(rows).astype(np.int64)
         return torch.from_numpy(rows).to(x.device) if isinstance(x, torch.Tensor) else rows
 
-    @staticmethod
-    def _is_single(array: Any, leaf: Leaf) -> bool:
-        return np.ndim(array) == len(leaf.shape)
+    def _is_single(self, arrays: list[Any]) -> bool:
+        return np.ndim(arrays[0]) == len(self.leaves[0].shape)
 
     @staticmethod
     def _flat(array: Any, leaf: Leaf, batch_dimensions: int) -> Any:
@@ -220,161 +226,6 @@ class GroupAction:
                 start += leaf.size
             maps[b] = maps[b].relabelled(np.concatenate(order))
         return GroupAction(self.group, tuple(leaves), self.blocks, tuple(maps))
-
-
-def close_actions(
-    space: spaces.Space[Any], generators: dict[str, ObservationMap]
-) -> tuple[Closure[tuple[Maps, ...]], GroupAction]:
-    """The group generated by maps on a space, and its action there.
-
-    Raises:
-        SymmetryError: a map cannot be compiled, leaves the space, or the maps do not close.
-    """
-    probes = [Probe(name, function, space) for name, function in generators.items()]
-    blocks = blocks_of(probes)
-    compiled = [compile_block(probes, block) for block in blocks]
-    for block, per_generator in zip(blocks, compiled, strict=True):
-        for probe, maps in zip(probes, per_generator, strict=True):
-            _check_integer_bounds(probe, maps, block, space)
-    elements = [tuple(per_generator[k] for per_generator in compiled) for k in range(len(probes))]
-    identity = tuple(
-        _identity(maps[0], [probes[0].leaves[j] for j in block])
-        for maps, block in zip(compiled, blocks, strict=True)
-    )
-    try:
-        with np.errstate(all="ignore"):  # powers of a generator of infinite order may overflow
-            closure = close_generators(
-                dict(zip(generators, elements, strict=True)), identity, _compose, _Finder()
-            )
-    except GroupError as error:
-        raise SymmetryError(str(error)) from error
-    stacked = []
-    for b, first in enumerate(identity):
-        joined: Maps = type(first).stacked([element[b] for element in closure.elements])
-        if isinstance(joined, Affines):
-            joined = joined.polished(closure.group.table)
-            _check_integer_range(closure.group, joined, blocks[b], space, probes[0].leaves)
-        elif isinstance(joined, SignedPermutations):
-            joined = joined.simplified()
-        stacked.append(joined)
-    return closure, GroupAction(closure.group, probes[0].leaves, tuple(blocks), tuple(stacked))
-
-
-def compile_action(
-    group: FiniteGroup, space: spaces.Space[Any], maps: Mapping[str, ObservationMap]
-) -> GroupAction:
-    """The action of a known group on a space, given the map of every element.
-
-    Raises:
-        SymmetryError: a map cannot be compiled, or the maps are not an action of the group.
-    """
-    probes = [Probe(name, maps[name], space) for name in group.names]
-    blocks = blocks_of(probes)
-    stacked = []
-    for block in blocks:
-        compiled = compile_block(probes, block)
-        joined: Maps = type(compiled[0]).stacked(compiled)
-        if isinstance(joined, Affines):
-            joined = joined.polished(group.table)
-        elif isinstance(joined, SignedPermutations):
-            joined = joined.simplified()
-        stacked.append(joined)
-    return GroupAction(group, probes[0].leaves, tuple(blocks), tuple(stacked))
-
-
-def _compose(g: tuple[Maps, ...], h: tuple[Maps, ...]) -> tuple[Maps, ...]:
-    return tuple(a.compose(b) for a, b in zip(g, h, strict=True))
-
-
-def _identity(maps: Maps, leaves: list[Leaf]) -> Maps:
-    """The map of the same kind as ``maps`` that leaves every point where it is."""
-    n = maps.entries
-    if isinstance(maps, Affines):
-        return Affines(np.eye(n)[None], np.zeros((1, n)))
-    if isinstance(maps, Lookups):
-        low = np.concatenate([leaf.low for leaf in leaves if leaf.low is not None])
-        values = np.concatenate([leaf.values for leaf in leaves if leaf.values is not None])
-        return Lookups.identity(low, values)
-    return SignedPermutations(np.arange(n)[None]).with_all_arrays()
-
-
-class _Finder:
-    """Finds an element among those listed so far, by fingerprint and then in full."""
-
-    def __init__(self) -> None:
-        self._fingerprints: list[npt.NDArray[np.float64]] = []
-
-    def __call__(
-        self, elements: Sequence[tuple[Maps, ...]], element: tuple[Maps, ...]
-    ) -> int | None:
-        for known in elements[len(self._fingerprints) :]:
-            self._fingerprints.append(_fingerprint(known))
-        wanted = _fingerprint(element)
-        known_prints = np.stack(self._fingerprints[: len(elements)])
-        # Each fingerprint is a sum over all entries, whose rounding errors are of either sign.
-        rounding = 3 * CLOSING * math.sqrt(sum(maps.entries**2 for maps in element))
-        close = np.abs(known_prints - wanted) <= rounding + 1e-9 * np.abs(wanted)
-        for candidate in np.flatnonzero(close.all(axis=1)).tolist():
-            pairs = zip(elements[candidate], element, strict=True)
-            if all(bool(a.equal(b, CLOSING).all()) for a, b in pairs):
-                return int(candidate)
-        return None
-
-
-def _fingerprint(element: tuple[Maps, ...]) -> npt.NDArray[np.float64]:
-    return np.concatenate([maps.fingerprint()[0] for maps in element])
-
-
-def _check_integer_bounds(probe: Probe, maps: Maps, block: Block, space: spaces.Space[Any]) -> None:
-    """Integers that leave their range would wrap around silently: refuse them."""
-    parts = space.spaces if isinstance(space, spaces.Dict) else {None: space}
-    boxes = [parts[probe.leaves[j].key] for j in block]  # type: ignore[index]
-    if not all(
-        isinstance(box, spaces.Box) and np.issubdtype(box.dtype, np.integer) for box in boxes
-    ):
-        return
-    if not isinstance(maps, SignedPermutations):
-        return
-    low = np.concatenate([box.low.ravel() for box in boxes]).astype(np.float64)  # type: ignore[attr-defined]
-    high = np.concatenate([box.high.ravel() for box in boxes]).astype(np.float64)  # type: ignore[attr-defined]
-    corners = maps.orbit(np.stack([low, high]))[:, 0]
-    outside = (corners.min(axis=0) < low) | (corners.max(axis=0) > high)
-    if outside.any():
-        entry = int(np.argmax(outside))
-        raise SymmetryError(
-            f"observation map {probe.name!r} leaves the space: flat entry {entry} would range over "
-            f"{corners[:, entry].min():g} … {corners[:, entry].max():g}, the space has "
-            f"{low[entry]:g} … {high[entry]:g}"
-        )
-
-
-def _check_integer_range(
-    group: FiniteGroup,
-    maps: Affines,
-    block: Block,
-    space: spaces.Space[Any],
-    leaves: tuple[Leaf, ...],
-) -> None:
-    """An affine map may leave the box, as hexagonal coordinates do, but not the dtype's range."""
-    dtype = np.dtype(leaves[block[0]].dtype)
-    # Signed integers of 4 or 8 bytes have room for any map, and their boxes are often unbounded.
-    if dtype.kind not in "iu" or (dtype.kind == "i" and dtype.itemsize >= 4):
-        return
-    parts = space.spaces if isinstance(space, spaces.Dict) else {None: space}
-    boxes = [parts[leaves[j].key] for j in block]  # type: ignore[index]
-    low = np.concatenate([box.low.ravel() for box in boxes]).astype(np.float64)  # type: ignore[attr-defined]
-    high = np.concatenate([box.high.ravel() for box in boxes]).astype(np.float64)  # type: ignore[attr-defined]
-    rising, falling = maps.matrix.clip(min=0), maps.matrix.clip(max=0)
-    least = rising @ low + falling @ high + maps.offset
-    most = rising @ high + falling @ low + maps.offset
-    outside = (least < np.iinfo(dtype).min) | (most > np.iinfo(dtype).max)
-    if outside.any():
-        g, entry = np.argwhere(outside)[0]
-        raise SymmetryError(
-            f"element {group.names[g]!r} lets flat entry {entry} range over {least[g, entry]:g} … "
-            f"{most[g, entry]:g}, which {dtype} cannot hold: declare narrower bounds or a wider "
-            "dtype"
-        )
 
 
 def _concatenate(parts: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Finite groups as Cayley tables.
+"""Finite groups as Cayley tables, and the usual families of them.
 
 Elements are the integers 0 … |G|-1 and 0 is always the identity e. The product ``g·h`` means
 "first h, then g", as for maps: ``(g·h)(x) = g(h(x))``.
@@ -7,22 +7,19 @@ Elements are the integers 0 … |G|-1 and 0 is always the identity e. The produc
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import factorial
-from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from equirl.closures import MAX_ORDER, close_generators
+from equirl.element_names import cycle_notation, word_name
 from equirl.errors import GroupError
 
 IntArray = npt.NDArray[np.int64]
-T = TypeVar("T")
-
-MAX_ORDER = 1024
-"""Closures stop here: a generator of infinite order never closes; no practical one is larger."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +84,7 @@ class FiniteGroup:
             )
         # Light's test: the elements a with (x·a)·y = x·(a·y) for all x, y are closed under the
         # product, so it is enough to test a set that generates everything: |G|² per generator.
-        for a in self._generating_set():
+        for a in self.generators:
             left = self.table[self.table[:, a]]
             right = self.table[:, self.table[a]]
             if not np.array_equal(left, right):
@@ -95,7 +92,9 @@ class FiniteGroup:
                 p, q, r = self.names[x], self.names[a], self.names[y]
                 raise GroupError(f"not associative: ({p}·{q})·{r} differs from {p}·({q}·{r})")
 
-    def _generating_set(self) -> list[int]:
+    @cached_property
+    def generators(self) -> list[int]:
+        """Elements that generate the group, each the first one that those before do not reach."""
         chosen: list[int] = []
         reached = {0}
         for element in range(self.order):
@@ -260,97 +259,6 @@ def direct_product(a: FiniteGroup, b: FiniteGroup) -> FiniteGroup:
     return FiniteGroup(table, ("e", *names[1:]))
 
 
-@dataclass(frozen=True)
-class Closure(Generic[T]):
-    """What a set of generators generates.
-
-    Args:
-        group: the abstract group.
-        elements: what each of its elements is, in the group's own order.
-        words: each element as a word in the generators, e.g. ``("r", "r", "s")`` for r·r·s.
-        generators: which element each generator is.
-    """
-
-    group: FiniteGroup
-    elements: tuple[T, ...]
-    words: tuple[tuple[str, ...], ...]
-    generators: dict[str, int]
-
-
-def close_generators(
-    generators: Mapping[str, T],
-    identity: T,
-    compose: Callable[[T, T], T],
-    find: Callable[[Sequence[T], T], int | None],
-    limit: int = MAX_ORDER,
-) -> Closure[T]:
-    """Everything the generators generate, by Dimino's algorithm (coset by coset).
-
-    Args:
-        generators: the generators by name; element names are words in them (``r``, ``r²s``).
-        identity: the neutral element.
-        compose: ``compose(g, h)`` is g·h.
-        find: position of an element in a sequence, or None where it is not in it.
-        limit: give up beyond that many elements.
-
-    Raises:
-        GroupError: more than ``limit`` elements.
-    """
-    elements: list[T] = [identity]
-    words: list[tuple[str, ...]] = [()]
-
-    def add_coset(representative: T, word: tuple[str, ...], subgroup_order: int) -> None:
-        if len(elements) + subgroup_order > limit:
-            raise GroupError(
-                f"the generators {', '.join(generators)} do not close within {limit} elements: "
-                "one of them is not of finite order, or is misspelt"
-            )
-        for h in range(subgroup_order):
-            elements.append(compose(elements[h], representative) if h else representative)
-            words.append(words[h] + word)
-
-    used: list[tuple[str, T]] = []
-    for name, generator in generators.items():
-        used.append((name, generator))
-        if find(elements, generator) is not None:
-            continue
-        subgroup_order = coset_start = len(elements)
-        add_coset(generator, (name,), subgroup_order)
-        while coset_start < len(elements):
-            for step_name, step in used:
-                candidate = compose(elements[coset_start], step)
-                if find(elements, candidate) is None:
-                    add_coset(candidate, (*words[coset_start], step_name), subgroup_order)
-            coset_start += subgroup_order
-
-    def position(element: T) -> int:
-        found = find(elements, element)
-        if found is None:
-            raise GroupError(
-                f"the generators {', '.join(generators)} generate no finite group: one of them is "
-                "not of finite order, or is misspelt"
-            )
-        return found
-
-    times = {name: np.array([position(compose(g, step)) for g in elements]) for name, step in used}
-    columns = []
-    for word in words:
-        column = np.arange(len(elements))
-        for name in word:
-            column = times[name][column]
-        columns.append(column)
-    names = tuple(map(word_name, words))
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise GroupError(f"two elements would be called {twice!r}: give the generators other names")
-    return Closure(
-        FiniteGroup(np.stack(columns, axis=1), names),
-        tuple(elements),
-        tuple(words),
-        {name: int(times[name][0]) for name in generators},
-    )
-
-
 def from_permutations(generators: Mapping[str, Sequence[int]]) -> tuple[FiniteGroup, IntArray]:
     """The permutation group generated by ``generators``.
 
@@ -389,35 +297,8 @@ def from_permutations(generators: Mapping[str, Sequence[int]]) -> tuple[FiniteGr
         lambda g, h: tuple(g[x] for x in h),
         find,
     )
-    return closure.group, np.array(closure.elements, dtype=np.int64).reshape(-1, n)
-
-
-_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def word_name(word: Sequence[str]) -> str:
-    """A word in the generators as a name: ``e``, ``mirror``, ``r²s``, ``turn²·mirror``."""
-    if not word:
-        return "e"
-    parts = []
-    for letter, run in itertools.groupby(word):
-        power = len(list(run))
-        parts.append(letter if power == 1 else letter + str(power).translate(_SUPERSCRIPTS))
-    return ("" if all(len(letter) == 1 for letter in word) else "·").join(parts)
-
-
-def cycle_notation(permutation: Sequence[int] | IntArray) -> str:
-    """A permutation as its cycles, ``(0 1 2)(3 4)``; ``e`` for the identity."""
-    cycles, seen = [], set()
-    for start in range(len(permutation)):
-        cycle, x = [], start
-        while x not in seen:
-            seen.add(x)
-            cycle.append(str(x))
-            x = int(permutation[x])
-        if len(cycle) > 1:
-            cycles.append(f"({' '.join(cycle)})")
-    return "".join(cycles) or "e"
+    permutations = np.array(closure.elements, dtype=np.int64).reshape(-1, n)
+    return FiniteGroup(closure.table, closure.names), permutations
 
 
 def _check_size(kind: str, n: int, order: int) -> None:

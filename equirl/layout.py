@@ -41,6 +41,11 @@ class Leaf:
         """What may be exchanged with what: ``"finite"`` or the dtype of a Box."""
         return self.dtype if self.low is None else "finite"
 
+    @property
+    def is_float(self) -> bool:
+        """Whether its entries are floating-point numbers."""
+        return bool(np.issubdtype(np.dtype(self.dtype), np.floating))
+
     def __str__(self) -> str:
         return "the observation" if self.key is None else f"observation[{self.key!r}]"
 

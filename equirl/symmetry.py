@@ -11,12 +11,16 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 
+from equirl.closures import Closure
+from equirl.element_names import word_name
 from equirl.errors import SymmetryError
-from equirl.group_actions import Elements, GroupAction, close_actions
-from equirl.groups import Closure, FiniteGroup, word_name
+from equirl.generated_actions import close_actions
+from equirl.group_actions import Elements, GroupAction
+from equirl.groups import FiniteGroup
 from equirl.layout import Leaf, leaves_of
-from equirl.maps import Lookups, SignedPermutations
-from equirl.probing import ObservationMap
+from equirl.lookups import Lookups
+from equirl.observation_maps import ObservationMap
+from equirl.signed_permutations import SignedPermutations
 
 Generators = Mapping[str, tuple[ObservationMap, Sequence[int] | npt.NDArray[np.integer[Any]]]]
 """By name: (map on ONE observation, permutation of the actions)."""
@@ -122,7 +126,7 @@ class Symmetry:
             permutations[name] = _checked_permutation(name, pair[1], int(actions.n))
         closure, observations = close_actions(observation_space, maps)
         return cls(
-            closure.group,
+            observations.group,
             observation_space,
             actions,
             observations,
@@ -266,18 +270,18 @@ def _permutations_of(
         SymmetryError: there is none: two words name the same map of observations, but different
             permutations of the actions.
     """
-    permutations = np.empty((closure.group.order, n), dtype=np.int64)
+    permutations = np.empty((len(closure.words), n), dtype=np.int64)
     for g, word in enumerate(closure.words):
         permutations[g] = np.arange(n)
         for name in word:
             permutations[g] = permutations[g][generators[name]]
     for name, permutation in generators.items():
         expected = permutations[:, permutation]
-        actual = permutations[closure.group.table[:, closure.generators[name]]]
+        actual = permutations[closure.table[:, closure.generators[name]]]
         if not np.array_equal(expected, actual):
             g = int(np.argmax((expected != actual).any(axis=1)))
             twice = word_name((*closure.words[g], name))
-            same = closure.group.names[closure.group.table[g, closure.generators[name]]]
+            same = closure.names[closure.table[g, closure.generators[name]]]
             raise SymmetryError(
                 f"not a homomorphism: {twice} moves observations as {same} does, but actions as "
                 f"{expected[g].tolist()} and not {actual[g].tolist()}; mend the action permutation "

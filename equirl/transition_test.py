@@ -19,6 +19,7 @@ and one from (s, a, L); the symmetry is rejected where the second is better with
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from statistics import NormalDist
@@ -33,6 +34,9 @@ IntArray = npt.NDArray[np.int64]
 FLOOR = 0.01
 """Prediction errors below this fraction of the spread of an entry are the regression's own."""
 
+WORST = 50
+"""Transitions remembered as counter-examples."""
+
 MARGIN = 1e-3
 """By how much knowing L must lower the mean squared error of residuals in units of their size."""
 
@@ -41,6 +45,9 @@ ROWS_PER_FEATURE = 20
 
 MAX_FEATURES = 200
 """And there are no more than this many."""
+
+WORST = 50
+"""Transitions remembered as counter-examples."""
 
 MARGIN = 1e-3
 """By how much knowing L must lower the mean squared error of residuals in units of their size."""
@@ -79,11 +86,11 @@ class TestResult:
     Args:
         p_values: one per entry of the outcome: how likely so large an advantage of knowing L is
             if the symmetry holds; not corrected for the number of entries.
-        worst_transition: number of the transition for which knowing L helps most.
+        worst_transitions: numbers of those for which knowing L helps most, the worst first.
     """
 
     p_values: FloatArray
-    worst_transition: int
+    worst_transitions: IntArray
 
     @property
     def p_value(self) -> float:
@@ -117,7 +124,8 @@ def compare_transitions(original: Transitions, moved: Transitions, actions: int)
             evidence[mine] = _evidence(x[mine], scaled[mine], is_moved[mine], fold[mine])
     per_episode = np.zeros((len(episodes), scaled.shape[1]))
     np.add.at(per_episode, position, evidence)
-    return TestResult(_one_sided_p_values(per_episode), int(evidence.sum(axis=1).argmax()))
+    worst = np.argsort(evidence.sum(axis=1))[::-1][:WORST]
+    return TestResult(_one_sided_p_values(per_episode), worst)
 
 
 def _evidence(x: FloatArray, y: FloatArray, is_moved: BoolArray, fold: IntArray) -> FloatArray:
@@ -140,6 +148,37 @@ def _evidence(x: FloatArray, y: FloatArray, is_moved: BoolArray, fold: IntArray)
         gain = (surprise[test] - without) ** 2 - (surprise[test] - with_label) ** 2
         evidence[test] = (gain - MARGIN) * weights[test, None]
     return evidence
+
+
+def fitted_outcomes(
+    states: FloatArray, chosen: IntArray, outcomes: FloatArray, actions: int
+) -> tuple[Callable[[FloatArray, int], FloatArray], FloatArray]:
+    """A polynomial regression of outcomes on states, action by action.
+
+    Returns:
+        The fitted mean outcome as a function of states ``[k, n]`` and an action, and the spread of
+        what it explains, ``[m]``.
+    """
+    centre, spread = states.mean(axis=0), np.where(states.std(axis=0) > 0, states.std(axis=0), 1)
+
+    def features(some: FloatArray) -> FloatArray:
+        return _polynomials(np.clip((some - centre) / spread, -5, 5), 100)
+
+    coefficients = []
+    for action in range(actions):
+        mine = chosen == action
+        low, high = np.quantile(outcomes[mine], (0.01, 0.99), axis=0)
+        x, y = features(states[mine]), np.clip(outcomes[mine], low, high)
+        ridge = 1e-6 * len(x) * np.eye(x.shape[1])
+        coefficients.append(np.linalg.solve(x.T @ x + ridge, x.T @ y))
+
+    def mean_outcome(some: FloatArray, action: int) -> FloatArray:
+        prediction: FloatArray = features(some) @ coefficients[action]
+        return prediction
+
+    explained = np.stack([mean_outcome(states, action).std(axis=0) for action in range(actions)])
+    between = np.stack([mean_outcome(states, action) for action in range(actions)]).std(axis=0)
+    return mean_outcome, np.maximum(explained.max(axis=0), between.mean(axis=0)) + 1e-12
 
 
 def _standardised(states: FloatArray) -> FloatArray:
@@ -213,3 +252,26 @@ def _one_sided_p_values(per_episode: FloatArray) -> FloatArray:
         0.0,
     )
     return np.array([1 - NormalDist().cdf(float(value)) for value in z])
+
+
+def compare_initial_states(original: FloatArray, moved: FloatArray) -> float:
+    """The p-value of "initial states are distributed symmetrically", by means and mean squares.
+
+    Args:
+        original: initial states, ``[episodes, n]``.
+        moved: the same, moved by g.
+    """
+    spread = original.std(axis=0)
+    differing = (np.abs(original - moved) > 1e-9).any(axis=0)
+    if not differing.any():
+        return 1.0
+    unit = np.where(spread > 0, spread, 1)[differing]
+    a, b = original[::2][:, differing] / unit, moved[1::2][:, differing] / unit
+    p_values = []
+    for x, y in ((a, b), (a**2, b**2)):
+        error = np.sqrt(x.var(axis=0) / len(x) + y.var(axis=0) / len(y))
+        difference = np.abs(x.mean(axis=0) - y.mean(axis=0))
+        z = np.where(error > 0, difference / np.where(error > 0, error, 1), 0)
+        z = np.where((error == 0) & (difference > 1e-9), np.inf, z)
+        p_values += [2 * (1 - NormalDist().cdf(min(float(value), 40))) for value in z]
+    return min(1.0, min(p_values) * len(p_values))

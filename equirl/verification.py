@@ -1,14 +1,28 @@
-"""Measuring symmetry: does this function really have it, and to what accuracy?"""
+"""Does this environment really have this symmetry? Exactly where possible, else statistically."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import torch
 from torch import Tensor
 
 from equirl.group_actions import GroupAction
+from equirl.statistical_check import check_initial_states, check_statistically, collect
+from equirl.symmetry import Symmetry
+from equirl.verdicts import QUANTITIES, CounterExample, SymmetryReport, Verdict
+
+StateMap = Callable[[Any], None]
+
+INITIAL_STATES = 300
+"""Resets that the distribution of initial states is judged by."""
+
+EXACT_TOLERANCE = 1e-4
+"""Relative difference of observations and rewards that counts as none, unless told otherwise."""
 
 
 @torch.no_grad()
@@ -33,3 +47,138 @@ def equivariance_error(
         for g in range(1, group.order)
     ]
     return max((float(error) for error in errors), default=0.0)
+
+
+def check_symmetry(
+    env: gym.Env[Any, Any],
+    symmetry: Symmetry,
+    state_maps: Mapping[str, StateMap] | None = None,
+    *,
+    transitions: int = 30_000,
+    level: float = 0.05,
+    tolerance: float = EXACT_TOLERANCE,
+    seed: int = 0,
+    on_step: Callable[[], object] = lambda: None,
+) -> SymmetryReport:
+    """Compare what follows from (gs, ga) with what follows from (s, a), generator by generator.
+
+    Exactly, where ``state_maps`` can put the environment from s into gs: the same random numbers on
+    both sides, every observation, reward and termination compared. Else statistically, see
+    `equirl.transition_test`: from random play alone, whatever the environment is.
+
+    Args:
+        env: the environment; a second one is made from its spec, or copied.
+        symmetry: what is claimed.
+        state_maps: by generator name, what puts the *unwrapped* environment into the moved state.
+        transitions: how many to look at, for all generators together (exact) or each (statistical).
+        level: probability of refusing a true symmetry by the statistical test, per generator.
+        tolerance: relative difference that counts as none in the exact comparison.
+        seed: of the random play.
+        on_step: called after each environment step, for a progress bar.
+
+    Raises:
+        SymmetryError: neither way is possible.
+    """
+    names = [symmetry.group.names[g] for g in symmetry.group.generators]
+    maps = dict(state_maps or {})
+    exact = [name for name in names if name in maps]
+    # A simulator that misses its own symmetry by more than rounding could hide a small breach.
+    others = [name for name in names if name not in maps or tolerance > EXACT_TOLERANCE]
+    verdicts: list[Verdict] = []
+    for name in exact:
+        budget = transitions // (2 * len(exact))
+        verdicts += _check_exactly(
+            env, symmetry, name, maps[name], budget, tolerance, seed, on_step
+        )
+    if others:
+        played = collect(env, transitions, seed, on_step)
+        for name in others:
+            verdicts += check_statistically(symmetry, name, played, level)
+    first = [env.reset(seed=seed + episode)[0] for episode in range(INITIAL_STATES)]
+    if not isinstance(env.observation_space, gym.spaces.Dict):
+        verdicts += [check_initial_states(symmetry, name, np.array(first), level) for name in names]
+    return SymmetryReport(verdicts)
+
+
+def _check_exactly(
+    env: gym.Env[Any, Any],
+    symmetry: Symmetry,
+    name: str,
+    state_map: StateMap,
+    count: int,
+    tolerance: float,
+    seed: int,
+    on_step: Callable[[], object],
+) -> list[Verdict]:
+    """Two environments with the same seed and past; one is moved, then both take the same step."""
+    g = symmetry.group.index(name)
+    twin = _twin(env)
+    generator = np.random.default_rng(seed)
+    worst = dict.fromkeys(QUANTITIES, 0.0)
+    examples: dict[str, CounterExample] = {}
+    steps = looked_at = 0
+    while steps < count:
+        episode_seed, length = int(generator.integers(2**31)), int(generator.integers(1, 60))
+        observation, _ = env.reset(seed=episode_seed)
+        twin.reset(seed=episode_seed)
+        past = generator.integers(symmetry.action_space.n, size=length)
+        over = False
+        for action in past:
+            observation, _, terminated, truncated, _ = env.step(int(action))
+            twin.step(int(action))
+            steps += 1
+            on_step()
+            if over := bool(terminated or truncated):
+                break
+        if over:
+            continue
+        state_map(twin.unwrapped)
+        for _ in range(3):  # a few steps on, hidden state shows too
+            action = int(generator.integers(symmetry.action_space.n))
+            moved_action = int(symmetry.transform_action(g, action))
+            following, reward, terminated, truncated, _ = env.step(action)
+            found, found_reward, found_terminated, _, _ = twin.step(moved_action)
+            steps += 1
+            looked_at += 1
+            on_step()
+            expected = symmetry.transform_observation(g, following)
+            pairs = {
+                "dynamics": (expected, found),
+                "reward": (float(reward), float(found_reward)),
+                "termination": (bool(terminated), bool(found_terminated)),
+            }
+            for quantity, (wanted, got) in pairs.items():
+                difference = _difference(wanted, got)
+                if difference > max(worst[quantity], tolerance):
+                    examples[quantity] = CounterExample(
+                        observation,
+                        action,
+                        following,
+                        symmetry.transform_observation(g, observation),
+                        moved_action,
+                        wanted,
+                        got,
+                    )
+                worst[quantity] = max(worst[quantity], difference)
+            observation = following
+            apart = any(_difference(*pair) > tolerance for pair in pairs.values())
+            if apart or terminated or truncated:  # what follows a breach is no evidence of its own
+                break
+    return [
+        Verdict(name, q, "exact", q not in examples, worst[q], looked_at, examples.get(q))
+        for q in QUANTITIES
+    ]
+
+
+def _twin(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    if env.spec is not None:
+        return gym.make(env.spec)
+    return copy.deepcopy(env)
+
+
+def _difference(expected: Any, found: Any) -> float:
+    """The largest difference, relative to the size of what is expected (at least one)."""
+    if isinstance(expected, dict):
+        return max(_difference(expected[key], found[key]) for key in expected)
+    a, b = np.asarray(expected, dtype=np.float64), np.asarray(found, dtype=np.float64)
+    return float(np.abs(a - b).max(initial=0) / (1 + np.abs(a).max(initial=0)))

@@ -12,16 +12,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from equirl import FiniteGroup
+from equirl.closures import MAX_ORDER
+from equirl.element_names import cycle_notation, word_name
 from equirl.errors import GroupError
 from equirl.groups import (
-    MAX_ORDER,
-    cycle_notation,
     cyclic,
     dihedral,
     direct_product,
     from_permutations,
     symmetric,
-    word_name,
 )
 
 factors = st.one_of(

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from equirl import FiniteGroup, GroupAction, Symmetrized, Symmetry
-from equirl.group_actions import Leaf
+from equirl.affines import Affines
 from equirl.groups import cyclic, dihedral, direct_product, symmetric
-from equirl.maps import Affines, SignedPermutations
+from equirl.layout import Leaf
+from equirl.signed_permutations import SignedPermutations
 from equirl.weightings import (
     INFINITE_BETA,
     LearnedScore,

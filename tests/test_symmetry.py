@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equirl import GroupAction, Symmetry
+from equirl.affines import Affines
 from equirl.errors import SymmetryError
-from equirl.group_actions import close_actions
+from equirl.generated_actions import close_actions, compile_action
 from equirl.groups import cyclic, dihedral, symmetric
-from equirl.maps import Affines, Lookups, SignedPermutations
+from equirl.lookups import Lookups
+from equirl.signed_permutations import SignedPermutations
 
 property_based = settings(deadline=None, max_examples=40)
 gpu = pytest.mark.gpu
@@ -472,7 +474,7 @@ def test_any_permutation_of_finite_values_compiles_to_itself(data):
     x = sample(space, 6)
     expected = np.stack([function(point) for point in x])
     assert_same(action.transform(closure.generators["g"], x), expected, exact=True)
-    back = action.transform(int(closure.group.inverses[closure.generators["g"]]), expected)
+    back = action.transform(int(action.group.inverses[closure.generators["g"]]), expected)
     assert_same(back, x, exact=True)
 
 
@@ -513,6 +515,56 @@ def test_a_generator_typed_in_single_precision_becomes_an_exact_rotation():
     for _ in range(6):
         x = symmetry.transform_observation("r", x)
     assert np.abs(x - [0.3, -0.7]).max() < 1e-15
+
+
+@pytest.mark.parametrize(
+    ("space", "function", "message"),
+    [
+        pytest.param(
+            vector(0, 9, 3, np.uint8),
+            lambda x: -x,
+            "'r' lets flat entry 0 range over -9 … 0, which uint8 cannot hold",
+            id="unsigned",
+        ),
+        pytest.param(
+            vector(-128, 127, 3, np.int8),
+            lambda x: -x,
+            "range over -127 … 128, which int8 cannot hold",
+            id="-128",
+        ),
+        pytest.param(
+            vector(-100, 100, 2, np.int8),
+            lambda x: np.array([x[0], -x[0] - x[1]], x.dtype),
+            "'r' lets flat entry 1 range over -200 … 200, which int8 cannot hold",
+            id="affine",
+        ),
+        pytest.param(
+            spaces.Dict(
+                {"image": vector(0, 9, 3, np.uint8), "speed": vector(-1, 1, 2, np.float32)}
+            ),
+            lambda x: {key: -part for key, part in x.items()},
+            "range over -9 … 0, which uint8 cannot hold",
+            id="one of several keys",
+        ),
+    ],
+)
+def test_maps_of_all_elements_are_refused_where_integers_would_wrap(space, function, message):
+    with pytest.raises(SymmetryError, match=message):
+        compile_action(cyclic(2), space, {"e": None, "r": function})
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        pytest.param(vector(-2, 1, 3, np.int8), id="bounds not symmetric"),
+        pytest.param(vector(-np.inf, np.inf, 3, np.int32), id="unbounded"),
+        pytest.param(vector(-127, 127, 3, np.int8), id="all that fits"),
+    ],
+)
+def test_maps_of_all_elements_may_leave_bounds_where_integers_do_not_wrap(space):
+    action = compile_action(cyclic(2), space, {"e": None, "r": np.negative})
+    x = np.array([[-2, 0, 1], [1, -1, -2]], space.dtype)
+    assert_same(action.transform("r", x), -x, exact=True)
 
 
 def test_elements_are_named_by_words_in_the_generators():

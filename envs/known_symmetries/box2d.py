@@ -88,4 +88,5 @@ register_symmetry(
     "LunarLander-v3",
     {"mirror": (mirror_lunar_lander_observation, [0, 3, 2, 1])},
     state_maps={"mirror": mirror_lunar_lander},
+    tolerance=5e-3,
 )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "train": "train an equivariant DQN agent, or a plain one beside it",
     "evaluate": "play episodes with a saved agent, seen through any group element",
+    "check": "compare the declared symmetry with the live environment, or discover it",
     "transfer": "make a trained plain SB3 agent equivariant, without training",
 }
 """Each is a function of the same name in the module ``equirl.commands.<name>``, with a

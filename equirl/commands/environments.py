@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 import traceback
@@ -12,6 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch
+from gymnasium.wrappers import FrameStackObservation, ReshapeObservation
 
 from equirl.configs.schema import EnvConfig
 from equirl.envs import SymmetryWrapper, symmetry_of
@@ -42,12 +44,20 @@ def environment_maker(
             "env.id=My/Env-v0"
         )
     env_id, arguments = config.id, {**config.kwargs, **make_kwargs}
+    wrappers = [imported(reference) for reference in config.wrappers]
 
     def make() -> Environment:
         try:
-            return gym.make(env_id, **arguments)
-        except gym.error.Error:
-            raise
+            if config.register is not None and env_id not in gym.registry:
+                imported(config.register)()
+            env = gym.make(env_id, **arguments)
+            for wrapper in wrappers:
+                env = wrapper(env)
+            return env if config.frame_stack == 1 else _stacked(env, config.frame_stack)
+        except (ImportError, ConfigError, gym.error.Error) as error:
+            if config.install is None or _is_installed(config.install):
+                raise
+            raise ConfigError(f'{env_id} needs pip install "equirl[{config.install}]"') from error
         except Exception as error:  # whatever the environment's own constructor raises
             why = f"{type(error).__name__}: {error}"
             raise ConfigError(f"{env_id} cannot be made with {arguments}: {why}") from error
@@ -61,6 +71,21 @@ def environment_maker(
             declaration = _declaration(config.symmetry, env)
             symmetry = SymmetryWrapper(env, declaration).symmetry
     return lambda: SymmetryWrapper(make(), symmetry), symmetry
+
+
+def _is_installed(extra: str) -> bool:
+    """Whether what an extra brings is there, so that a failure has another cause."""
+    packages = {"box2d": "Box2D", "atari": "ale_py", "twenty48": "gymnasium_2048"}
+    return importlib.util.find_spec(packages.get(extra, extra)) is not None
+
+
+def _stacked(env: Environment, frames: int) -> Environment:
+    """The last frames as one observation; single-channel images as channels, first."""
+    stacked: Environment = FrameStackObservation(env, frames)
+    shape = stacked.observation_space.shape or ()
+    if len(shape) == 4 and shape[3] == 1:
+        return ReshapeObservation(stacked, shape[:3])
+    return stacked
 
 
 def check_device(device: str) -> None:

@@ -32,7 +32,8 @@ def evaluate(config: DictConfig) -> float:
     if settings.episodes < 1:
         raise ConfigError(f"episodes must be at least 1, got {settings.episodes}")
     check_device(settings.device)
-    torch.set_num_threads(1)  # small networks step by step: more threads only wait for each other
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     agent = read_agent(settings.agent)
     environment = settings.env
     if environment.id is None:

@@ -27,9 +27,14 @@ from equirl.agents.callbacks import (
 )
 from equirl.agents.evaluation import Episodes, play_episodes
 from equirl.agents.policies import CanonicalScore
-from equirl.commands.environments import check_device, check_run_dir, environment_maker
+from equirl.commands.environments import (
+    check_device,
+    check_run_dir,
+    environment_maker,
+    imported,
+)
 from equirl.commands.mistakes import nearest
-from equirl.configs.schema import TrainConfig
+from equirl.configs.schema import EnvConfig, TrainConfig
 from equirl.errors import ConfigError
 from equirl.symmetrize import Gradient, Init, Method
 from equirl.symmetry import Symmetry
@@ -56,6 +61,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "eval.episodes": (1, inf),
     "eval.final_episodes": (1, inf),
     "env.n_envs": (1, inf),
+    "env.frame_stack": (1, inf),
     "env.net_arch": (1, inf),
     "env.dqn.learning_rate": (0, 1e9),
     "env.dqn.buffer_size": (1, inf),
@@ -128,9 +134,7 @@ def build_model(settings: TrainConfig, env: DummyVecEnv, symmetry: Symmetry | No
     arguments: dict[str, Any] = {
         "seed": settings.seed,
         "device": settings.device,
-        "policy_kwargs": {}
-        if settings.env.net_arch is None
-        else {"net_arch": settings.env.net_arch},
+        "policy_kwargs": _policy_kwargs(settings.env),
         **vars(settings.env.dqn),
     }
     method = settings.method
@@ -169,6 +173,15 @@ def build_model(settings: TrainConfig, env: DummyVecEnv, symmetry: Symmetry | No
             f"{settings.env.policy} does not fit observations of shape "
             f"{env.observation_space.shape}: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _policy_kwargs(config: EnvConfig) -> dict[str, Any]:
+    kwargs: dict[str, Any] = {}
+    if config.net_arch is not None:
+        kwargs["net_arch"] = config.net_arch
+    if config.features is not None:
+        kwargs["features_extractor_class"] = imported(config.features)
+    return kwargs
 
 
 def _check(settings: TrainConfig, run_dir: Path) -> None:

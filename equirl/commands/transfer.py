@@ -38,7 +38,8 @@ def transfer(config: DictConfig) -> str:
         if method not in get_args(Method):
             raise ConfigError(f"methods: no method {method!r}, only {', '.join(get_args(Method))}")
     check_device(settings.device)
-    torch.set_num_threads(1)  # small networks step by step: more threads only wait for each other
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     agent = read_agent(settings.agent)
     if agent.is_equivariant:
         raise AgentError(f"{agent.path} is equivariant already: give a plain SB3 agent")

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.wrappers import NormalizeObservation, RecordEpisodeStatistics
+from gymnasium.wrappers import (
+    NormalizeObservation,
+    RecordEpisodeStatistics,
+    TransformObservation,
+)
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
@@ -22,7 +26,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
+    VecExtractDictObs,
     VecFrameStack,
+    VecMonitor,
     VecNormalize,
 )
 
@@ -425,21 +431,31 @@ def unregistered() -> gym.Env[Any, Any]:
     return Unregistered()
 
 
+class NamedCartPole(SymmetryWrapper[Any, Any]):
+    """CartPole with its observation under a key."""
+
+    def __init__(self) -> None:
+        named = TransformObservation(
+            cartpole(), lambda s: {"state": s}, spaces.Dict(state=cartpole().observation_space)
+        )
+        super().__init__(named, {"mirror": ({"state": np.negative}, [1, 0])})
+
+
 @pytest.mark.parametrize(
     ("make_env", "message"),
     [
         (unregistered, r"no symmetry is known for Unregistered: .*SymmetryWrapper\(env, \{"),
         (
             lambda: VecNormalize(DummyVecEnv([cartpole])),
-            r"VecNormalize changes observations .*: use VecNormalize\(…, norm_obs=False\)",
+            "VecNormalize normalises .*: use equirl.agents.SymmetricVecNormalize, or norm_obs",
         ),
         (
-            lambda: VecFrameStack(DummyVecEnv([cartpole]), 4),
-            r"VecFrameStack changes observations .*: do the same inside each environment",
+            lambda: VecExtractDictObs(DummyVecEnv([NamedCartPole]), "state"),
+            "VecExtractDictObs may change .*: do the same inside each environment",
         ),
         (
             lambda: NormalizeObservation(cartpole()),
-            r"NormalizeObservation may change .*: declare it outside, "
+            r"NormalizeObservation may change .*: declare the symmetry of what comes out, "
             r"SymmetryWrapper\(NormalizeObservation\(…\), symmetry\)",
         ),
         (
@@ -454,7 +470,7 @@ def unregistered() -> gym.Env[Any, Any]:
     ids=[
         "unknown",
         "VecNormalize",
-        "VecFrameStack",
+        "VecExtractDictObs",
         "NormalizeObservation",
         "outside",
         "different",
@@ -468,25 +484,34 @@ def test_an_environment_without_a_certain_symmetry_is_refused_with_what_to_do(
     assert "\n" not in str(caught.value)
 
 
-def test_running_statistics_are_refused_whoever_declares_the_symmetry() -> None:
+@pytest.mark.parametrize("outside", [lambda envs: envs, VecMonitor], ids=["outermost", "inside"])
+def test_running_statistics_are_refused_whoever_declares_the_symmetry(
+    outside: Callable[[Any], Any], tmp_path: Path
+) -> None:
     symmetry = SymmetryWrapper(cartpole()).symmetry
-    message = r"use VecNormalize\(…, norm_obs=False\)"
-    envs = VecNormalize(DummyVecEnv([cartpole]))
-    with pytest.raises(SymmetryError, match=message):
-        EquivariantDQN("MlpPolicy", envs, symmetry=symmetry, **SMALL)
-    kwargs = {**SMALL, "policy_kwargs": {"symmetry": symmetry}}
+    message = r"use SymmetricVecNormalize, or VecNormalize\(…, norm_obs=False\)"
+    envs = outside(VecNormalize(DummyVecEnv([cartpole])))
+    kwargs = {**SMALL, "policy_kwargs": {"symmetry": symmetry, "net_arch": [16]}}
     with pytest.raises(SymmetryError, match=message):
         EquivariantDQN("MlpPolicy", envs, **kwargs)
+    with pytest.raises(SymmetryError, match="use equirl.agents.SymmetricVecNormalize, or norm_obs"):
+        EquivariantDQN("MlpPolicy", envs, symmetry=symmetry, **SMALL)
+    model = EquivariantDQN("MlpPolicy", cartpole(), **SMALL)
+    model.save(tmp_path / "agent")
+    with pytest.raises(SymmetryError, match=message):
+        model.set_env(envs)
+    with pytest.raises(SymmetryError, match=message):
+        EquivariantDQN.load(tmp_path / "agent", env=envs, device="cpu")
 
 
 def test_a_symmetry_of_other_spaces_is_refused() -> None:
     acrobot = SymmetryWrapper(gym.make("Acrobot-v1")).symmetry
     with pytest.raises(SymmetryError, match=r"moves Discrete\(3\), the policy has Discrete\(2\)"):
         EquivariantDQN("MlpPolicy", cartpole(), symmetry=acrobot, **SMALL)
-    stacked = VecFrameStack(DummyVecEnv([cartpole]), 4)
-    symmetry = SymmetryWrapper(cartpole()).symmetry
-    with pytest.raises(SymmetryError, match="declare it for what comes out of the last wrapper"):
-        EquivariantDQN("MlpPolicy", stacked, symmetry=symmetry, **SMALL)
+    wide = Symmetry.from_generators(spaces.Box(-9, 9, (16,)), spaces.Discrete(2), MIRROR)
+    for envs in (cartpole(), VecFrameStack(DummyVecEnv([cartpole]), 4)):
+        with pytest.raises(SymmetryError, match=r"was declared for .*\(16,\).*(sees|has) .*\(4,\)"):
+            EquivariantDQN("MlpPolicy", envs, symmetry=wide, **SMALL)
 
 
 @pytest.mark.parametrize("name", ["method", "gradient", "init"])

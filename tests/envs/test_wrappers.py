@@ -15,16 +15,17 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import (
-    FlattenObservation,
+    NormalizeObservation,
     NormalizeReward,
     RecordEpisodeStatistics,
     TimeLimit,
     TransformAction,
+    TransformObservation,
 )
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
-    VecFrameStack,
+    VecEnvWrapper,
     VecMonitor,
     VecNormalize,
     VecTransposeImage,
@@ -366,9 +367,25 @@ def test_the_outermost_declaration_counts() -> None:
     assert symmetry_of(SymmetryWrapper(SymmetryWrapper(gridworld(), turn))).group.order == 4
 
 
+def inverted(env: Env) -> Env:
+    """By a function that nothing is known about."""
+    return TransformObservation(env, np.negative, env.observation_space)
+
+
+class Upside(VecEnvWrapper):
+    """A vectorized wrapper of a user's own."""
+
+    def reset(self) -> Any:
+        return -self.venv.reset()
+
+    def step_wait(self) -> Any:
+        observations, *rest = self.venv.step_wait()
+        return (-observations, *rest)
+
+
 def test_a_declaration_outside_covers_whatever_is_inside() -> None:
-    inside = FlattenObservation(gridworld())
-    with pytest.raises(SymmetryError, match=r"SymmetryWrapper\(FlattenObservation\(…\)"):
+    inside = NormalizeObservation(cartpole())
+    with pytest.raises(SymmetryError, match=r"SymmetryWrapper\(NormalizeObservation\(…\)"):
         symmetry_of(inside)
     assert symmetry_of(SymmetryWrapper(inside, {})).group.order == 1
 
@@ -376,22 +393,29 @@ def test_a_declaration_outside_covers_whatever_is_inside() -> None:
 @pytest.mark.parametrize(
     ("make_env", "message"),
     [
-        (lambda: FlattenObservation(cartpole()), "FlattenObservation may change observations"),
+        (lambda: inverted(cartpole()), "TransformObservation may change observations"),
         (
             lambda: TransformAction(cartpole(), lambda a: 1 - a, spaces.Discrete(2)),
             "TransformAction may change observations or actions",
         ),
         (
-            lambda: TransformWrapper(FlattenObservation(cartpole()), 1),
-            "FlattenObservation may change observations",
+            lambda: TransformWrapper(NormalizeObservation(cartpole()), 1),
+            "NormalizeObservation may change observations",
         ),
         (
-            lambda: DummyVecEnv([lambda: FlattenObservation(SymmetryWrapper(cartpole()))]),
-            "FlattenObservation may change observations",
+            lambda: DummyVecEnv([lambda: NormalizeObservation(SymmetryWrapper(cartpole()))]),
+            "NormalizeObservation may change observations",
         ),
-        (lambda: VecFrameStack(DummyVecEnv([cartpole]), 2), "VecFrameStack changes observations"),
-        (lambda: VecNormalize(DummyVecEnv([cartpole])), "norm_obs=False"),
+        (
+            lambda: Upside(DummyVecEnv([cartpole])),
+            "Upside may change observations .*: do the same inside each environment",
+        ),
+        (
+            lambda: VecNormalize(DummyVecEnv([cartpole])),
+            "VecNormalize .* not symmetric: use equirl.agents.SymmetricVecNormalize, or norm_obs",
+        ),
     ],
+    ids=["function", "action", "transformed", "vectorized", "vec-wrapper", "VecNormalize"],
 )
 def test_a_wrapper_that_may_break_the_symmetry_is_refused_by_name(
     make_env: Callable[[], Any], message: str

@@ -1,0 +1,211 @@
+"""``equirl check``: is the declared symmetry real, or which symmetries are there?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from equirl.commands.environments import check_run_dir, environment_maker
+from equirl.configs.schema import CheckConfig
+from equirl.discovery import as_generators, discover_symmetries
+from equirl.envs import SymmetryWrapper
+from equirl.envs.registry import registered_state_maps, registered_tolerance
+from equirl.envs.symmetry_wrapper import symmetry_of
+from equirl.errors import ConfigError, SymmetryError
+from equirl.statistical_check import collect
+from equirl.symmetry import Symmetry
+from equirl.verdicts import CounterExample, SymmetryReport, Verdict
+from equirl.verification import check_symmetry
+
+MEANING = {
+    "dynamics": "next observation",
+    "reward": "reward",
+    "termination": "terminated",
+    "initial states": "initial states",
+}
+
+
+def check(config: DictConfig) -> None:
+    """Check or discover as configured; exits with code 1 where the symmetry does not hold."""
+    settings = cast(CheckConfig, OmegaConf.to_object(config))
+    run_dir = Path(settings.run_dir)
+    check_run_dir(run_dir)
+    if settings.transitions < 2000:
+        raise ConfigError(f"transitions must be at least 2000, got {settings.transitions}")
+    if not 0 < settings.level < 1:
+        raise ConfigError(f"level must be between 0 and 1, got {settings.level}")
+    make_env, symmetry = environment_maker(settings.env, needs_symmetry=not settings.discover)
+    if settings.discover:
+        _discover(settings, make_env())
+        return
+    assert symmetry is not None
+    env = make_env()
+    state_maps, tolerance = _state_maps(env, symmetry)
+    with tqdm(unit="step", disable=not settings.progress, leave=False) as bar:
+        report = check_symmetry(
+            env,
+            symmetry,
+            state_maps,
+            transitions=settings.transitions,
+            level=settings.level,
+            tolerance=tolerance,
+            seed=settings.seed,
+            on_step=bar.update,
+        )
+    run_dir.mkdir(parents=True)
+    _print(report, f"{settings.env.id}: {', '.join(symmetry.group.names[1:9])}")
+    for verdict in report.verdicts:
+        if verdict.counter_example is not None:
+            _explain(verdict, symmetry, run_dir)
+    path = run_dir / "report.json"
+    path.write_text(json.dumps(_as_json(report, settings), indent=2) + "\n")
+    print(f"{'the symmetry holds' if report.holds else 'NOT a symmetry'}; report: {path}")
+    if not report.holds:
+        sys.exit(1)
+
+
+def _state_maps(env: gym.Env[Any, Any], symmetry: Symmetry) -> tuple[dict[str, Any], float]:
+    """The registered state maps that carry out what this symmetry says of observations.
+
+    They realise the *registered* maps: a declaration under test must agree with those about
+    observations (not about actions) for them to be of use.
+    """
+    spec = env.unwrapped.spec
+    env_id = spec.id if spec is not None else None
+    maps = registered_state_maps(env_id)
+    inner = env.env if isinstance(env, SymmetryWrapper) else env
+    try:
+        registered = symmetry_of(inner)
+    except SymmetryError:
+        return {}, registered_tolerance(env_id)
+    usable = {}
+    points = np.stack([np.asarray(env.observation_space.sample()) for _ in range(4)])
+    for name, state_map in maps.items():
+        if name in symmetry.group.names and name in registered.group.names:
+            mine = symmetry.transform_observation(name, points)
+            theirs = registered.transform_observation(name, points)
+            if np.allclose(mine, theirs):
+                usable[name] = state_map
+    return usable, registered_tolerance(env_id)
+
+
+def _print(report: SymmetryReport, title: str) -> None:
+    table = Table("generator", "what", "verdict", "how", "", title=title)
+    for verdict in report.verdicts:
+        size = f"p = {verdict.size:.2g}"
+        if verdict.method == "exact":
+            size = f"error {verdict.size:.1g}"
+        word = "holds" if verdict.holds else "FAILS"
+        if verdict.quantity == "initial states" and not verdict.holds:
+            word = "differ (harmless)"
+        how = f"{verdict.method}, n = {verdict.looked_at}"
+        table.add_row(verdict.generator, verdict.quantity, word, how, size)
+    Console(highlight=False).print(table)
+
+
+def _explain(verdict: Verdict, symmetry: Symmetry, run_dir: Path) -> None:
+    """Print a counter-example as numbers, or save it as a picture."""
+    example = verdict.counter_example
+    assert example is not None
+    what = MEANING[verdict.quantity]
+    print(f"\n{verdict.generator} fails for {verdict.quantity}; the worst example:")
+    if np.ndim(example.observation) >= 2:
+        path = run_dir / f"{verdict.generator}-{verdict.quantity}.png"
+        _draw(example, path)
+        print(f"  s, s', gs, what should follow, what did: {path}")
+        print(f"  action {example.action} becomes {example.moved_action}")
+        if verdict.quantity != "dynamics":
+            print(f"  {what} should be {example.expected}, is {example.found}")
+        return
+    print(f"  from s  = {_numbers(example.observation)} action {example.action}")
+    print(f"  follows   {_numbers(example.next_observation)}")
+    print(f"  so from gs = {_numbers(example.moved_observation)} action {example.moved_action}")
+    print(f"  {what} should be {_numbers(example.expected)}")
+    if example.nearest_observation is None:
+        print(f"  but it is {' ' * len(what)}    {_numbers(example.found)}")
+    else:
+        print(f"  from the nearest state seen, {_numbers(example.nearest_observation)},")
+        print(f"  it is {_numbers(example.found)}")
+
+
+def _numbers(value: Any) -> str:
+    if np.ndim(value) == 0:
+        return f"{value:g}" if not isinstance(value, bool | np.bool_) else str(bool(value))
+    return np.array2string(np.asarray(value), precision=4, suppress_small=True, max_line_width=200)
+
+
+def _draw(example: CounterExample, path: Path) -> None:
+    """Images side by side: s, s', gs, what the symmetry says follows from it, and what did."""
+    frames = [example.observation, example.next_observation, example.moved_observation]
+    if np.ndim(example.expected) >= 2:
+        frames += [example.expected, example.found]
+    panels = [_as_picture(np.asarray(frame)) for frame in frames]
+    height = max(panel.shape[0] for panel in panels)
+    gap = np.full((height, 8, 3), 255, dtype=np.uint8)
+    padded = [np.pad(p, ((0, height - p.shape[0]), (0, 0), (0, 0))) for p in panels]
+    strip = np.concatenate([part for panel in padded for part in (panel, gap)][:-1], axis=1)
+    Image.fromarray(strip).save(path)
+
+
+def _as_picture(frame: Any) -> Any:
+    """``[height, width(, channels)]`` as an RGB picture about 160 pixels high."""
+    planes = frame[..., None] if frame.ndim == 2 else frame
+    colours = np.random.default_rng(3).uniform(0.2, 1, size=(planes.shape[2], 3))
+    if planes.shape[2] in (1, 3):
+        colours = np.ones((1, 3)) if planes.shape[2] == 1 else np.eye(3)
+    top = max(float(planes.max()), 1e-9)
+    picture = np.clip(planes.astype(float) / top @ colours, 0, 1)
+    scale = max(1, 160 // planes.shape[0])
+    return (255 * picture.repeat(scale, axis=0).repeat(scale, axis=1)).astype(np.uint8)
+
+
+def _as_json(report: SymmetryReport, settings: CheckConfig) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, CounterExample):
+            return {key: plain(part) for key, part in vars(value).items()}
+        if isinstance(value, dict):
+            return {key: plain(part) for key, part in value.items()}
+        return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+    return {
+        "env": settings.env.id,
+        "holds": report.holds,
+        "level": settings.level,
+        "verdicts": [
+            {key: plain(part) for key, part in vars(verdict).items()} for verdict in report.verdicts
+        ],
+    }
+
+
+def _discover(settings: CheckConfig, env: gym.Env[Any, Any]) -> None:
+    """Print the symmetries found, as a declaration that can be pasted."""
+    space = env.action_space
+    if not isinstance(space, gym.spaces.Discrete):
+        raise ConfigError(f"the action space must be Discrete, got {space}")
+    with tqdm(unit="step", disable=not settings.progress, leave=False) as bar:
+        played = collect(env, settings.transitions, settings.seed, bar.update)
+    found = discover_symmetries(played, int(space.n))
+    if not found:
+        print(f"{settings.env.id}: no signed permutation of the observation is a symmetry")
+        return
+    group = Symmetry.from_generators(env.observation_space, space, as_generators(found)).group
+    print(f"{settings.env.id} has a symmetry group of order {group.order}; as a declaration:\n")
+    print("symmetry = {")
+    for name, (matrix, actions) in as_generators(found).items():
+        order = np.abs(matrix).argmax(axis=1).tolist()
+        signs = matrix.sum(axis=1).astype(int).tolist()
+        how = f"lambda s: np.array({signs}) * s[{order}]"
+        if order == list(range(len(order))):
+            how = str(signs)
+        print(f'    "{name}": ({how}, {actions.tolist()}),')
+    print("}")

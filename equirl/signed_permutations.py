@@ -1,0 +1,126 @@
+"""`SignedPermutations`: maps that exchange entries, turn their signs and shift them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from equirl.affines import Affines
+from equirl.maps import SIGNED_VIEWS, TOLERANCE, Array, Maps, NumpyArray, gather_entries
+
+
+class SignedPermutations(Maps):
+    """``y[i] = sign[i] · x[index[i]] + offset[i]``.
+
+    Args:
+        index: int64 ``[K, n]``.
+        sign: ±1 as float64 ``[K, n]``, or None where all are +1.
+        offset: float64 ``[K, n]``, or None where all are 0.
+    """
+
+    def __init__(
+        self, index: NumpyArray, sign: NumpyArray | None = None, offset: NumpyArray | None = None
+    ) -> None:
+        super().__init__(index=index, sign=sign, offset=offset)
+        self.index, self.sign, self.offset = index, sign, offset
+
+    def simplified(self) -> SignedPermutations:
+        """Without signs that are all +1 and offsets that are all 0."""
+        sign = None if self.sign is None or (self.sign == 1).all() else self.sign
+        offset = None if self.offset is None or (self.offset == 0).all() else self.offset
+        return SignedPermutations(self.index, sign, offset)
+
+    def with_all_arrays(self) -> SignedPermutations:
+        """With signs and offsets written out, so that stacks can be compared and joined."""
+        sign = np.ones(self.index.shape) if self.sign is None else self.sign
+        offset = np.zeros(self.index.shape) if self.offset is None else self.offset
+        return SignedPermutations(self.index, sign, offset)
+
+    def equal(
+        self, other: SignedPermutations, tolerance: float = TOLERANCE
+    ) -> npt.NDArray[np.bool_]:
+        return Maps.equal(self.with_all_arrays(), other.with_all_arrays(), tolerance)
+
+    def polished(self, table: NumpyArray) -> SignedPermutations:
+        return self.simplified()
+
+    def compose(self, other: SignedPermutations) -> SignedPermutations:
+        a, b = self.with_all_arrays(), other.with_all_arrays()
+        assert a.sign is not None
+        assert a.offset is not None
+        assert b.sign is not None
+        assert b.offset is not None
+        shape = np.broadcast_shapes(a.index.shape, b.index.shape)
+        rows = np.broadcast_to(a.index, shape)
+
+        def behind(array: NumpyArray) -> NumpyArray:
+            return np.take_along_axis(np.broadcast_to(array, shape), rows, axis=1)
+
+        return SignedPermutations(
+            behind(b.index), a.sign * behind(b.sign), a.sign * behind(b.offset) + a.offset
+        )
+
+    def orbit(self, x: Array) -> Array:
+        constants = self.constants(x)
+        index = constants["index"]
+        flat: Any = x
+        if isinstance(flat, torch.Tensor):
+            moved = flat.index_select(1, index.flatten()).view(len(flat), *index.shape)
+        else:
+            moved = flat[:, index]
+        return self._shifted(moved, constants["sign"], constants["offset"])
+
+    def each(self, k: Array, x: Array) -> Array:
+        constants = self.constants(x)
+        sign, offset = constants["sign"], constants["offset"]
+        moved = gather_entries(x, constants["index"][k])
+        return self._shifted(
+            moved, None if sign is None else sign[k], None if offset is None else offset[k]
+        )
+
+    @staticmethod
+    def _shifted(x: Any, sign: Any, offset: Any) -> Any:
+        if (
+            isinstance(x, torch.Tensor) and x.dtype in SIGNED_VIEWS
+        ):  # torch has no unsigned arithmetic
+            signed = x.view(SIGNED_VIEWS[x.dtype])
+            return SignedPermutations._shifted(signed, sign, offset).view(x.dtype)
+        # Integers wrap around, which is exact wherever the true result fits the dtype.
+        if sign is not None:
+            x = x * _to_dtype(sign, x)
+        if offset is not None:
+            x = x + _to_dtype(offset, x)
+        return x
+
+    def range_over(self, low: NumpyArray, high: NumpyArray) -> tuple[NumpyArray, NumpyArray]:
+        """``[K, n]`` each: the least and the most every entry becomes where low ≤ x ≤ high."""
+        ends = self.orbit(np.stack([low, high]))
+        return ends.min(axis=0), ends.max(axis=0)
+
+    def relabelled(self, order: NumpyArray) -> SignedPermutations:
+        position = np.argsort(order)
+        return SignedPermutations(
+            position[self.index[:, order]],
+            None if self.sign is None else self.sign[:, order],
+            None if self.offset is None else self.offset[:, order],
+        )
+
+    def as_affines(self) -> Affines:
+        """The same maps as dense matrices."""
+        full = self.with_all_arrays()
+        assert full.sign is not None
+        assert full.offset is not None
+        matrix = np.zeros((self.count, self.entries, self.entries))
+        np.put_along_axis(matrix, full.index[:, :, None], full.sign[:, :, None], axis=2)
+        return Affines(matrix, full.offset)
+
+
+def _to_dtype(constant: Any, x: Any) -> Any:
+    if isinstance(x, torch.Tensor):
+        return constant if x.dtype.is_floating_point else constant.long().to(x.dtype)
+    if np.issubdtype(x.dtype, np.floating):
+        return constant
+    return constant.astype(np.int64).astype(x.dtype)

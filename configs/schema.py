@@ -8,6 +8,8 @@ from typing import Any, Optional, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from equirl.configs.help_text import keys, options
+
 # OmegaConf reads these annotations at run time and wants Optional spelled out.
 # ruff: noqa: UP045
 
@@ -41,7 +43,7 @@ class EnvConfig:
     kwargs: dict[str, Any] = field(default_factory=dict)  # and its keyword arguments
     register: Optional[str] = None  # module:function to call first, where ids come from one
     wrappers: list[str] = field(default_factory=list)  # module:class, innermost first
-    frame_stack: int = 1  # frames in one observation (SB3's VecFrameStack)
+    frame_stack: int = 1  # frames in one observation
     install: Optional[str] = None  # the extra that brings it: pip install "equirl[…]"
     symmetry: Optional[str] = None  # module:object; null is the registered symmetry
     policy: str = "MlpPolicy"  # MlpPolicy, CnnPolicy or MultiInputPolicy
@@ -138,6 +140,8 @@ def register_schemas() -> None:
     OmegaConf.register_new_resolver(
         "equirl.label", lambda name, env_id: name or str(env_id).replace("/", "-"), replace=True
     )
+    OmegaConf.register_new_resolver("equirl.options", options, replace=True)
+    OmegaConf.register_new_resolver("equirl.keys", lambda name: keys(SCHEMAS[name]), replace=True)
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
         store.store(group="schema", name=name, node=schema)

@@ -21,6 +21,7 @@ SHORT = {
     "train": ["total_timesteps=300", "eval.final_episodes=2", "progress=false", "run_dir=runs/one"],
     "evaluate": ["episodes=2", "progress=false"],
     "transfer": ["episodes=2", "progress=false"],
+    "check": ["progress=false"],
 }
 
 
@@ -46,13 +47,17 @@ def test_command_lines_run(
     """In the order of the README: each works on what the ones before have left."""
     monkeypatch.chdir(tmp_path)
     exec("from stable_baselines3 import DQN; DQN('MlpPolicy', 'Acrobot-v1').save('dqn_acrobot')")
-    trained = 0
+    trained = checked = 0
     for line in [line for line in SHELL if line.startswith("equirl")]:
         command, *arguments = line.replace("…", "one").split()[1:]
         short = SHORT[command]
         if command == "train":
             trained += 1
             short = [s if trained == 1 else s.replace("/one", f"/{trained}") for s in short]
+        if command == "check":
+            checked += 1
+            short = [*short, f"run_dir=runs/check{checked}"]
         main([command, *arguments, *short])
     assert "return" in capsys.readouterr().out
     assert trained == 2
+    assert checked == 3

@@ -494,7 +494,9 @@ def test_running_statistics_are_refused_whoever_declares_the_symmetry(
     kwargs = {**SMALL, "policy_kwargs": {"symmetry": symmetry, "net_arch": [16]}}
     with pytest.raises(SymmetryError, match=message):
         EquivariantDQN("MlpPolicy", envs, **kwargs)
-    with pytest.raises(SymmetryError, match="use equirl.agents.SymmetricVecNormalize, or norm_obs"):
+    with pytest.raises(
+        SymmetryError, match=r"use equirl\.agents\.SymmetricVecNormalize, or norm_obs"
+    ):
         EquivariantDQN("MlpPolicy", envs, symmetry=symmetry, **SMALL)
     model = EquivariantDQN("MlpPolicy", cartpole(), **SMALL)
     model.save(tmp_path / "agent")

@@ -73,7 +73,9 @@ class EquivarianceCallback(BaseCallback):
             return
         # SB3's buffers draw from NumPy's global state: leave it as training would find it.
         random_state = np.random.get_state()  # noqa: NPY002
-        observations = buffer.sample(self.batch_size).observations
+        observations = buffer.sample(
+            self.batch_size, env=self.model.get_vec_normalize_env()
+        ).observations
         np.random.set_state(random_state)  # noqa: NPY002
         training = q_net.training
         q_net.set_training_mode(False)

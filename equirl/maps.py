@@ -58,6 +58,11 @@ class Maps(ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(self._arrays.values())
 
+    @property
+    def arrays(self) -> dict[str, NumpyArray | None]:
+        """The kind's own arrays by name, as its constructor takes them."""
+        return dict(self._arrays)
+
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         return self
 

@@ -235,6 +235,11 @@ class Symmetry:
     def __deepcopy__(self, memo: dict[int, Any]) -> Symmetry:
         return self  # immutable
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        from equirl.saved_symmetry import from_plain, to_plain
+
+        return from_plain, (to_plain(self),)  # agents must outlive our classes
+
     def __repr__(self) -> str:
         return f"Symmetry({self.group!r} on {self.observation_space}, {self.action_space})"
 

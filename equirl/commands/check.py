@@ -56,6 +56,7 @@ def check(config: DictConfig) -> None:
             env,
             symmetry,
             state_maps,
+            make_env=make_env,
             transitions=settings.transitions,
             level=settings.level,
             tolerance=tolerance,

@@ -53,24 +53,32 @@ def environment_maker(
             env = gym.make(env_id, **arguments)
             for wrapper in wrappers:
                 env = wrapper(env)
-            return env if config.frame_stack == 1 else _stacked(env, config.frame_stack)
+            return env
         except (ImportError, ConfigError, gym.error.Error) as error:
-            if config.install is None or _is_installed(config.install):
-                raise
-            raise ConfigError(f'{env_id} needs pip install "equirl[{config.install}]"') from error
+            if config.install is not None and not _is_installed(config.install):
+                extra = f'pip install "equirl[{config.install}]"'
+                raise ConfigError(f"{env_id} needs {extra}") from error
+            if isinstance(error, ImportError):
+                raise ConfigError(f"{env_id} cannot be made: {error}") from error
+            raise
         except Exception as error:  # whatever the environment's own constructor raises
             why = f"{type(error).__name__}: {error}"
             raise ConfigError(f"{env_id} cannot be made with {arguments}: {why}") from error
 
+    def make_stacked() -> Environment:
+        return make() if config.frame_stack == 1 else _stacked(make(), config.frame_stack)
+
+    if config.symmetry is None and not needs_symmetry:
+        make_stacked().close()
+        return make_stacked, None
     with make() as env:
-        if config.symmetry is None and not needs_symmetry:
-            return make, None
-        if config.symmetry is None:
-            symmetry = symmetry_of(env)
-        else:
-            declaration = _declaration(config.symmetry, env)
-            symmetry = SymmetryWrapper(env, declaration).symmetry
-    return lambda: SymmetryWrapper(make(), symmetry), symmetry
+        # Declared for a single frame, and carried through the stack of them.
+        declared = None if config.symmetry is None else _declaration(config.symmetry, env)
+        single = SymmetryWrapper(env, declared)
+        symmetry = symmetry_of(
+            single if config.frame_stack == 1 else _stacked(single, config.frame_stack)
+        )
+    return lambda: SymmetryWrapper(make_stacked(), symmetry), symmetry
 
 
 def _is_installed(extra: str) -> bool:

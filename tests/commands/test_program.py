@@ -76,16 +76,17 @@ def test_help_lists_the_commands(
     outcome = equirl_command(*arguments)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("usage: equirl COMMAND key=value")
-    for command in ("train", "evaluate", "transfer"):
+    for command in ("train", "evaluate", "transfer", "check"):
         assert f"\n  {command} " in outcome.out
 
 
 @pytest.mark.parametrize(
     ("command", "keys"),
     [
-        ("train", ("env", "method", "seed", "run_dir", "total_timesteps", "learning_rate")),
-        ("evaluate", ("agent", "env", "episodes", "transform", "video")),
-        ("transfer", ("agent", "env", "methods", "episodes", "run_dir")),
+        ("train", ("env.id", "method.init", "seed", "run_dir", "env.dqn.learning_rate")),
+        ("evaluate", ("agent", "env.symmetry", "episodes", "transform", "video")),
+        ("transfer", ("agent", "methods", "episodes", "run_dir")),
+        ("check", ("transitions", "level", "discover")),
     ],
 )
 def test_help_of_a_command_lists_its_keys(
@@ -94,5 +95,5 @@ def test_help_of_a_command_lists_its_keys(
     outcome = equirl_command(command, "--help")
     assert (outcome.code, outcome.err) == (0, "")
     for key in keys:
-        assert f"{key}:" in outcome.out
+        assert f"\n  {key} " in outcome.out
     assert f"equirl {command} " in outcome.out

@@ -214,7 +214,7 @@ def test_entries_rescaled_by_different_factors_may_still_change_places() -> None
 
     def make(observation: list[float]) -> Env:
         env = SymmetryWrapper(Told(swap, [np.array(observation, "f")]), symmetry)
-        return RescaleObservation(env, np.array([-1.0, 2.0]), np.array([1.0, 10.0]))
+        return RescaleObservation(env, np.array([-1, 2], "f"), np.array([1, 10], "f"))
 
     carried = symmetry_of(make([0, 0]))
     (here, _), (there, _) = make([1, 3]).reset(), make([3, 1]).reset()
@@ -230,7 +230,7 @@ def test_entries_shifted_only_because_one_bound_is_infinite_may_still_change_pla
 
     def make(observation: list[float]) -> Env:
         env = SymmetryWrapper(Told(swap, [np.array(observation, "f")]), symmetry)
-        return RescaleObservation(env, np.array([1.0, 1.0]), high)
+        return RescaleObservation(env, np.array([1, 1], "f"), high)
 
     (here, _), (there, _) = make([6, 8]).reset(), make([8, 6]).reset()
     np.testing.assert_allclose(here, [7, 4])

@@ -1,0 +1,57 @@
+"""Symmetries as plain data, so that a saved agent outlives the classes it was saved with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from equirl.affines import Affines
+from equirl.errors import SymmetryError
+from equirl.group_actions import GroupAction
+from equirl.groups import FiniteGroup
+from equirl.layout import leaves_of
+from equirl.lookups import Lookups
+from equirl.maps import Maps
+from equirl.signed_permutations import SignedPermutations
+from equirl.symmetry import Symmetry
+
+FORMAT = 1
+"""Raise it when the data below changes; `from_plain` goes on reading every older one."""
+
+KINDS: dict[str, type[Maps]] = {
+    "signed permutation": SignedPermutations,
+    "affine": Affines,
+    "lookup": Lookups,
+}
+
+
+def to_plain(symmetry: Symmetry) -> dict[str, Any]:
+    """A symmetry as strings, numbers, arrays and Gymnasium spaces."""
+    names = {kind: name for name, kind in KINDS.items()}
+    return {
+        "format": FORMAT,
+        "table": symmetry.group.table,
+        "names": symmetry.group.names,
+        "observation_space": symmetry.observation_space,
+        "action_space": symmetry.action_space,
+        "permutations": symmetry.permutations,
+        "blocks": symmetry.observations.blocks,
+        "maps": [(names[type(m)], m.arrays) for m in symmetry.observations.maps],
+    }
+
+
+def from_plain(plain: dict[str, Any]) -> Symmetry:
+    """The symmetry that `to_plain` took apart.
+
+    Raises:
+        SymmetryError: it was saved by a later version.
+    """
+    if plain["format"] > FORMAT:
+        raise SymmetryError(
+            f"this symmetry was saved in format {plain['format']}, this version of equirl reads up "
+            f"to {FORMAT}: install a newer one"
+        )
+    group = FiniteGroup(plain["table"], plain["names"])
+    maps = tuple(KINDS[name](**arrays) for name, arrays in plain["maps"])
+    space = plain["observation_space"]
+    action = GroupAction(group, leaves_of(space), plain["blocks"], maps)
+    return Symmetry(group, space, plain["action_space"], action, plain["permutations"])

@@ -1,0 +1,73 @@
+"""A symmetry survives being taken apart into plain data, and says so where it cannot be read."""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from equirl import Symmetry
+from equirl.errors import SymmetryError
+from equirl.saved_symmetry import FORMAT, from_plain, to_plain
+
+TURN = np.array([[np.cos(np.pi / 3), -np.sin(np.pi / 3)], [np.sin(np.pi / 3), np.cos(np.pi / 3)]])
+IMAGE = spaces.Box(0, 255, (5, 5, 3), np.uint8)
+
+
+def symmetries() -> dict[str, Symmetry]:
+    declare: Any = Symmetry.from_generators
+    four, two = spaces.Discrete(4), spaces.Discrete(2)
+    exchanged = spaces.Dict(left=spaces.Box(-1, 1, (2,)), right=spaces.Box(-1, 1, (2,)))
+
+    def exchange(observation: Any) -> Any:
+        return {"left": observation["right"], "right": observation["left"]}
+
+    image = declare(IMAGE, four, {"r": (np.rot90, [3, 0, 1, 2]), "s": (np.fliplr, [0, 3, 2, 1])})
+    return {
+        "signs": declare(spaces.Box(-1, 1, (4,)), two, {"mirror": (np.negative, [1, 0])}),
+        "image": image,
+        "image, channels first": image.carried_to(spaces.Box(0, 255, (3, 5, 5), np.uint8)),
+        "affine": declare(
+            spaces.Box(-1, 1, (2,)), spaces.Discrete(6), {"r": (TURN, [1, 2, 3, 4, 5, 0])}
+        ),
+        "lookup": declare(spaces.Discrete(4, start=2), four, {"r": ([3, 4, 5, 2], [1, 2, 3, 0])}),
+        "dict": declare(exchanged, two, {"mirror": (exchange, [1, 0])}),
+    }
+
+
+@pytest.mark.parametrize("name", symmetries())
+def test_plain_data_gives_the_same_symmetry(name: str) -> None:
+    symmetry = symmetries()[name]
+    again = pickle.loads(pickle.dumps(symmetry))
+    assert again == symmetry
+    assert from_plain(to_plain(symmetry)) == symmetry
+    observation = symmetry.observation_space.sample()
+    for g in range(symmetry.group.order):
+        moved, expected = (s.transform_observation(g, observation) for s in (again, symmetry))
+        assert np.array_equal(
+            np.asarray(list(moved.values()) if isinstance(moved, dict) else moved),
+            np.asarray(list(expected.values()) if isinstance(expected, dict) else expected),
+        )
+
+
+def test_a_pickled_symmetry_names_one_function_of_ours_and_no_class() -> None:
+    names = set()
+    strings: list[str] = []
+    for opcode, argument, _ in pickletools.genops(pickle.dumps(symmetries()["image"])):
+        if isinstance(argument, str):
+            strings.append(argument)
+        if opcode.name == "STACK_GLOBAL":
+            names.add((strings[-2], strings[-1]))
+    assert {name for name in names if name[0].startswith("equirl")} == {
+        ("equirl.saved_symmetry", "from_plain")
+    }
+
+
+def test_a_later_format_is_refused_with_what_to_do() -> None:
+    plain = {**to_plain(symmetries()["signs"]), "format": FORMAT + 1}
+    with pytest.raises(SymmetryError, match="install a newer one"):
+        from_plain(plain)

@@ -1,5 +1,6 @@
 """The Stable-Baselines3 side: policies, the DQN subclass, replay, transfer, callbacks."""
 
+from equirl.agents.callbacks import EquivarianceCallback, EvaluationCallback
 from equirl.agents.dqn import EquivariantDQN
 from equirl.agents.features import SmallCnn
 from equirl.agents.policies import (
@@ -12,11 +13,13 @@ from equirl.agents.replay import OrbitDictReplayBuffer, OrbitReplayBuffer
 from equirl.agents.vec_normalize import SymmetricVecNormalize
 
 __all__ = [
+    "EquivarianceCallback",
     "EquivariantCnnPolicy",
     "EquivariantDQN",
     "EquivariantDQNPolicy",
     "EquivariantMultiInputPolicy",
     "EquivariantQNetwork",
+    "EvaluationCallback",
     "OrbitDictReplayBuffer",
     "OrbitReplayBuffer",
     "SmallCnn",

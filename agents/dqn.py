@@ -21,7 +21,7 @@ from equirl.agents.saved_agent import read_agent
 from equirl.agents.vec_normalize import SymmetricVecNormalize
 from equirl.envs import symmetry_of
 from equirl.envs.registry import Declaration
-from equirl.errors import SymmetryError
+from equirl.errors import AgentError, SymmetryError
 from equirl.symmetrize import Gradient, Init, Method
 from equirl.symmetry import Symmetry
 
@@ -91,6 +91,11 @@ class EquivariantDQN(DQN):
         self._setup_model()
 
     def _setup_model(self) -> None:
+        if not issubclass(self.policy_class, EquivariantDQNPolicy):
+            raise AgentError(
+                f"{self.policy_class.__name__} is a plain policy: EquivariantDQN.from_pretrained("
+                "path, env, method=…) makes a saved plain agent equivariant"
+            )
         _check_normalization(self.env)
         super()._setup_model()
 
@@ -129,7 +134,9 @@ class EquivariantDQN(DQN):
             kwargs: everything the class takes.
 
         Raises:
-            AgentError: the file is missing, damaged, not a DQN agent, or made for other spaces.
+            AgentError: the file is missing, damaged, not a plain DQN agent, made for other
+                spaces, or uses a class of its own, which must then be given in ``policy_kwargs``:
+                nothing in the file is ever unpickled.
             SymmetryError: the environment's symmetry is not known.
         """
         return read_agent(path).build(cls, env, method=method, **kwargs)

@@ -132,6 +132,11 @@ class EquivariantDQNPolicy(DQNPolicy):
         canonical_score: CanonicalScore = "lexicographic",
         **kwargs: Any,
     ) -> None:
+        if symmetry is not None and not isinstance(symmetry, Symmetry):
+            raise SymmetryError(
+                f"symmetry must be a Symmetry, got {type(symmetry).__name__}: pass env.symmetry, "
+                "symmetry_of(env), or what Symmetry.from_generators returns"
+            )
         if symmetry is None:
             raise SymmetryError(
                 f"{type(self).__name__} needs a symmetry: policy_kwargs=dict(symmetry="

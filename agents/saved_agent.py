@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import json
 import pickle
@@ -12,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import cloudpickle
 import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.type_aliases import GymEnv, TrainFreq, TrainFrequencyUnit
-from torch import Tensor, nn
+from torch import Tensor
 
 from equirl.errors import AgentError
 
@@ -36,10 +36,17 @@ HYPER_PARAMETERS = (
     "learning_rate",
     "learning_starts",
     "max_grad_norm",
+    "n_steps",
     "target_update_interval",
     "tau",
 )
 """What is taken over from the file, where it is a plain number; and ``train_freq``."""
+
+SYMMETRIZATION = ("symmetry", "method", "gradient", "init", "canonical_score")
+"""What belongs to one of our policies and not to the network inside it."""
+
+LIBRARIES = ("equirl", "stable_baselines3", "sb3_contrib", "torch")
+"""Whose classes may be imported by the name that a file gives."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +57,18 @@ class SavedAgent:
         path: where it was read from.
         data: the JSON description that SB3 writes.
         weights: the state dict of its policy.
+        learning_rate: that of the last step, for where it was given as a schedule.
     """
 
     path: Path
     data: dict[str, Any]
     weights: dict[str, Tensor]
+    learning_rate: float | None = None
 
     @property
     def is_equivariant(self) -> bool:
         """Whether the agent was saved with one of our policies."""
-        policy_class = self.data.get("policy_class")
-        module = policy_class.get("__module__", "") if isinstance(policy_class, dict) else ""
-        return str(module).startswith("equirl.")
+        return str(_described(self.data, "policy_class").get("__module__")).startswith("equirl.")
 
     @property
     def net_arch(self) -> list[int]:
@@ -94,7 +101,7 @@ class SavedAgent:
         """
         hyper_parameters = self._hyper_parameters()
         policy_kwargs = self._policy_kwargs(kwargs.pop("policy_kwargs", {}))
-        is_dict = any(".extractors." in key for key in self.weights)
+        is_dict = "dict.Dict" in str(_described(self.data, "observation_space").get(":type:"))
         env = maybe_make_env(env, verbose=0)
         if is_dict != isinstance(env.observation_space, spaces.Dict):
             kind = "dict observations" if is_dict else "observations that are one array"
@@ -117,7 +124,9 @@ class SavedAgent:
             raise AgentError(
                 f"{self.path} does not fit this environment: {_last_line(error)}"
             ) from error
+        # What only one method has, such as the λ of lambda, belongs to the method, not the network.
         missing = [key for key in missing if ".symmetrized." not in key]
+        unexpected = [key for key in unexpected if ".symmetrized." not in key]
         if missing or unexpected:
             raise AgentError(
                 f"{self.path} holds another network: missing {missing[:3]}, unexpected "
@@ -131,6 +140,8 @@ class SavedAgent:
             for name in HYPER_PARAMETERS
             if isinstance(self.data.get(name), int | float)
         }
+        if "learning_rate" not in plain and self.learning_rate:
+            plain["learning_rate"] = self.learning_rate
         train_freq = _read_train_freq(self.data.get("train_freq"))
         if train_freq is None:
             # Without each other these two mean nothing.
@@ -151,8 +162,7 @@ class SavedAgent:
                 f"environment has {f'{expected} and ' if from_observation else ''}{actions.n}: "
                 "name the environment it was trained in"
             )
-        described = self.data.get("observation_space")
-        shape = described.get("_shape") if isinstance(described, dict) else None
+        shape = _described(self.data, "observation_space").get("_shape")
         # Convolutions take images of other sizes without a word.
         if isinstance(shape, list) and tuple(shape) != model.observation_space.shape:
             raise AgentError(
@@ -174,37 +184,39 @@ class SavedAgent:
 
     def _described_policy_kwargs(self, given: dict[str, Any]) -> dict[str, Any]:
         described = self.data.get("policy_kwargs") or {}
-        if ":serialized:" not in described:
-            return dict(described)
-        # SB3 writes plain values as they are beside the pickle, and everything else as a string.
-        plain = {
-            name: value
+        if not isinstance(described, dict):
+            raise AgentError(f"{self.path} is damaged: its policy_kwargs are no dict")
+        # SB3 writes plain values as they are beside their pickle, and everything else as a string.
+        return {
+            name: self._library_class(name, value) if isinstance(value, str) else value
             for name, value in described.items()
-            if not name.startswith(":") and not isinstance(value, str)
+            if not name.startswith(":") and name not in {*given, *SYMMETRIZATION}
         }
-        activation = re.fullmatch(
-            r"<class 'torch\.nn\.modules\.activation\.(\w+)'>", described.get("activation_fn", "")
-        )
-        if activation:
-            plain["activation_fn"] = getattr(nn, activation[1])
-        own_classes = {"activation_fn", "features_extractor_class"} & set(described)
-        if own_classes - set(plain) - set(given):
-            # There is no other way to a class of the user's own than its pickle.
-            unpickled = self._unpickled("policy_kwargs")
-            plain = {name: unpickled[name] for name in {*plain, *own_classes}}
-        return plain
 
-    def _unpickled(self, name: str) -> dict[str, Any]:
+    def _library_class(self, name: str, described: str) -> Any:
+        """The class that ``<class 'module.Name'>`` describes, if a library of ours has it."""
+        found = re.fullmatch(r"<class '([\w.]+)\.(\w+)'>", described)
+        if found and found[1].partition(".")[0] in LIBRARIES:
+            try:
+                return getattr(importlib.import_module(found[1]), found[2])
+            except (ImportError, AttributeError) as error:
+                raise AgentError(f"{self.path} needs {found[1]}.{found[2]}: {error}") from error
+        raise AgentError(
+            f"{self.path} was saved with {name} {described}, which only its pickle holds, and that "
+            f"could run any code: give it yourself, policy_kwargs=dict({name}=…)"
+        )
+
+
+def _existing(path: Path) -> Path:
+    for candidate in (path, Path(f"{path}.zip"), path / "best_model.zip"):
         try:
-            value: dict[str, Any] = cloudpickle.loads(
-                base64.b64decode(self.data[name][":serialized:"])
-            )
-        except Exception as error:
-            raise AgentError(
-                f"the {name} in {self.path} cannot be unpickled ({type(error).__name__}: "
-                f"{_first_line(error)}): give policy_kwargs yourself"
-            ) from error
-        return value
+            if candidate.is_file():
+                return candidate
+        except OSError:  # such as a name longer than the file system takes
+            break
+    raise AgentError(
+        f"there is no agent at {path}: give the .zip that model.save wrote, or a run directory"
+    )
 
 
 def read_agent(path: str | Path) -> SavedAgent:
@@ -213,12 +225,7 @@ def read_agent(path: str | Path) -> SavedAgent:
     Raises:
         AgentError: there is no such file, it is damaged, or it is not a DQN agent.
     """
-    path = Path(path)
-    if not path.is_file():
-        with_suffix = path.with_name(path.name + ".zip")
-        if not with_suffix.is_file():
-            raise AgentError(f"there is no agent at {path}: give the .zip that model.save wrote")
-        path = with_suffix
+    path = _existing(Path(path))
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -228,8 +235,11 @@ def read_agent(path: str | Path) -> SavedAgent:
                     "not data and policy.pth"
                 )
             data = json.loads(archive.read("data"))
-            weights = torch.load(
-                io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True
+            weights = _tensors(archive.read("policy.pth"))
+            optimizer = (
+                _tensors(archive.read("policy.optimizer.pth"))
+                if "policy.optimizer.pth" in names
+                else None
             )
     except AgentError:
         raise
@@ -239,10 +249,27 @@ def read_agent(path: str | Path) -> SavedAgent:
         ) from error
     if not isinstance(data, dict):
         raise AgentError(f"{path} is damaged: its data is a JSON {type(data).__name__}, not object")
-    agent = SavedAgent(path, data, weights)
+    agent = SavedAgent(path, data, weights, _learning_rate(optimizer))
     if not _is_state_dict(weights) or not agent._layer_weights():
         raise AgentError(f"{path} is not a DQN agent: its policy has no q_net.q_net layers")
     return agent
+
+
+def _tensors(file: bytes) -> Any:
+    return torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
+
+
+def _learning_rate(optimizer: Any) -> float | None:
+    try:
+        return float(optimizer["param_groups"][0]["lr"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
+def _described(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """What SB3 writes about an object beside its pickle."""
+    described = data.get(name)
+    return described if isinstance(described, dict) else {}
 
 
 class _TrainFreqUnpickler(pickle.Unpickler):

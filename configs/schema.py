@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Optional, get_type_hints
 
@@ -138,7 +139,7 @@ class CheckConfig:
 def register_schemas() -> None:
     """Make the schemas known to Hydra, under the names that the YAML files refer to."""
     OmegaConf.register_new_resolver(
-        "equirl.label", lambda name, env_id: name or str(env_id).replace("/", "-"), replace=True
+        "equirl.label", lambda name, env_id: name or re.sub("[/:]", "-", str(env_id)), replace=True
     )
     OmegaConf.register_new_resolver("equirl.options", options, replace=True)
     OmegaConf.register_new_resolver("equirl.keys", lambda name: keys(SCHEMAS[name]), replace=True)

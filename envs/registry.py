@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +89,12 @@ def declared_symmetry(
         declaration = declaration(observation_space, action_space)
     if isinstance(declaration, Symmetry):
         return declaration
+    if not isinstance(declaration, Mapping):
+        raise SymmetryError(
+            f"a symmetry is declared by a Symmetry, or by generators such as "
+            f'{{"mirror": (np.negative, [1, 0])}}, got {type(declaration).__name__}; of an '
+            "environment pass env.symmetry"
+        )
     return Symmetry.from_generators(observation_space, action_space, declaration)
 
 
@@ -104,10 +111,15 @@ def registered_symmetry(
         raise SymmetryError(
             f"no symmetry is known for {env_id}: declare it, for example "
             'SymmetryWrapper(env, {"mirror": (np.negative, [1, 0])}), register_symmetry, or '
-            "env.symmetry=my_module:my_symmetry on the command line; known are "
-            f"{', '.join(registered_ids())}"
+            "env.symmetry=my_module:my_symmetry on the command line"
+            f"{_near(str(env_id))}"
         )
     return declared_symmetry(_known[env_id].declaration, observation_space, action_space)
+
+
+def _near(env_id: str) -> str:
+    close = difflib.get_close_matches(env_id, registered_ids(), n=3, cutoff=0.7)
+    return f" (known is {', '.join(close)})" if close else ""
 
 
 def registered_state_maps(env_id: str | None) -> Mapping[str, StateMap]:

@@ -93,11 +93,11 @@ def symmetry_of(
 def _symmetry_of_env(env: gym.Env[Any, Any]) -> Symmetry:
     outside: list[gym.Env[Any, Any]] = []
     layer = env
-    while isinstance(layer, gym.Wrapper) and not isinstance(layer, SymmetryWrapper):
+    while isinstance(layer, gym.Wrapper) and not _declares(layer):
         outside.append(layer)
         layer = layer.env
-    if isinstance(layer, SymmetryWrapper):
-        symmetry = layer.symmetry
+    if isinstance(layer, gym.Wrapper):
+        symmetry: Symmetry = vars(layer)["symmetry"]
     else:
         env_id = layer.spec.id if layer.spec is not None else type(layer).__name__
         layer = _behind_own_wrappers(layer, outside, registered_wrappers(env_id))
@@ -105,6 +105,11 @@ def _symmetry_of_env(env: gym.Env[Any, Any]) -> Symmetry:
     for wrapper in reversed(outside):
         symmetry = carried_through(symmetry, wrapper)
     return symmetry
+
+
+def _declares(layer: gym.Env[Any, Any]) -> bool:
+    """Whether this layer itself says what the symmetry is, as SymmetryWrapper does."""
+    return isinstance(vars(layer).get("symmetry"), Symmetry)
 
 
 def _behind_own_wrappers(

@@ -251,7 +251,10 @@ def _checked_action_space(space: spaces.Space[Any]) -> spaces.Discrete:
 
 
 def _checked_permutation(name: str, given: Any, n: int) -> npt.NDArray[np.int64]:
-    permutation = np.asarray(given)
+    try:
+        permutation = np.asarray(given)
+    except ValueError:  # ragged
+        permutation = np.asarray(given, dtype=object)
     if permutation.shape != (n,):
         raise SymmetryError(
             f"generator {name!r}: the action permutation must list all {n} actions once, got "

@@ -98,7 +98,8 @@ def check_symmetry(
         played = collect(env, transitions, seed, on_step)
         for name in others:
             verdicts += check_statistically(symmetry, name, played, level)
-    first = [env.reset(seed=seed + episode)[0] for episode in range(INITIAL_STATES)]
+    seeds = np.random.default_rng(seed).integers(2**31, size=INITIAL_STATES)
+    first = [env.reset(seed=int(episode_seed))[0] for episode_seed in seeds]
     if not isinstance(env.observation_space, gym.spaces.Dict):
         verdicts += [check_initial_states(symmetry, name, np.array(first), level) for name in names]
     return SymmetryReport(verdicts)

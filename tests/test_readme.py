@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from equirl.commands import main
+from equirl.envs import registry
 
 ROOT = Path(__file__).parents[1]
 SNIPPETS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
@@ -23,6 +24,12 @@ SHORT = {
     "transfer": ["episodes=2", "progress=false"],
     "check": ["progress=false"],
 }
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the snippets register, other tests must not find."""
+    monkeypatch.setattr(registry, "_known", dict(registry._known))
 
 
 def test_the_readme_has_the_snippets_that_are_looked_for() -> None:

@@ -1031,3 +1031,10 @@ def test_the_trivial_action_leaves_every_shape_where_it_is():
     action = GroupAction.trivial(dihedral(3), (2, 3))
     x = torch.randn(4, 2, 3)
     assert torch.equal(action.orbit(x), x.expand(6, 4, 2, 3))
+
+
+def test_a_ragged_permutation_is_refused():
+    with pytest.raises(SymmetryError, match="is not a permutation of 0 … 2"):
+        Symmetry.from_generators(
+            spaces.Box(-1, 1, (2,)), spaces.Discrete(3), {"g": (np.negative, [[1], 0, 2])}
+        )

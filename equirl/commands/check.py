@@ -198,9 +198,13 @@ def _discover(settings: CheckConfig, env: gym.Env[Any, Any]) -> None:
     found = discover_symmetries(played, int(space.n))
     if not found:
         print(f"{settings.env.id}: no signed permutation of the observation is a symmetry")
+        print("(other affine maps, such as rotations or x -> c - x, are not searched)")
         return
     group = Symmetry.from_generators(env.observation_space, space, as_generators(found)).group
-    print(f"{settings.env.id} has a symmetry group of order {group.order}; as a declaration:\n")
+    print(
+        f"{settings.env.id}: the signed permutations of the observation that are symmetries form a "
+        f"group of order {group.order}\n(other affine maps are not searched); as a declaration:\n"
+    )
     print("symmetry = {")
     for name, (matrix, actions) in as_generators(found).items():
         order = np.abs(matrix).argmax(axis=1).tolist()

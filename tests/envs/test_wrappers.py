@@ -41,6 +41,7 @@ from equirl.envs import (
     registry,
     symmetry_of,
 )
+from equirl.envs.registry import registered_symmetry
 from equirl.errors import EquirlError, SymmetryError
 
 Env = gym.Env[Any, Any]
@@ -322,7 +323,7 @@ def test_an_unknown_environment_is_told_how_to_declare_a_symmetry() -> None:
         symmetry_of(Line())
     message = str(caught.value)
     assert "\n" not in message
-    for way in ("SymmetryWrapper(env, {", "register_symmetry", "env.symmetry=", "CartPole-v1"):
+    for way in ("SymmetryWrapper(env, {", "register_symmetry", "env.symmetry="):
         assert way in message
 
 
@@ -430,3 +431,14 @@ def test_a_symmetry_of_other_spaces_is_refused() -> None:
     symmetry = Symmetry.trivial(cartpole().observation_space, spaces.Discrete(3))
     with pytest.raises(SymmetryError, match=r"actions in Discrete\(3\), .* has Discrete\(2\)"):
         SymmetryWrapper(cartpole(), symmetry)
+
+
+def test_the_symmetry_given_to_a_transform_wrapper_is_found_again() -> None:
+    mirror = {"mirror": (np.negative, [2, 1, 0])}
+    env = TransformWrapper(gym.make("MountainCar-v0"), "mirror", mirror)
+    assert symmetry_of(env) == env.symmetry
+
+
+def test_a_mistyped_environment_is_told_the_nearest_known_ones() -> None:
+    with pytest.raises(SymmetryError, match=r"\(known is CartPole-v1"):
+        registered_symmetry("CartPol-v1", spaces.Box(-1, 1, (4,)), spaces.Discrete(2))

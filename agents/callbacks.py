@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,33 @@ def save_atomically(model: BaseAlgorithm, path: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-class EquivarianceCallback(BaseCallback):
+class PeriodicCallback(BaseCallback):
+    """Does something whenever that many environment steps have been taken since the last time.
+
+    Args:
+        every: environment steps between two times; training that goes on counts anew.
+    """
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.every = every
+        self._next = every
+
+    def _init_callback(self) -> None:
+        self._next = self.model.num_timesteps + self.every
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps < self._next:
+            return True
+        self._next = self.num_timesteps + self.every
+        return self._on_time()
+
+    @abstractmethod
+    def _on_time(self) -> bool:
+        """What is done; False stops the training."""
+
+
+class EquivarianceCallback(PeriodicCallback):
     """Records under ``equirl/`` what the symmetrization does, measured on a replayed batch.
 
     - ``equivariance_error``: max |Q(gs, ga) − Q(s, a)| of the symmetrized Q-function: rounding.
@@ -52,18 +79,11 @@ class EquivarianceCallback(BaseCallback):
     """
 
     def __init__(self, every: int = 1000, batch_size: int = 64) -> None:
-        super().__init__()
-        self.every = every
+        super().__init__(every)
         self.batch_size = batch_size
-        self._next = every
 
-    def _init_callback(self) -> None:
-        self._next = self.model.num_timesteps + self.every
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps >= self._next:
-            self._next = self.num_timesteps + self.every
-            self._record()
+    def _on_time(self) -> bool:
+        self._record()
         return True
 
     def _record(self) -> None:
@@ -71,7 +91,7 @@ class EquivarianceCallback(BaseCallback):
         buffer = getattr(self.model, "replay_buffer", None)
         if not isinstance(q_net, EquivariantQNetwork) or buffer is None or buffer.size() == 0:
             return
-        # SB3's buffers draw from NumPy's global state: leave it as training would find it.
+        # SB3's buffers draw from NumPy's global state (NPY002): leave it as training would find it.
         random_state = np.random.get_state()  # noqa: NPY002
         observations = buffer.sample(
             self.batch_size, env=self.model.get_vec_normalize_env()
@@ -108,7 +128,7 @@ def equivariance_metrics(q_net: EquivariantQNetwork, observations: Any) -> dict[
     return metrics
 
 
-class EvaluationCallback(BaseCallback):
+class EvaluationCallback(PeriodicCallback):
     """Plays greedy episodes from time to time and keeps the best model.
 
     Writes ``evaluations.npz`` in the format of SB3's `EvalCallback` and ``best_model.zip``.
@@ -129,28 +149,20 @@ class EvaluationCallback(BaseCallback):
         seeds: range,
         target_return: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(every)
         self.make_env = make_env
         self.folder = folder
-        self.every = every
         self.seeds = seeds
         self.target_return = target_return
         self.best_mean_return = -np.inf
         self.history: list[tuple[int, Episodes]] = []
-        self._next = every
 
     @property
     def best_path(self) -> Path:
         """Where the best model is."""
         return self.folder / "best_model.zip"
 
-    def _init_callback(self) -> None:
-        self._next = self.model.num_timesteps + self.every
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps < self._next:
-            return True
-        self._next = self.num_timesteps + self.every
+    def _on_time(self) -> bool:
         mean = self.evaluate()
         return self.target_return is None or mean < self.target_return
 
@@ -185,7 +197,7 @@ class EvaluationCallback(BaseCallback):
         aside.replace(self.folder / "evaluations.npz")
 
 
-class CheckpointCallback(BaseCallback):
+class CheckpointCallback(PeriodicCallback):
     """Saves the model from time to time, written aside and renamed; keeps the last two.
 
     Args:
@@ -194,20 +206,13 @@ class CheckpointCallback(BaseCallback):
     """
 
     def __init__(self, folder: Path, every: int) -> None:
-        super().__init__()
+        super().__init__(every)
         self.folder = folder
-        self.every = every
-        self._next = every
 
-    def _init_callback(self) -> None:
-        self._next = self.model.num_timesteps + self.every
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps >= self._next:
-            self._next = self.num_timesteps + self.every
-            save_atomically(self.model, self.folder / f"step_{self.num_timesteps}.zip")
-            for old in self._by_age()[:-2]:
-                old.unlink()
+    def _on_time(self) -> bool:
+        save_atomically(self.model, self.folder / f"step_{self.num_timesteps}.zip")
+        for old in self._by_age()[:-2]:
+            old.unlink()
         return True
 
     def _by_age(self) -> list[Path]:

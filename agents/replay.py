@@ -61,6 +61,7 @@ class OrbitDictReplayBuffer(DictReplayBuffer):
         super().__init__(*args, **kwargs)
         self.symmetry = symmetry.carried_to(self.observation_space)
 
+    # As in SB3's DictReplayBuffer: the samples of dicts are no ReplayBufferSamples.
     def _get_samples(  # type: ignore[override]
         self, batch_inds: np.ndarray, env: VecNormalize | None = None
     ) -> DictReplayBufferSamples:
@@ -75,7 +76,7 @@ def _moved(
 ) -> dict[str, Any]:
     if symmetry.group.order == 1:
         return {}
-    # From the global state, which SB3 seeds and from which its buffers draw as well.
+    # From the global state (NPY002), which SB3 seeds and from which its buffers draw as well.
     g = np.random.randint(symmetry.group.order, size=len(samples.actions))  # noqa: NPY002
     return {
         "observations": symmetry.transform_observation(g, samples.observations),

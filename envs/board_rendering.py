@@ -36,6 +36,7 @@ class RenderedBoard(gym.Env[Image, np.int64]):
         render_mode: one of `RENDER_MODES`.
     """
 
+    # No ClassVar (RUF012): Gymnasium declares it as an attribute of each environment.
     metadata = {"render_modes": list(RENDER_MODES[1:]), "render_fps": 8}  # noqa: RUF012
     _window: Any = None
 

@@ -77,6 +77,8 @@ def carried_through(symmetry: Symmetry, layer: Any) -> Symmetry:
             "VecNormalize normalises observations by statistics that are not symmetric: use "
             "equirl.agents.SymmetricVecNormalize, or norm_obs=False"
         )
+    if name == "VecTransposeImage":
+        return symmetry.carried_to(layer.observation_space)
     if name not in LIFTS:
         raise cannot_carry(name, is_vectorized=hasattr(layer, "venv"))
     return lifted(symmetry, layer.observation_space, LIFTS[name](symmetry, layer))
@@ -258,30 +260,6 @@ def _cast(symmetry: Symmetry, layer: Any) -> Lift:
     return lambda g: g
 
 
-def _channels_first(symmetry: Symmetry, layer: Any) -> Lift:
-    if getattr(layer, "skip", False):
-        return lambda g: g
-    keys = getattr(layer, "image_space_keys", None)
-
-    def lift(g: ObservationMap) -> ObservationMap:
-        def moved(observation: Any) -> Any:
-            if not isinstance(observation, dict):
-                return np.transpose(g(np.transpose(observation, (1, 2, 0))), (2, 0, 1))
-            images = keys or []
-            last = {
-                key: np.transpose(part, (1, 2, 0)) if key in images else part
-                for key, part in observation.items()
-            }
-            return {
-                key: np.transpose(part, (2, 0, 1)) if key in images else part
-                for key, part in g(last).items()
-            }
-
-        return moved
-
-    return lift
-
-
 LIFTS: dict[str, Callable[[Symmetry, Any], Lift]] = {
     "DtypeObservation": _cast,
     "FlattenObservation": _flattened,
@@ -289,7 +267,6 @@ LIFTS: dict[str, Callable[[Symmetry, Any], Lift]] = {
     "RescaleObservation": _rescaled,
     "ReshapeObservation": _reshaped,
     "VecFrameStack": _stacked_along_channels,
-    "VecTransposeImage": _channels_first,
 }
 """By wrapper class; each gets the inner symmetry and the wrapper."""
 

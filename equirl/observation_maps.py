@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ def _leaf_function(name: str, given: Any, leaf: Leaf) -> Callable[[Any], Any]:
     if given is None:
         return lambda observation: observation
     if callable(given):
-        return given  # type: ignore[no-any-return]
+        return cast(Callable[[Any], Any], given)
     array, n = np.asarray(given), leaf.size
     if leaf.low is not None and leaf.shape == () and leaf.values is not None:
         start, count = leaf.low[0], leaf.values[0]

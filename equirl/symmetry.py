@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -69,10 +69,10 @@ class Symmetry:
         object.__setattr__(self, "actions", actions)
         object.__setattr__(self, "q_values", q_values)
 
-    actions: GroupAction = None  # type: ignore[assignment]
+    actions: GroupAction = field(init=False)
     """The action on discrete actions, a ↦ ga."""
 
-    q_values: GroupAction = None  # type: ignore[assignment]
+    q_values: GroupAction = field(init=False)
     """The action on vectors of Q-values: (gQ)(a) = Q(g⁻¹a)."""
 
     @classmethod

@@ -43,7 +43,7 @@ class Verdict:
         generator: its name.
         quantity: ``"dynamics"``, ``"reward"``, ``"termination"`` or ``"initial states"``.
         method: ``"exact"`` or ``"statistical"``.
-        holds: the verdict.
+        holds: the verdict; False also where nothing was looked at, see `is_verified`.
         size: for exact, the largest relative difference; for statistical, the p-value.
         looked_at: number of transitions (or initial states).
         counter_example: the worst one, where it does not hold.
@@ -56,6 +56,11 @@ class Verdict:
     size: float
     looked_at: int
     counter_example: CounterExample | None = None
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether anything was looked at; if not, the verdict says nothing either way."""
+        return self.looked_at > 0
 
 
 @dataclass(frozen=True)
@@ -72,3 +77,11 @@ class SymmetryReport:
     def holds(self) -> bool:
         """Whether it is a symmetry of the task; initial states may differ without harm."""
         return all(v.holds for v in self.verdicts if v.quantity in QUANTITIES)
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether something that was looked at speaks against it; not simply the rest of `holds`.
+
+        Where nothing was looked at, a symmetry neither holds nor is refuted.
+        """
+        return any(v.is_verified and not v.holds for v in self.verdicts if v.quantity in QUANTITIES)

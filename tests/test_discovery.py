@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -23,10 +25,10 @@ from equirl.statistical_check import Play, collect
 )
 def test_the_known_mirror_is_found_from_nothing(env_id: str) -> None:
     try:
-        env = gym.make(env_id)
+        env: Any = gym.make(env_id)
     except gym.error.DependencyNotInstalled:
         pytest.skip('needs pip install "equirl[box2d]"')
-    found = discover_symmetries(collect(env, 30_000, seed=0), int(env.action_space.n))  # type: ignore[attr-defined]
+    found = discover_symmetries(collect(env, 30_000, seed=0), int(env.action_space.n))
     assert len(found) == 1
     declared = Symmetry.from_generators(
         env.observation_space, env.action_space, as_generators(found)

@@ -22,7 +22,8 @@ class WeakRight(gym.Wrapper[Any, Any, Any, Any]):
     """CartPole that pushes 10 % less to the right."""
 
     def step(self, action: Any) -> Any:
-        self.unwrapped.force_mag = 9.0 if action == 1 else 10.0  # type: ignore[attr-defined]
+        simulator: Any = self.unwrapped
+        simulator.force_mag = 9.0 if action == 1 else 10.0
         return self.env.step(action)
 
 
@@ -31,10 +32,11 @@ class StartsRight(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, **kwargs: Any) -> Any:
         _, info = self.env.reset(**kwargs)
-        state = np.array(self.unwrapped.state)  # type: ignore[attr-defined]
+        simulator: Any = self.unwrapped
+        state = np.array(simulator.state)
         state[1] += 0.4
         state[2] = abs(state[2]) + 0.03
-        self.unwrapped.state = state  # type: ignore[attr-defined]
+        simulator.state = state
         return state.astype(np.float32), info
 
 

@@ -17,7 +17,7 @@ from equirl.envs.registry import registered_state_maps
 from equirl.errors import SymmetryError
 from equirl.groups import cyclic
 from equirl.statistical_check import collect
-from equirl.verdicts import Verdict
+from equirl.verdicts import SymmetryReport, Verdict
 from equirl.verification import check_symmetry, equivariance_error
 
 OURS = ["CartPole-v1", "Acrobot-v1", "equirl/GridWorld-v0", "equirl/Snake-v0"]
@@ -62,6 +62,50 @@ def test_cartpole_with_the_actions_not_swapped_fails_with_numbers_to_confirm() -
     assert not np.allclose(truth, example.expected, atol=1e-2)
 
 
+class Line(gym.Env[Any, Any]):
+    """A walk on a line; going right pays, but only as the first step of an episode."""
+
+    observation_space = spaces.Box(-1e3, 1e3, (1,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, **kwargs: Any) -> Any:
+        super().reset(seed=kwargs.get("seed"))
+        self.x, self.time = self.np_random.uniform(-1, 1), 0
+        return np.array([self.x], np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.x += 2 * action - 1
+        self.time += 1
+        reward = float(action == 1 and self.time == 1)
+        return np.array([self.x], np.float32), reward, False, False, {}
+
+
+def turn_round(line: Any) -> None:
+    line.x = -line.x
+
+
+def checked_line(transitions: int) -> SymmetryReport:
+    mirror = Symmetry.from_generators(
+        Line.observation_space, Line.action_space, {"mirror": ([-1], [1, 0])}
+    )
+    return check_symmetry(Line(), mirror, {"mirror": turn_round}, transitions=transitions)
+
+
+def test_what_only_the_first_step_of_an_episode_breaks_is_found() -> None:
+    report = checked_line(transitions=20_000)
+    assert failures(report.verdicts) == {("mirror", "reward")}
+    assert report.is_refuted
+
+
+def test_a_check_that_compared_nothing_neither_holds_nor_refutes() -> None:
+    report = checked_line(transitions=1)
+    exact = [verdict for verdict in report.verdicts if verdict.method == "exact"]
+    assert len(exact) == 3
+    assert not any(verdict.is_verified or verdict.holds for verdict in exact)
+    assert not report.holds
+    assert not report.is_refuted
+
+
 def test_grid_world_with_a_rotation_sent_to_the_wrong_move_fails_for_that_generator_only() -> None:
     env = gym.make("equirl/GridWorld-v0")
     wrong = Symmetry.from_generators(
@@ -95,7 +139,8 @@ def test_asymmetric_initial_states_do_no_harm() -> None:
     class StartsRight(gym.Wrapper[Any, Any, Any, Any]):
         def reset(self, **kwargs: Any) -> Any:
             _, info = self.env.reset(**kwargs)
-            self.unwrapped.state = np.array([0.0, 0.0, 0.1, 0.3])  # type: ignore[attr-defined]
+            simulator: Any = self.unwrapped
+            simulator.state = np.array([0.0, 0.0, 0.1, 0.3])
             return np.array([0.0, 0.0, 0.1, 0.3], dtype=np.float32), info
 
     env = StartsRight(gym.make("CartPole-v1"))

@@ -22,21 +22,18 @@ from equirl.envs import SymmetryWrapper
 from equirl.envs.registry import registered_state_maps, registered_tolerance
 from equirl.envs.symmetry_wrapper import symmetry_of
 from equirl.errors import ConfigError, SymmetryError
+from equirl.layout import as_leaves
 from equirl.statistical_check import collect
 from equirl.symmetry import Symmetry
 from equirl.verdicts import CounterExample, SymmetryReport, Verdict
 from equirl.verification import check_symmetry
 
-MEANING = {
-    "dynamics": "next observation",
-    "reward": "reward",
-    "termination": "terminated",
-    "initial states": "initial states",
-}
+MEANING = {"dynamics": "next observation", "reward": "reward", "termination": "terminated"}
+"""What a counter-example shows, by quantity."""
 
 
 def check(config: DictConfig) -> None:
-    """Check or discover as configured; exits with code 1 where the symmetry does not hold."""
+    """Check or discover as configured; exits with code 1 unless the symmetry is found to hold."""
     settings = cast(CheckConfig, OmegaConf.to_object(config))
     run_dir = Path(settings.run_dir)
     check_run_dir(run_dir)
@@ -67,10 +64,10 @@ def check(config: DictConfig) -> None:
     _print(report, f"{settings.env.id}: {', '.join(symmetry.group.names[1:9])}")
     for verdict in report.verdicts:
         if verdict.counter_example is not None:
-            _explain(verdict, symmetry, run_dir)
+            _explain(verdict, run_dir)
     path = run_dir / "report.json"
     path.write_text(json.dumps(_as_json(report, settings), indent=2) + "\n")
-    print(f"{'the symmetry holds' if report.holds else 'NOT a symmetry'}; report: {path}")
+    print(f"{_conclusion(report)}; report: {path}")
     if not report.holds:
         sys.exit(1)
 
@@ -89,15 +86,31 @@ def _state_maps(env: gym.Env[Any, Any], symmetry: Symmetry) -> tuple[dict[str, A
         registered = symmetry_of(inner)
     except SymmetryError:
         return {}, registered_tolerance(env_id)
-    usable = {}
-    points = np.stack([np.asarray(env.observation_space.sample()) for _ in range(4)])
-    for name, state_map in maps.items():
-        if name in symmetry.group.names and name in registered.group.names:
-            mine = symmetry.transform_observation(name, points)
-            theirs = registered.transform_observation(name, points)
-            if np.allclose(mine, theirs):
-                usable[name] = state_map
+    points = [env.observation_space.sample() for _ in range(4)]
+    usable = {
+        name: state_map
+        for name, state_map in maps.items()
+        if name in symmetry.group.names
+        and name in registered.group.names
+        and all(_move_alike(symmetry, registered, name, point) for point in points)
+    }
     return usable, registered_tolerance(env_id)
+
+
+def _move_alike(one: Symmetry, other: Symmetry, name: str, observation: Any) -> bool:
+    leaves = one.observations.leaves
+    moved = (s.transform_observation(name, observation) for s in (one, other))
+    pairs = zip(*(as_leaves(each, leaves) for each in moved), strict=True)
+    return all(np.allclose(mine, theirs) for mine, theirs in pairs)
+
+
+def _conclusion(report: SymmetryReport) -> str:
+    if report.holds:
+        return "the symmetry holds"
+    if report.is_refuted:
+        return "NOT a symmetry"
+    names = {v.generator: None for v in report.verdicts if not v.is_verified}
+    return f"not verified, no transition of {', '.join(names)} was compared: raise transitions"
 
 
 def _print(report: SymmetryReport, title: str) -> None:
@@ -107,14 +120,16 @@ def _print(report: SymmetryReport, title: str) -> None:
         if verdict.method == "exact":
             size = f"error {verdict.size:.1g}"
         word = "holds" if verdict.holds else "FAILS"
-        if verdict.quantity == "initial states" and not verdict.holds:
+        if not verdict.is_verified:
+            word, size = "not verified", ""
+        elif verdict.quantity == "initial states" and not verdict.holds:
             word = "differ (harmless)"
         how = f"{verdict.method}, n = {verdict.looked_at}"
         table.add_row(verdict.generator, verdict.quantity, word, how, size)
     Console(highlight=False).print(table)
 
 
-def _explain(verdict: Verdict, symmetry: Symmetry, run_dir: Path) -> None:
+def _explain(verdict: Verdict, run_dir: Path) -> None:
     """Print a counter-example as numbers, or save it as a picture."""
     example = verdict.counter_example
     assert example is not None
@@ -140,6 +155,8 @@ def _explain(verdict: Verdict, symmetry: Symmetry, run_dir: Path) -> None:
 
 
 def _numbers(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_numbers(part)}" for key, part in value.items())
     if np.ndim(value) == 0:
         return f"{value:g}" if not isinstance(value, bool | np.bool_) else str(bool(value))
     return np.array2string(np.asarray(value), precision=4, suppress_small=True, max_line_width=200)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +26,7 @@ from equirl.agents.callbacks import (
 )
 from equirl.agents.evaluation import play_episodes
 from equirl.envs import SymmetryWrapper
-
-METHODS = ["equitune", "lambda", "equizero", "canonical"]
-SMALL: dict[str, Any] = {
-    "buffer_size": 1000,
-    "learning_starts": 50,
-    "policy_kwargs": {"net_arch": [16]},
-    "seed": 0,
-    "device": "cpu",
-}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def cartpole() -> gym.Env[Any, Any]:
-    return gym.make("CartPole-v1")
+from small_agents import METHODS, SMALL, cartpole
 
 
 def gridworld() -> gym.Env[Any, Any]:

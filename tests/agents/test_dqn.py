@@ -1,8 +1,8 @@
-"""Training: bit for bit plain DQN without a symmetry, and everything SB3 does with a model."""
+"""Everything SB3 does with a model: saving, training on, callbacks, processes, images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from gymnasium.wrappers import (
     NormalizeObservation,
     RecordEpisodeStatistics,
-    TransformObservation,
 )
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import NStepReplayBuffer
@@ -26,153 +24,15 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
-    VecExtractDictObs,
-    VecFrameStack,
-    VecMonitor,
     VecNormalize,
 )
 
-from equirl import Symmetry
-from equirl.agents import EquivariantDQN, EquivariantDQNPolicy, OrbitReplayBuffer
-from equirl.agents.callbacks import EquivarianceCallback, EvaluationCallback
+from equirl.agents import EquivariantDQN, EquivariantDQNPolicy
+from equirl.agents.callbacks import EquivarianceCallback
 from equirl.envs import SymmetryWrapper
-from equirl.envs.grid_world import GRID_WORLD_GENERATORS
 from equirl.errors import SymmetryError
-
-METHODS = ["equitune", "lambda", "equizero", "canonical"]
-MIRROR = {"mirror": (np.negative, [1, 0])}
-SMALL: dict[str, Any] = {
-    "buffer_size": 1000,
-    "learning_starts": 50,
-    "policy_kwargs": {"net_arch": [16]},
-    "seed": 0,
-    "device": "cpu",
-}
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-class Pixel(gym.Env[np.ndarray, np.int64]):
-    """A bright pixel walks left or right on a dim random background, rewarded for going right."""
-
-    def __init__(self) -> None:
-        self.observation_space = spaces.Box(0, 255, (36, 36, 1), np.uint8)
-        self.action_space = spaces.Discrete(2)
-
-    def _observe(self) -> np.ndarray:
-        image = self.np_random.integers(0, 32, (36, 36, 1), np.uint8)
-        image[18, self._column] = 255
-        return image
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed)
-        self._column = int(self.np_random.integers(6, 30))
-        return self._observe(), {}
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        self._column += 2 * int(action) - 1
-        over = not 2 <= self._column < 34
-        return self._observe(), float(self._column - 18) / 18, over, False, {}
-
-
-def trained(
-    method: str,
-    policy: str,
-    make_env: Callable[[], gym.Env[Any, Any]],
-    *,
-    watched: bool,
-    path: Path,
-) -> dict[str, torch.Tensor]:
-    """The parameters after 2,000 steps; for all methods but plain, with the trivial group."""
-    kwargs: dict[str, Any] = {
-        "buffer_size": 2000,
-        "learning_rate": 1e-3,
-        "target_update_interval": 500,
-        "seed": 3,
-        "device": "cpu",
-    }
-    if policy == "CnnPolicy":
-        # Mostly random actions and few updates: what counts is the same on every path.
-        kwargs |= {"train_freq": 50, "batch_size": 16, "exploration_final_eps": 0.8}
-        kwargs["policy_kwargs"] = {"features_extractor_kwargs": {"features_dim": 32}}
-    env = make_env()
-    if method == "plain":
-        model = DQN(policy, env, **kwargs)
-    elif method == "augment":
-        replay = {"symmetry": Symmetry.trivial(env.observation_space, env.action_space)}
-        model = DQN(
-            policy,
-            env,
-            replay_buffer_class=OrbitReplayBuffer,
-            replay_buffer_kwargs=replay,
-            **kwargs,
-        )
-    else:
-        model = EquivariantDQN(policy, SymmetryWrapper(env, {}), method, **kwargs)
-    callbacks = [
-        EquivarianceCallback(every=300),
-        EvaluationCallback(make_env, path, every=700, seeds=range(2)),
-    ]
-    model.learn(2000, callback=callbacks if watched else None)
-    return {**model.policy.state_dict(), "stored": torch.from_numpy(model.replay_buffer.rewards)}
-
-
-@pytest.fixture(scope="module")
-def plain_mlp(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    torch.set_num_threads(1)
-    path = tmp_path_factory.mktemp("plain")
-    return trained("plain", "MlpPolicy", cartpole, watched=False, path=path)
-
-
-@pytest.fixture(scope="module")
-def plain_cnn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    torch.set_num_threads(1)
-    path = tmp_path_factory.mktemp("plain")
-    return trained("plain", "CnnPolicy", Pixel, watched=False, path=path)
-
-
-def cartpole() -> gym.Env[Any, Any]:
-    return gym.make("CartPole-v1")
-
-
-def assert_same(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert list(actual) == list(expected)
-    for key, value in expected.items():
-        assert torch.equal(actual[key], value), key
-
-
-@pytest.mark.parametrize("watched", [False, True], ids=["alone", "with-callbacks"])
-@pytest.mark.parametrize("method", [*METHODS, "augment"])
-def test_with_the_trivial_group_training_is_bit_for_bit_that_of_stock_mlp_dqn(
-    method: str, watched: bool, plain_mlp: dict[str, torch.Tensor], tmp_path: Path
-) -> None:
-    assert_same(trained(method, "MlpPolicy", cartpole, watched=watched, path=tmp_path), plain_mlp)
-
-
-@pytest.mark.parametrize("method", [*METHODS, "augment"])
-def test_with_the_trivial_group_training_is_bit_for_bit_that_of_stock_cnn_dqn(
-    method: str, plain_cnn: dict[str, torch.Tensor], tmp_path: Path
-) -> None:
-    assert_same(trained(method, "CnnPolicy", Pixel, watched=False, path=tmp_path), plain_cnn)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_with_a_real_symmetry_training_differs_from_stock_dqn(
-    method: str, plain_mlp: dict[str, torch.Tensor]
-) -> None:
-    model = EquivariantDQN("MlpPolicy", cartpole(), method, seed=3, device="cpu", buffer_size=2000)
-    model.learn(300)
-    key = "q_net.q_net.0.weight"
-    assert not torch.equal(model.policy.state_dict()[key], plain_mlp[key])
+from hardware import needs_cuda
+from small_agents import METHODS, SMALL, cartpole
 
 
 def states(model: DQN, count: int = 64) -> np.ndarray:
@@ -392,139 +252,6 @@ def test_the_symmetry_is_read_off_the_environment(env: Any) -> None:
     assert model.symmetry.group.names == ("e", "mirror")
     assert model.symmetry.permutations.tolist() == [[0, 1], [1, 0]]
     model.learn(60)
-
-
-def test_a_symmetry_can_be_given_as_symmetry_generators_or_function() -> None:
-    env = Monitor(unregistered())
-    symmetry = Symmetry.from_generators(env.observation_space, env.action_space, MIRROR)
-    for given in (symmetry, MIRROR, lambda *_: MIRROR, lambda *_: symmetry):
-        model = EquivariantDQN("MlpPolicy", env, "equizero", symmetry=given, **SMALL)
-        assert model.symmetry == symmetry
-
-
-def test_a_given_symmetry_comes_before_that_of_the_environment() -> None:
-    model = EquivariantDQN("MlpPolicy", SymmetryWrapper(cartpole()), symmetry={}, **SMALL)
-    assert model.symmetry.group.order == 1
-    symmetry = SymmetryWrapper(cartpole()).symmetry
-    kwargs = {**SMALL, "policy_kwargs": {"symmetry": symmetry, "method": "equizero"}}
-    model = EquivariantDQN("MlpPolicy", SymmetryWrapper(cartpole()), symmetry={}, **kwargs)
-    assert model.symmetry is symmetry
-    assert model.q_net.symmetrized.method == "equizero"
-
-
-def test_generators_are_given_for_images_as_the_environment_shows_them() -> None:
-    env = gym.make("equirl/GridWorld-v0", size=5)
-    model = EquivariantDQN("MlpPolicy", env, symmetry=GRID_WORLD_GENERATORS, **SMALL)
-    assert model.observation_space.shape == (3, 5, 5)
-    assert model.symmetry.observation_space.shape == (5, 5, 3)
-    assert model.symmetry.group.order == 8
-
-
-class Unregistered(gym.Env[np.ndarray, np.int64]):
-    """Nobody has declared a symmetry of this."""
-
-    observation_space = spaces.Box(-1, 1, (4,))
-    action_space = spaces.Discrete(2)
-
-
-def unregistered() -> gym.Env[Any, Any]:
-    return Unregistered()
-
-
-class NamedCartPole(SymmetryWrapper[Any, Any]):
-    """CartPole with its observation under a key."""
-
-    def __init__(self) -> None:
-        named = TransformObservation(
-            cartpole(), lambda s: {"state": s}, spaces.Dict(state=cartpole().observation_space)
-        )
-        super().__init__(named, {"mirror": ({"state": np.negative}, [1, 0])})
-
-
-@pytest.mark.parametrize(
-    ("make_env", "message"),
-    [
-        (unregistered, r"no symmetry is known for Unregistered: .*SymmetryWrapper\(env, \{"),
-        (
-            lambda: VecNormalize(DummyVecEnv([cartpole])),
-            "VecNormalize normalises .*: use equirl.agents.SymmetricVecNormalize, or norm_obs",
-        ),
-        (
-            lambda: VecExtractDictObs(DummyVecEnv([NamedCartPole]), "state"),
-            "VecExtractDictObs may change .*: do the same inside each environment",
-        ),
-        (
-            lambda: NormalizeObservation(cartpole()),
-            r"NormalizeObservation may change .*: declare the symmetry of what comes out, "
-            r"SymmetryWrapper\(NormalizeObservation\(…\), symmetry\)",
-        ),
-        (
-            lambda: NormalizeObservation(SymmetryWrapper(cartpole())),
-            r"SymmetryWrapper\(NormalizeObservation\(…\), symmetry\)",
-        ),
-        (
-            lambda: DummyVecEnv([cartpole, lambda: SymmetryWrapper(cartpole(), {})]),
-            "the vectorized environments have different symmetries",
-        ),
-    ],
-    ids=[
-        "unknown",
-        "VecNormalize",
-        "VecExtractDictObs",
-        "NormalizeObservation",
-        "outside",
-        "different",
-    ],
-)
-def test_an_environment_without_a_certain_symmetry_is_refused_with_what_to_do(
-    make_env: Callable[[], Any], message: str
-) -> None:
-    with pytest.raises(SymmetryError, match=message) as caught:
-        EquivariantDQN("MlpPolicy", make_env(), **SMALL)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("outside", [lambda envs: envs, VecMonitor], ids=["outermost", "inside"])
-def test_running_statistics_are_refused_whoever_declares_the_symmetry(
-    outside: Callable[[Any], Any], tmp_path: Path
-) -> None:
-    symmetry = SymmetryWrapper(cartpole()).symmetry
-    message = r"use SymmetricVecNormalize, or VecNormalize\(…, norm_obs=False\)"
-    envs = outside(VecNormalize(DummyVecEnv([cartpole])))
-    kwargs = {**SMALL, "policy_kwargs": {"symmetry": symmetry, "net_arch": [16]}}
-    with pytest.raises(SymmetryError, match=message):
-        EquivariantDQN("MlpPolicy", envs, **kwargs)
-    with pytest.raises(
-        SymmetryError, match=r"use equirl\.agents\.SymmetricVecNormalize, or norm_obs"
-    ):
-        EquivariantDQN("MlpPolicy", envs, symmetry=symmetry, **SMALL)
-    model = EquivariantDQN("MlpPolicy", cartpole(), **SMALL)
-    model.save(tmp_path / "agent")
-    with pytest.raises(SymmetryError, match=message):
-        model.set_env(envs)
-    with pytest.raises(SymmetryError, match=message):
-        EquivariantDQN.load(tmp_path / "agent", env=envs, device="cpu")
-
-
-def test_a_symmetry_of_other_spaces_is_refused() -> None:
-    acrobot = SymmetryWrapper(gym.make("Acrobot-v1")).symmetry
-    with pytest.raises(SymmetryError, match=r"moves Discrete\(3\), the policy has Discrete\(2\)"):
-        EquivariantDQN("MlpPolicy", cartpole(), symmetry=acrobot, **SMALL)
-    wide = Symmetry.from_generators(spaces.Box(-9, 9, (16,)), spaces.Discrete(2), MIRROR)
-    for envs in (cartpole(), VecFrameStack(DummyVecEnv([cartpole]), 4)):
-        with pytest.raises(SymmetryError, match=r"was declared for .*\(16,\).*(sees|has) .*\(4,\)"):
-            EquivariantDQN("MlpPolicy", envs, symmetry=wide, **SMALL)
-
-
-@pytest.mark.parametrize("name", ["method", "gradient", "init"])
-def test_a_word_that_does_not_exist_is_answered_with_those_that_do(name: str) -> None:
-    known = {
-        "method": "equitune, lambda, equizero, canonical",
-        "gradient": "selected, straight_through",
-        "init": "equitune, equizero",
-    }[name]
-    with pytest.raises(ValueError, match=f"^{name} must be one of {known}, got 'equitone'$"):
-        EquivariantDQN("MlpPolicy", cartpole(), **{name: "equitone"}, **SMALL)
 
 
 @pytest.mark.gpu

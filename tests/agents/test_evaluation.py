@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -18,21 +17,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from equirl.agents import EquivariantDQN, evaluation
 from equirl.agents.evaluation import Episodes, half_width, play_episodes
 from equirl.envs import TransformWrapper
+from small_agents import cartpole
 
 SMALL: dict[str, Any] = {"buffer_size": 10, "seed": 0, "device": "cpu"}
 MakeEnv = Callable[[], gym.Env[Any, Any]]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def cartpole() -> gym.Env[Any, Any]:
-    return gym.make("CartPole-v1")
 
 
 def gridworld() -> gym.Env[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -15,24 +14,15 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 
 from equirl.agents import EquivariantDQN, SmallCnn
 from equirl.envs.grid_world import GRID_WORLD_GENERATORS
-
-METHODS = ["equitune", "lambda", "equizero", "canonical"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from small_agents import METHODS
 
 
-def model_on_snake(method: str) -> EquivariantDQN:
+def model_on_snake(method: Any) -> EquivariantDQN:
     extractor = {"features_dim": 32, "channels": 8}
     return EquivariantDQN(
         "CnnPolicy",
         gym.make("equirl/Snake-v0", size=6),
-        method,  # type: ignore[arg-type]
+        method,
         policy_kwargs={
             "features_extractor_class": SmallCnn,
             "features_extractor_kwargs": extractor,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -21,8 +20,8 @@ from equirl.agents import OrbitDictReplayBuffer, OrbitReplayBuffer
 from equirl.envs import SymmetryWrapper
 from equirl.envs.grid_world import GRID_WORLD_GENERATORS
 from equirl.errors import SymmetryError
+from hardware import needs_cuda
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 TURN = {
     "r": (lambda v: np.array([-v[1], v[0], v[2]], v.dtype), [3, 0, 1, 2]),
     "s": ([-1, 1, 1], [0, 3, 2, 1]),
@@ -50,14 +49,6 @@ SPACES: dict[str, tuple[spaces.Space[Any], spaces.Space[Any], Any]] = {
     ),
 }
 COUNT = 20
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Flat(BaseFeaturesExtractor):
@@ -116,7 +107,7 @@ def same(sampled: Any, row: int, expected: Any) -> bool:
 @pytest.mark.parametrize("name", SPACES)
 def test_each_sample_is_a_stored_transition_moved_by_one_element(name: str) -> None:
     buffer, symmetry, raw, actions = filled(name)
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002 - SB3's buffers draw from it
     samples = buffer.sample(400)
     elements: Counter[int] = Counter()
     for row in range(400):
@@ -210,7 +201,7 @@ def test_the_same_seed_gives_the_same_samples() -> None:
     buffer, *_ = filled("vector")
     draws = []
     for _ in range(2):
-        np.random.seed(7)  # noqa: NPY002
+        np.random.seed(7)  # noqa: NPY002 - SB3's buffers draw from it
         draws.append(buffer.sample(50))
     assert torch.equal(draws[0].observations, draws[1].observations)
     assert torch.equal(draws[0].actions, draws[1].actions)
@@ -258,10 +249,10 @@ def test_a_symmetry_of_other_observations_is_refused() -> None:
 def test_samples_lie_on_the_gpu(name: str) -> None:
     buffer, *_ = filled(name)
     buffer.device = torch.device("cuda")
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002 - SB3's buffers draw from it
     on_gpu = buffer.sample(20)
     buffer.device = torch.device("cpu")
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002 - SB3's buffers draw from it
     on_cpu = buffer.sample(20)
     assert on_gpu.actions.device.type == "cuda"
     assert torch.equal(on_gpu.actions.cpu(), on_cpu.actions)

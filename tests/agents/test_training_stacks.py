@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -38,14 +39,6 @@ from equirl.envs import SymmetryWrapper
 
 Move = Callable[[Any], Any]
 STEPS = 12
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -185,7 +178,7 @@ def assert_symmetric(
         def make_moved(move: Move = move) -> Any:
             return with_raw_observations_moved(make(), move, game.behind)
 
-        moved = trajectory(lambda make_moved=make_moved: stack(make_moved))  # type: ignore[misc]
+        moved = trajectory(partial(stack, make_moved))
         there = q_values(model, moved)
         np.testing.assert_allclose(there[:, permutation], here, rtol=0, atol=1e-5)
         assert not np.array_equal(moved, observations)

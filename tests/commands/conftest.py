@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from stable_baselines3 import DQN
 
 from equirl.commands import main
+from refusals import Refused
 
 
 class Outcome(NamedTuple):
@@ -26,15 +27,6 @@ class Outcome(NamedTuple):
 
 
 Command = Callable[..., Outcome]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the commands do: with small networks more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +65,36 @@ def plain_agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = {"policy_kwargs": {"net_arch": [8]}, "buffer_size": 1, "seed": 0, "device": "cpu"}
     DQN("MlpPolicy", "CartPole-v1", **arguments).save(path)
     return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, empty."""
+    path = tmp_path / "work"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    return path
+
+
+@pytest.fixture
+def refused(equirl_command: Command, folder: Path) -> Refused:
+    """The one line with which the command refuses."""
+
+    def line(*arguments: str) -> str:
+        before = _files_below(folder)
+        outcome = equirl_command(*arguments)
+        assert outcome.code == 2, outcome
+        assert outcome.out == ""
+        assert outcome.err.count("\n") == 1, outcome.err
+        assert "Traceback" not in outcome.err
+        assert _files_below(folder) == before
+        command = arguments[0] if arguments[0] in ("train", "evaluate", "transfer") else ""
+        name = f"equirl {command}".strip()
+        assert outcome.err.startswith(f"{name}: ")
+        return str(outcome.err).strip().removeprefix(f"{name}: ")
+
+    return line
+
+
+def _files_below(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}

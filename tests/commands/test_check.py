@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,44 @@ import pytest
 from equirl.commands import main
 
 DECLARATIONS = """
+import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
+from equirl.envs.registry import register_symmetry
 from equirl.envs.grid_world import mirror_left_right, rotate_90
 not_swapped = {"mirror": (np.negative, [0, 1])}
 car = {"mirror": (np.negative, [2, 1, 0])}
+
+class Line(gym.Env):
+    # A walk along a line with a lamp that goes on and off.
+
+    observation_space = spaces.Dict(x=spaces.Box(-99, 99, (1,)), lamp=spaces.Discrete(2))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x, self.time = self.np_random.uniform(-1, 1), 0
+        return self.observation(), {}
+
+    def step(self, action):
+        self.x += 2 * int(action) - 1
+        self.time += 1
+        return self.observation(), 0.0, self.time == 80, False, {}
+
+    def observation(self):
+        return {"x": np.array([self.x], np.float32), "lamp": self.time % 2}
+
+def turn_round(line):
+    line.x = -line.x
+
+along = {"x": np.negative, "lamp": None}
+line = {"mirror": (along, [1, 0])}
+line_not_swapped = {"mirror": (along, [0, 1])}
+
+def register_line():
+    gym.register("Test/DictLine-v0", Line)
+    register_symmetry("Test/DictLine-v0", line, state_maps={"mirror": turn_round})
+
 wrong_turn = {"r": (rotate_90, [1, 2, 3, 0]), "s": (mirror_left_right, [0, 3, 2, 1])}
 """
 
@@ -63,6 +98,25 @@ def test_a_wrong_symmetry_of_images_leaves_a_picture(folder: Path) -> None:
     code = check("env=gridworld", "env.symmetry=declared_for_check:wrong_turn", "transitions=3000")
     assert code == 1
     assert (folder / "out" / "r-dynamics.png").stat().st_size > 100
+
+
+DICT_LINE = ["env.id=Test/DictLine-v0", "env.register=declared_for_check:register_line"]
+
+
+def test_dict_observations_are_compared_exactly(folder: Path) -> None:
+    assert check(*DICT_LINE, "transitions=2000") == 0
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert {(v["method"], v["looked_at"] > 20) for v in report["verdicts"]} == {("exact", True)}
+
+
+def test_a_wrong_symmetry_of_dicts_exits_with_one_and_numbers_by_key(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wrong = "env.symmetry=declared_for_check:line_not_swapped"
+    assert check(*DICT_LINE, wrong, "transitions=2000") == 1
+    out = capsys.readouterr().out
+    assert "NOT a symmetry" in out
+    assert re.search(r"next observation should be .*lamp \d", out)
 
 
 def test_a_black_box_is_checked_statistically(capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,10 @@ def small_grid_world() -> SymmetryWrapper[Any, Any]:
 
 def returns_through(model: DQN, element: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     seeds = range(SEED, SEED + EPISODES)
-    make_env = lambda: TransformWrapper(small_grid_world(), element)  # noqa: E731
+
+    def make_env() -> TransformWrapper[Any, Any]:
+        return TransformWrapper(small_grid_world(), element)
+
     return play_episodes(model, make_env, seeds).returns
 
 

@@ -1,4 +1,4 @@
-"""`equirl train`: what a run leaves behind, and what it takes."""
+"""`equirl train`: what a run leaves behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 import yaml
 from omegaconf import OmegaConf
 from stable_baselines3 import DQN
@@ -22,20 +21,11 @@ from equirl.agents import EquivariantDQN
 from equirl.agents.evaluation import play_episodes
 from equirl.commands.train import FINAL_EVALUATION_SEED
 from equirl.configs.schema import TrainConfig
+from short_training import train
 
 EQUIVARIANT = ("equitune", "lambda", "equizero", "canonical")
 METHODS = ("plain", "augment", *EQUIVARIANT)
 STEPS = 1040  # equirl/* is measured every 1000 steps
-
-SHORT = (
-    "progress=false",
-    "env.net_arch=[8]",
-    "env.dqn.learning_starts=50",
-    "env.dqn.train_freq=16",
-    "env.dqn.gradient_steps=1",
-    "eval.episodes=2",
-    "eval.final_episodes=3",
-)
 
 
 class Run(NamedTuple):
@@ -74,12 +64,6 @@ class Run(NamedTuple):
         return getattr(HParamsPluginData.FromString(metadata.plugin_data.content), part)
 
 
-def train(equirl_command: Callable[..., Any], folder: Path, *arguments: str) -> Any:
-    outcome = equirl_command("train", *SHORT, f"run_dir={folder}", *arguments)
-    assert outcome.code == 0, outcome.err
-    return outcome
-
-
 @pytest.fixture(scope="module", params=METHODS)
 def run(
     request: pytest.FixtureRequest,
@@ -90,14 +74,6 @@ def run(
     keys = ("env=cartpole", f"method={request.param}", f"total_timesteps={STEPS}", "seed=3")
     every = ("eval.every=500", "checkpoint_every=500")
     return Run(request.param, folder, train(equirl_command, folder, *keys, *every).out)
-
-
-@pytest.fixture
-def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def test_run_directory_holds_everything_and_nothing_half_written(run: Run) -> None:
@@ -248,132 +224,3 @@ def test_last_lines_say_the_return_and_how_to_see_the_curves(run: Run) -> None:
     assert float(said[1]) == pytest.approx(run.result["best_mean_return"], abs=0.05)
     assert str(run.folder / "best_model.zip") in where
     assert curves.endswith(f"tensorboard --logdir {run.folder}")
-
-
-def test_same_seed_gives_the_same_agent_and_another_seed_another(
-    equirl_command: Callable[..., Any], tmp_path: Path
-) -> None:
-    keys = ("env=cartpole", "method=lambda", "total_timesteps=160", "checkpoint_every=0")
-    weights = []
-    for name, seed in (("one", 5), ("again", 5), ("other", 6)):
-        train(equirl_command, tmp_path / name, *keys, f"seed={seed}")
-        model = EquivariantDQN.load(tmp_path / name / "final_model.zip", device="cpu")
-        weights.append(torch.cat([p.flatten() for p in model.policy.parameters()]))
-        assert not (tmp_path / name / "checkpoints").exists()
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
-
-
-def test_training_ends_when_the_target_return_is_reached(
-    equirl_command: Callable[..., Any], tmp_path: Path
-) -> None:
-    keys = ("env=cartpole", "method=equitune", "total_timesteps=2000", "eval.every=96")
-    train(equirl_command, tmp_path / "run", *keys, "env.target_return=1")
-    with np.load(tmp_path / "run" / "evaluations.npz") as evaluations:
-        assert evaluations["timesteps"].tolist() == [96]
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] < 200
-
-
-def test_arguments_of_the_environment_can_be_given(
-    equirl_command: Callable[..., Any], tmp_path: Path
-) -> None:
-    keys = ("env=gridworld", "env.kwargs.size=5", "env.kwargs.walls=0.1", "total_timesteps=64")
-    outcome = train(equirl_command, tmp_path / "run", *keys, "method=equizero")
-    assert "|G| = 8" in outcome.out
-    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert config["env"]["kwargs"] == {"size": 5, "walls": 0.1}
-    model = EquivariantDQN.load(tmp_path / "run" / "best_model.zip", device="cpu")
-    assert sorted(model.observation_space.shape or ()) == [3, 5, 5]
-
-
-def test_several_environments_at_once_count_every_step(
-    equirl_command: Callable[..., Any], tmp_path: Path
-) -> None:
-    keys = ("env=cartpole", "env.n_envs=2", "total_timesteps=192", "eval.every=64")
-    train(equirl_command, tmp_path / "run", *keys, "method=augment")
-    model = DQN.load(tmp_path / "run" / "final_model.zip", device="cpu")
-    assert model.n_envs == 2
-    assert model.num_timesteps == 192
-    with np.load(tmp_path / "run" / "evaluations.npz") as evaluations:
-        assert evaluations["timesteps"].tolist() == [64, 128, 192]
-
-
-@pytest.mark.parametrize("place", [0, 3], ids=["before the keys", "between the keys"])
-def test_sweep_over_seeds_makes_a_run_directory_for_each(
-    equirl_command: Callable[..., Any], in_empty_folder: Path, place: int
-) -> None:
-    keys = ["env=cartpole", "method=equizero", "total_timesteps=48", *SHORT, "seed=0,1"]
-    keys.insert(place, "-m")
-    outcome = equirl_command("train", *keys)
-    assert outcome.code == 0, outcome.err
-    results = [json.loads(p.read_text()) for p in in_empty_folder.glob("runs/*/result.json")]
-    assert sorted(result["seed"] for result in results) == [0, 1]
-    folders = sorted(p.name for p in in_empty_folder.glob("runs/cartpole-*"))
-    assert [name.split("-")[:3] for name in folders] == [
-        ["cartpole", "equizero", "seed0"],
-        ["cartpole", "equizero", "seed1"],
-    ]
-
-
-DECLARATIONS = """
-import numpy as np
-from gymnasium import spaces
-from equirl import Symmetry
-
-generators = {"mirror": (np.negative, [2, 1, 0])}
-
-def function(observation_space, action_space):
-    assert isinstance(observation_space, spaces.Box)
-    return {"mirror": (-np.eye(2), list(range(action_space.n))[::-1])}
-
-def symmetry(observation_space, action_space):
-    return Symmetry.from_generators(observation_space, action_space, generators)
-
-class Nested:
-    low, high = np.array([-1.2, -0.07], np.float32), np.array([0.6, 0.07], np.float32)
-    object = Symmetry.from_generators(spaces.Box(low, high), spaces.Discrete(3), generators)
-"""
-
-
-@pytest.mark.parametrize("name", ["generators", "function", "symmetry", "Nested.object"])
-def test_symmetry_declared_in_the_current_folder_is_used(
-    equirl_command: Callable[..., Any], in_empty_folder: Path, name: str
-) -> None:
-    (in_empty_folder / "my_declarations.py").write_text(DECLARATIONS)
-    keys = ("env.id=MountainCar-v0", f"env.symmetry=my_declarations:{name}", "method=equitune")
-    outcome = equirl_command(
-        "train",
-        *keys,
-        *SHORT,
-        "total_timesteps=32",
-        "run_dir=run",
-        "env.kwargs.max_episode_steps=20",
-    )
-    assert outcome.code == 0, outcome.err
-    model = EquivariantDQN.load(in_empty_folder / "run" / "best_model.zip", device="cpu")
-    assert model.symmetry.group.names == ("e", "mirror")
-    assert model.symmetry.permutations.tolist() == [[0, 1, 2], [2, 1, 0]]
-    observations = np.array([[0.3, 0.05], [-0.3, -0.05]], dtype=np.float32)
-    q_values = model.q_net(torch.as_tensor(observations)).detach().numpy()
-    np.testing.assert_allclose(q_values[1], q_values[0, ::-1], atol=1e-6)
-
-
-def test_plain_method_needs_no_symmetry(
-    equirl_command: Callable[..., Any], in_empty_folder: Path
-) -> None:
-    keys = ("env.id=MountainCar-v0", "method=plain", "env.kwargs.max_episode_steps=20")
-    outcome = equirl_command("train", *keys, *SHORT, "total_timesteps=32")
-    assert outcome.code == 0, outcome.err
-    (folder,) = in_empty_folder.glob("runs/*")
-    assert folder.name.startswith("MountainCar-v0-plain-seed0-")
-    assert type(DQN.load(folder / "best_model.zip", device="cpu")) is DQN
-
-
-def test_declared_symmetry_replaces_the_registered_one(
-    equirl_command: Callable[..., Any], in_empty_folder: Path
-) -> None:
-    (in_empty_folder / "identity.py").write_text("nothing = {}\n")
-    keys = ("env=cartpole", "env.symmetry=identity:nothing", "method=equitune")
-    outcome = equirl_command("train", *keys, *SHORT, "total_timesteps=32", "run_dir=run")
-    assert outcome.code == 0, outcome.err
-    assert "|G| = 1," in outcome.out

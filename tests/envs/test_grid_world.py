@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from equirl.envs.grid_world import GRID_WORLD_GENERATORS, GridWorld
+from square_moves import GROUP_ELEMENTS, transform_action, transform_observation
 
 ENV_ID = "equirl-test/GridWorld-v0"
-GROUP_ELEMENTS = tuple("r" * turns + "s" * mirrors for turns in range(4) for mirrors in range(2))
 
 
 @pytest.fixture(autouse=True)
@@ -31,18 +31,6 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gym.register(ENV_ID, entry_point="equirl.envs.grid_world:GridWorld", max_episode_steps=100)
     yield
     del gym.registry[ENV_ID]
-
-
-def transform_observation(word: str, observation: NDArray[Any]) -> NDArray[Any]:
-    for generator in word:
-        observation = GRID_WORLD_GENERATORS[generator][0](observation)
-    return observation
-
-
-def transform_action(word: str, action: int) -> int:
-    for generator in word:
-        action = GRID_WORLD_GENERATORS[generator][1][action]
-    return action
 
 
 def cell_in(channel: NDArray[Any]) -> tuple[int, int]:

@@ -22,10 +22,10 @@ ACROBOT = st.tuples(
 GRID_SYMMETRY = SymmetryWrapper(gym.make("equirl/GridWorld-v0", size=4)).symmetry
 
 
-def put(env: gym.Env[Any, Any], state: tuple[float, ...] | NDArray[Any]) -> None:
+def put(env: Any, state: tuple[float, ...] | NDArray[Any]) -> None:
     """Puts a classic-control environment into a state, whatever wrappers are around it."""
     env.reset(seed=0)
-    env.unwrapped.state = np.array(state, dtype=np.float64)  # type: ignore[attr-defined]
+    env.unwrapped.state = np.array(state, dtype=np.float64)
 
 
 @settings(deadline=None)
@@ -66,10 +66,11 @@ def test_acrobot_without_moving_the_torque_is_no_symmetry(action: int) -> None:
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1"])
 def test_a_whole_episode_runs_in_mirror_image(env_id: str) -> None:
-    plain, mirrored = gym.make(env_id), TransformWrapper(gym.make(env_id), "mirror")
+    plain: Any = gym.make(env_id)
+    mirrored = TransformWrapper(gym.make(env_id), "mirror")
     start, _ = plain.reset(seed=3)
-    put(mirrored, -np.asarray(plain.unwrapped.state))  # type: ignore[attr-defined]
-    actions = np.random.default_rng(0).integers(plain.action_space.n, size=40)  # type: ignore[attr-defined]
+    put(mirrored, -np.asarray(plain.unwrapped.state))
+    actions = np.random.default_rng(0).integers(plain.action_space.n, size=40)
     assert np.abs(start).max() > 0
     for action in actions:
         expected, *outcome = plain.step(action)
@@ -83,7 +84,7 @@ def test_a_whole_episode_runs_in_mirror_image(env_id: str) -> None:
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 3))
 def test_gridworld_has_the_symmetry_of_the_square_exactly(seed: int, action: int) -> None:
-    env = gym.make("equirl/GridWorld-v0", size=4, walls=0.25)
+    env: Any = gym.make("equirl/GridWorld-v0", size=4, walls=0.25)
     symmetry = GRID_SYMMETRY
     observation, _ = env.reset(seed=seed)
     expected, *outcome = env.step(action)
@@ -92,7 +93,7 @@ def test_gridworld_has_the_symmetry_of_the_square_exactly(seed: int, action: int
         moved = symmetry.transform_observation(g, observation)
         walls, agent, goal = np.moveaxis(moved, -1, 0) > 0
         (agent_cell,), (goal_cell,) = np.argwhere(agent), np.argwhere(goal)
-        env.unwrapped.set_state(tuple(agent_cell), tuple(goal_cell), walls)  # type: ignore[attr-defined]
+        env.unwrapped.set_state(tuple(agent_cell), tuple(goal_cell), walls)
         seen, *seen_outcome = env.unwrapped.step(int(symmetry.transform_action(g, action)))
         np.testing.assert_array_equal(seen, symmetry.transform_observation(g, expected))
         assert seen_outcome == outcome

@@ -29,7 +29,7 @@ def make(env_id: str) -> gym.Env[Any, Any]:
     except gym.error.DependencyNotInstalled:
         pytest.skip('needs pip install "equirl[box2d]"')
     if package == "minigrid":
-        return importlib.import_module("minigrid.wrappers").ImgObsWrapper(env)  # type: ignore[no-any-return]
+        env = importlib.import_module("minigrid.wrappers").ImgObsWrapper(env)
     return env
 
 

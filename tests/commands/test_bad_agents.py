@@ -1,0 +1,96 @@
+"""Agents that are none, or do not suit, are refused: one line, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from stable_baselines3 import DQN, PPO
+
+from refusals import Refused
+
+
+@pytest.fixture
+def agents(folder: Path, plain_agent: Path) -> Path:
+    """Agents that are none, in the current folder."""
+    whole = plain_agent.read_bytes()
+    (folder / "text.zip").write_text("This is not a zip file.\n")
+    (folder / "empty.zip").write_bytes(b"")
+    (folder / "truncated.zip").write_bytes(whole[: len(whole) // 2])
+    with zipfile.ZipFile(plain_agent) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+        offset = archive.getinfo("policy.pth").header_offset
+    damaged = bytearray(whole)
+    damaged[offset + 600 : offset + 700] = bytes(100)
+    assert damaged != whole
+    (folder / "damaged.zip").write_bytes(damaged)
+    (folder / "folder.zip").mkdir()
+    for name, replaced in (("other", None), ("no_json", b'{"gamma": 0.9'), ("whole", b"{}")):
+        with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
+            if replaced is None:
+                archive.writestr("holiday.jpg", b"sand")
+                continue
+            for member, content in members.items():
+                archive.writestr(member, replaced if member == "data" else content)
+    assert json.loads(members["data"])
+    small = {"n_steps": 8, "batch_size": 8, "policy_kwargs": {"net_arch": [8]}, "device": "cpu"}
+    PPO("MlpPolicy", "CartPole-v1", **small).save(folder / "ppo.zip")
+    car = {"buffer_size": 1, "policy_kwargs": {"net_arch": [8]}, "device": "cpu"}
+    DQN("MlpPolicy", "MountainCar-v0", **car).save(folder / "car.zip")
+    return folder
+
+
+@pytest.mark.parametrize("command", ["evaluate", "transfer"])
+def test_agent_that_is_none_is_refused(refused: Refused, agents: Path, command: str) -> None:
+    rest = ("env=cartpole", "episodes=2", "progress=false")
+    for agent, said in {
+        "missing.zip": "there is no agent at missing.zip",
+        "folder.zip": "there is no agent at folder.zip",
+        "text.zip": "text.zip is damaged or not a zip",
+        "empty.zip": "empty.zip is damaged or not a zip",
+        "truncated.zip": "truncated.zip is damaged or not a zip",
+        "damaged.zip": "damaged.zip is damaged",
+        "no_json.zip": "no_json.zip is damaged",
+        "other.zip": "other.zip is not a Stable-Baselines3 agent",
+        "ppo.zip": "ppo.zip is not a DQN agent",
+        "car.zip": "car.zip was made for 2 observation entries and 3 actions, the environment has "
+        "4 and 2",
+    }.items():
+        assert said in refused(command, f"agent={agent}", *rest)
+    assert "which agent? Say agent=PATH" in refused(command, *rest)
+    assert "which agent? Say agent=PATH" in refused(command, "agent=", *rest)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("evaluate", "env=cartpole", "transform=nonsense"), "transform=all, or one of e, mirror"),
+        (("evaluate", "env=cartpole", "transform="), "transform=all, or one of e, mirror"),
+        (("evaluate", "env=cartpole", "episodes=0"), "episodes must be at least 1, got 0"),
+        (("evaluate", "env=cartpole", "seed=-1"), "-1"),
+        (("evaluate",), "say env=NAME or env.id=ID"),
+        (("evaluate", "env=gridworld"), "was made for 4 observation entries and 2 actions"),
+        (("transfer",), "which environment? Say env=cartpole"),
+        (("transfer", "env=cartpole", "episodes=1"), "episodes must be at least 2, got 1"),
+        (("transfer", "env=cartpole", "methods=[foo]"), "methods: no method 'foo', only equitune"),
+        (("transfer", "env=cartpole", "methods=[]"), "methods: name at least one of equitune"),
+        (("transfer", "env=cartpole", "methods=equitune"), "methods: expected a list"),
+        (("transfer", "env.id=MountainCar-v0"), "no symmetry is known for MountainCar-v0"),
+    ],
+)
+def test_what_does_not_suit_the_agent_is_refused(
+    refused: Refused, plain_agent: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    rest = [] if any(a.startswith("episodes=") for a in arguments) else ["episodes=2"]
+    assert said in refused(*arguments, f"agent={plain_agent}", "progress=false", *rest)
+
+
+def test_run_whose_configuration_is_unreadable_is_refused(
+    refused: Refused, folder: Path, plain_agent: Path
+) -> None:
+    for text in ("env: 5\n", "{}\n", "env: {no_such_key: 1}\n", "env: [\n"):
+        (folder / "config.yaml").write_text(text)
+        (folder / "best_model.zip").write_bytes(plain_agent.read_bytes())
+        assert "config.yaml" in refused("evaluate", "agent=best_model.zip", "progress=false")

@@ -1,0 +1,72 @@
+"""The registry of known symmetries, and what it says where none is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from equirl import Symmetry
+from equirl.envs import (
+    SymmetryWrapper,
+    register_symmetry,
+    registered_ids,
+    registry,
+    symmetry_of,
+)
+from equirl.envs.registry import registered_symmetry
+from equirl.errors import SymmetryError
+from wrapped_envs import Line
+
+
+def test_a_symmetry_is_registered_as_generators_or_as_a_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_known", dict(registry._known))
+    generators = {"mirror": (np.negative, [1, 0])}
+    box, two = spaces.Box(-1, 1, (3,)), spaces.Discrete(2)
+    seen: list[Any] = []
+
+    def function(observation_space: Any, action_space: Any) -> Any:
+        seen.append((observation_space, action_space))
+        return generators
+
+    def whole(observation_space: Any, action_space: Any) -> Symmetry:
+        return Symmetry.from_generators(observation_space, action_space, generators)
+
+    class Plain(gym.Env[Any, Any]):
+        observation_space = box
+        action_space = two
+
+    for name, declaration in (("a", generators), ("b", function), ("c", whole)):
+        env_id = f"equirl-test/Registered-{name}-v0"
+        gym.register(env_id, entry_point=lambda: Plain(), max_episode_steps=5)
+        env = gym.make(env_id, disable_env_checker=True)
+        del gym.registry[env_id]
+        with pytest.raises(SymmetryError, match=f"no symmetry is known for {env_id}"):
+            symmetry_of(env)
+        register_symmetry(env_id, declaration)
+        assert env_id in registered_ids()
+        assert symmetry_of(env) == whole(box, two)
+        assert SymmetryWrapper(env).symmetry.group.names == ("e", "mirror")
+        register_symmetry(env_id, {})
+        assert symmetry_of(env).group.order == 1
+    assert seen
+    assert all(spaces_seen == (box, two) for spaces_seen in seen)
+
+
+def test_an_unknown_environment_is_told_how_to_declare_a_symmetry() -> None:
+    with pytest.raises(SymmetryError) as caught:
+        symmetry_of(Line())
+    message = str(caught.value)
+    assert "\n" not in message
+    for way in ("SymmetryWrapper(env, {", "register_symmetry", "env.symmetry="):
+        assert way in message
+
+
+def test_a_mistyped_environment_is_told_the_nearest_known_ones() -> None:
+    with pytest.raises(SymmetryError, match=r"\(known is CartPole-v1"):
+        registered_symmetry("CartPol-v1", spaces.Box(-1, 1, (4,)), spaces.Discrete(2))

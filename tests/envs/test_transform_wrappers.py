@@ -1,0 +1,130 @@
+"""An environment seen through one element of its symmetry, or a random one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from equirl.envs import (
+    RandomTransformWrapper,
+    TransformWrapper,
+)
+from equirl.errors import EquirlError
+from wrapped_envs import GRID, LINE_MIRROR, Line, gridworld, states
+
+
+def test_seen_through_an_element_observations_are_moved_and_actions_moved_back() -> None:
+    actions = np.random.default_rng(0).integers(4, size=30).tolist()
+    plain = states(gridworld(), actions)
+    assert len(plain) > 5
+    for g in range(8):
+        seen = states(
+            TransformWrapper(gridworld(), g, GRID),
+            [int(GRID.transform_action(g, action)) for action in actions],
+        )
+        assert len(seen) == len(plain)
+        for here, there in zip(plain, seen, strict=True):
+            np.testing.assert_array_equal(there, GRID.transform_observation(g, here))
+
+
+def test_seen_through_g_and_then_h_is_seen_through_their_product() -> None:
+    actions = np.random.default_rng(1).integers(4, size=12).tolist()
+    orders_differ = 0
+    for g in range(8):
+        for h in range(8):
+            twice = TransformWrapper(TransformWrapper(gridworld(), g, GRID), h, GRID)
+            once = TransformWrapper(gridworld(), int(GRID.group.table[h, g]), GRID)
+            for here, there in zip(states(once, actions), states(twice, actions), strict=True):
+                np.testing.assert_array_equal(here, there)
+            orders_differ += GRID.group.table[h, g] != GRID.group.table[g, h]
+    assert orders_differ  # so the order of the factors has been tested
+
+
+def test_seen_through_g_and_its_inverse_is_the_environment_itself() -> None:
+    actions = [0, 1, 2, 3, 1, 1]
+    for g in range(8):
+        there = TransformWrapper(gridworld(), g, GRID)
+        back = TransformWrapper(there, GRID.group.inverse(g), GRID)
+        for here, seen in zip(states(gridworld(), actions), states(back, actions), strict=True):
+            np.testing.assert_array_equal(here, seen)
+
+
+def test_dict_observations_are_seen_through_an_element() -> None:
+    env = TransformWrapper(Line(), "mirror", LINE_MIRROR)
+    here, there = states(Line(), [0, 0, 1]), states(env, [1, 1, 0])
+    for plain, seen in zip(here, there, strict=True):
+        assert seen["place"] == 4 - plain["place"]
+        np.testing.assert_array_equal(seen["speed"], -plain["speed"])
+        assert env.observation_space.contains(seen)
+
+
+def test_an_element_is_given_by_number_or_name() -> None:
+    assert TransformWrapper(gridworld(), "r").g == GRID.group.index("r")
+    assert TransformWrapper(gridworld(), 3).g == 3
+    for wrong in (8, -1, "rotate"):
+        with pytest.raises(EquirlError) as caught:
+            TransformWrapper(gridworld(), wrong)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_random_element_is_drawn_for_each_episode() -> None:
+    env = RandomTransformWrapper(gridworld(), GRID)
+    env.reset(seed=0)
+    drawn: Counter[int] = Counter()
+    for _ in range(400):
+        _, info = env.reset()
+        g = info["symmetry_element"]
+        assert env.step(0)[4]["symmetry_element"] == g == env.g
+        drawn[g] += 1
+    assert len(drawn) == 8
+    chi_squared = sum((count - 50) ** 2 / 50 for count in drawn.values())
+    assert chi_squared < 24.3  # its 0.999 quantile with 7 degrees of freedom
+
+
+def test_a_random_element_stays_for_the_whole_episode() -> None:
+    env, plain = RandomTransformWrapper(gridworld(), GRID), gridworld()
+    plain.reset(seed=5)
+    env.reset(seed=5)
+    for _ in range(10):
+        here, _ = plain.reset()
+        there, info = env.reset()
+        g = info["symmetry_element"]
+        np.testing.assert_array_equal(there, GRID.transform_observation(g, here))
+        for action in (0, 1, 2, 3):
+            here = plain.step(action)[0]
+            there = env.step(int(GRID.transform_action(g, action)))[0]
+            np.testing.assert_array_equal(there, GRID.transform_observation(g, here))
+
+
+def test_drawing_an_element_does_not_disturb_where_the_environment_starts() -> None:
+    env, plain = RandomTransformWrapper(gridworld(), GRID), gridworld()
+    for seed in (0, None, None, 7, None):
+        here, _ = plain.reset(seed=seed)
+        there, info = env.reset(seed=seed)
+        np.testing.assert_array_equal(
+            there, GRID.transform_observation(info["symmetry_element"], here)
+        )
+
+
+def test_the_element_drawn_under_a_seed_says_nothing_about_the_start() -> None:
+    # Without walls, the row of the goal is the first number that the environment draws.
+    env: Any = RandomTransformWrapper(gym.make("equirl/GridWorld-v0", size=4), GRID)
+    table = np.zeros((4, 8))
+    for seed in range(640):
+        _, info = env.reset(seed=seed)
+        table[env.unwrapped.goal[0], info["symmetry_element"]] += 1
+    expected = table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / table.sum()
+    chi_squared = ((table - expected) ** 2 / expected).sum()
+    assert chi_squared < 46.8  # its 0.999 quantile with 3 · 7 degrees of freedom
+
+
+def test_the_same_seed_draws_the_same_elements() -> None:
+    draws = []
+    for _ in range(2):
+        env = RandomTransformWrapper(gridworld(), GRID)
+        draws.append([env.reset(seed=seed)[1]["symmetry_element"] for seed in (3, *[None] * 20)])
+    assert draws[0] == draws[1]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from stable_baselines3 import DQN
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 from stable_baselines3.dqn.policies import DQNPolicy
 
+from equirl.agents.lean_dqn import LeanDQN
 from equirl.agents.policies import (
     CanonicalScore,
     EquivariantCnnPolicy,
@@ -28,10 +28,11 @@ from equirl.symmetry import Symmetry
 SelfEquivariantDQN = TypeVar("SelfEquivariantDQN", bound="EquivariantDQN")
 
 
-class EquivariantDQN(DQN):
+class EquivariantDQN(LeanDQN):
     """Deep Q-learning with a Q-function that has the symmetry of the task exactly.
 
-    Training is SB3's own; only the Q-network and its target differ, see `EquivariantDQNPolicy`.
+    Training is SB3's own up to rounding (`LeanDQN`); only the Q-network and its target differ, see
+    `EquivariantDQNPolicy`. With the trivial group it is SB3's own bit for bit.
 
     Args:
         policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, or a policy class.
@@ -107,12 +108,6 @@ class EquivariantDQN(DQN):
         """
         _check_normalization(env)
         super().set_env(env, force_reset)
-
-    @property
-    def symmetry(self) -> Symmetry:
-        """The symmetry of the Q-function, as declared on the environment."""
-        symmetry: Symmetry = self.policy_kwargs["symmetry"]
-        return symmetry
 
     @classmethod
     def from_pretrained(

@@ -59,12 +59,13 @@ class EquivariantQNetwork(QNetwork):
                 f"the symmetry moves {symmetry.action_space}, the policy has {self.action_space}"
             )
         carried = symmetry.carried_to(self.observation_space)
+        looks_at_features = method == "lambda"
         self.symmetrized = Symmetrized(
-            self._last_layer,
+            self._last_layer if looks_at_features else self._plain,
             carried.observations,
             carried.q_values,
             method,
-            features=self._hidden_layers,
+            features=self._hidden_layers if looks_at_features else None,
             feature_dim=self.net_arch[-1] if self.net_arch else self.features_dim,
             canonical_score=(
                 LearnedScore(self._flat_observation, get_flattened_obs_dim(self.observation_space))
@@ -75,10 +76,13 @@ class EquivariantQNetwork(QNetwork):
             init=init,
         )
 
-    def forward(self, obs: PyTorchObs) -> Tensor:
-        """Q_G(s, ·), ``[batch, actions]``."""
-        q_values: Tensor = self.symmetrized(obs)
+    def forward(self, obs: PyTorchObs, weights: Tensor | None = None) -> Tensor:
+        """Q_G(s, ·), ``[batch, actions]``; ``weights`` as `Symmetrized.forward` takes them."""
+        q_values: Tensor = self.symmetrized(obs, weights)
         return q_values
+
+    def _plain(self, obs: PyTorchObs) -> Tensor:
+        return super().forward(obs)
 
     def _hidden_layers(self, obs: PyTorchObs) -> Tensor:
         features = self.extract_features(obs, self.features_extractor)
@@ -150,12 +154,23 @@ class EquivariantDQNPolicy(DQNPolicy):
             "init": init,
             "canonical_score": canonical_score,
         }
+        # One kernel for all parameters; for the trivial group everything stays bit for bit SB3's.
+        optimizer = kwargs.get("optimizer_class", torch.optim.Adam)
+        if symmetry.group.order > 1 and optimizer in (torch.optim.Adam, torch.optim.AdamW):
+            options = kwargs.get("optimizer_kwargs") or {}
+            if not {"fused", "foreach", "capturable", "differentiable"} & set(options):
+                kwargs["optimizer_kwargs"] = {"fused": True, **options}
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def make_q_net(self) -> EquivariantQNetwork:
         """The Q-network, or its target."""
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
         return EquivariantQNetwork(**net_args, **self.symmetry_args).to(self.device)
+
+    def set_training_mode(self, mode: bool) -> None:
+        """See `DQNPolicy`; nothing to do, as before most actions, where the mode is so already."""
+        if not self.training == self.q_net.training == mode:
+            super().set_training_mode(mode)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self.symmetry_args}

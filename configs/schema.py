@@ -136,6 +136,34 @@ class CheckConfig:
     progress: bool = True
 
 
+@dataclass
+class BenchmarkConfig:
+    """equirl benchmark."""
+
+    # of training, gradient_step, predict, orbit, memory
+    parts: list[str] = field(
+        default_factory=lambda: ["training", "gradient_step", "predict", "orbit", "memory"]
+    )
+    # beside stock DQN
+    methods: list[str] = field(
+        default_factory=lambda: ["augment", "equitune", "lambda", "equizero", "canonical"]
+    )
+    orders: list[int] = field(default_factory=lambda: [1, 2, 4, 8])  # |G|, not of training
+    # of mlp-64-64, mlp-256-256, nature-cnn; not of training
+    networks: list[str] = field(default_factory=lambda: ["mlp-64-64", "mlp-256-256", "nature-cnn"])
+    batch_sizes: list[int] = field(default_factory=lambda: [32, 64, 512])
+    env: EnvConfig = MISSING  # of training
+    training_steps: int = 2560  # environment steps in one turn of training
+    rounds: int = 5  # turns of each method
+    turn_seconds: float = 0.1  # least length of a turn
+    cell_seconds: float = 60  # what would take longer is left out, and said to be
+    seed: int = 0
+    threads: Optional[int] = 1  # of PyTorch on the CPU; null is PyTorch's default
+    device: str = "auto"
+    run_dir: str = MISSING  # where the numbers and the plot go
+    progress: bool = True
+
+
 def register_schemas() -> None:
     """Make the schemas known to Hydra, under the names that the YAML files refer to."""
     OmegaConf.register_new_resolver(
@@ -153,6 +181,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "evaluate": EvaluateConfig,
     "transfer": TransferConfig,
     "check": CheckConfig,
+    "benchmark": BenchmarkConfig,
     "env": EnvConfig,
     "method": MethodConfig,
 }
@@ -160,7 +189,7 @@ SCHEMAS: dict[str, type[Any]] = {
 
 def known_keys() -> list[str]:
     """Every key of every command, for suggesting the nearest right one."""
-    commands = (TrainConfig, EvaluateConfig, TransferConfig, CheckConfig)
+    commands = (TrainConfig, EvaluateConfig, TransferConfig, CheckConfig, BenchmarkConfig)
     return sorted({key for schema in commands for key in _keys_of(schema)})
 
 

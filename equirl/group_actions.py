@@ -44,6 +44,15 @@ class GroupAction:
     blocks: tuple[Block, ...]
     maps: tuple[Maps, ...] = field(repr=False)
 
+    _inverse_maps: Maps = field(init=False, repr=False)
+    """Of the first block, the map of g⁻¹ in place g."""
+
+    _plain_shape: tuple[int, ...] | None = field(init=False, repr=False)
+    """Of points that are one array, None where they are more than that or a scalar."""
+
+    first_moved: int | None = field(init=False, repr=False)
+    """The first flat entry that some element moves; None for points that are not one array."""
+
     def __post_init__(self) -> None:
         generators = self.group.generators
         for maps in self.maps:
@@ -58,6 +67,12 @@ class GroupAction:
                         f"not a homomorphism: the map of h·{self.group.names[g]} is not the map of "
                         f"h after that of {self.group.names[g]}"
                     )
+
+        object.__setattr__(self, "_inverse_maps", self.maps[0].take(self.group.inverses))
+        first = self.leaves[0]
+        plain = len(self.leaves) == 1 and first.key is None and first.shape != ()
+        object.__setattr__(self, "first_moved", self.maps[0].first_moved() if plain else None)
+        object.__setattr__(self, "_plain_shape", first.shape if plain else None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GroupAction:
         return self  # immutable
@@ -125,6 +140,9 @@ class GroupAction:
 
         One point ``[*shape]`` gives ``[|G|, *shape]``.
         """
+        if self._is_plain_batch(x, 1):
+            rows = self.maps[0].orbit(x.flatten(1))
+            return rows.view(*rows.shape[:2], *x.shape[1:]).transpose(0, 1)
         arrays = as_leaves(x, self.leaves)
         single = self._is_single(arrays)
         moved = self._moved(arrays, 0 if single else 1, lambda maps, flat: maps.orbit(flat))
@@ -135,8 +153,24 @@ class GroupAction:
             orbits.append(orbit[:, 0] if single else orbit)
         return from_leaves(orbits, self.leaves)
 
+    def orbit_head(self, x: torch.Tensor, entries: int) -> torch.Tensor | None:
+        """The first so many entries of every g·x, flat: ``[|G|, batch, entries]``.
+
+        None where that would not be less work than the whole orbit.
+        """
+        if not self._is_plain_batch(x, 1) or not entries < self.maps[0].entries:
+            return None
+        if not isinstance(self.maps[0], SignedPermutations):
+            return None
+        head: torch.Tensor = self.maps[0].head(entries).orbit(x.flatten(1))
+        return head.transpose(0, 1)
+
     def pull_back(self, y: Any) -> Any:
         """``[|G|, batch, *shape] -> [|G|, batch, *shape]``: row g becomes g⁻¹·y[g]."""
+        if self._is_plain_batch(y, 2) and len(y) == self.group.order:
+            rows = y.transpose(0, 1)
+            back = self._inverse_maps.along(rows.flatten(2))
+            return back.reshape(rows.shape).transpose(0, 1)
         arrays = as_leaves(y, self.leaves)
 
         def move_back(maps: Maps, flat: Any) -> Any:
@@ -150,6 +184,33 @@ class GroupAction:
         moved = self._moved(arrays, 2, move_back)
         shaped = [part.reshape(a.shape) for part, a in zip(moved, arrays, strict=True)]
         return from_leaves(shaped, self.leaves)
+
+    def mean_back(self, y: torch.Tensor) -> torch.Tensor:
+        """1/|G| Σ_g g⁻¹·y[g], ``[|G|, batch, *shape] -> [batch, *shape]``, for one tensor."""
+        rows = y.transpose(0, 1)
+        mean: torch.Tensor = self._inverse_maps.mean_along(rows.flatten(2))
+        return mean.view(rows.shape[0], *rows.shape[2:])
+
+    def move_each(self, g: torch.Tensor, x: Any) -> Any:
+        """g·x row by row, ``[rows, *shape]`` with int64 ``g`` ``[rows]``, tensors or dicts of them.
+
+        Unlike `transform` it does not look at the numbers, and so never waits for a device.
+        """
+        if self._is_plain_batch(x, 1):
+            return self.maps[0].each(g, x.flatten(1)).view(x.shape)
+        arrays = as_leaves(x, self.leaves)
+        moved = self._moved(arrays, 1, lambda maps, flat: maps.each(g, flat))
+        shaped = [part.reshape(a.shape) for part, a in zip(moved, arrays, strict=True)]
+        return from_leaves(shaped, self.leaves)
+
+    def pull_back_each(self, g: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """g⁻¹·y row by row, as `move_each`, for one tensor."""
+        back: torch.Tensor = self._inverse_maps.each(g, y.flatten(1)).view(y.shape)
+        return back
+
+    def _is_plain_batch(self, x: Any, batch_dimensions: int) -> bool:
+        """Whether x is one tensor of points of the very shape, which needs no taking apart."""
+        return isinstance(x, torch.Tensor) and x.shape[batch_dimensions:] == self._plain_shape
 
     def _moved(
         self, arrays: list[Any], batch_dimensions: int, move: Callable[[Maps, Any], Any]

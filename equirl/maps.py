@@ -128,6 +128,14 @@ class Maps(ABC):
             same = same & close.reshape(len(close), -1).all(axis=1)
         return same
 
+    def first_moved(self) -> int:
+        """The first entry that not every map treats as map 0 does; 0 where all do."""
+        moved = np.zeros(self.entries, dtype=bool)
+        for array in self._arrays.values():
+            if array is not None:
+                moved |= (array != array[:1]).reshape(*array.shape[:2], -1).any(axis=(0, 2))
+        return int(moved.argmax())
+
     def fingerprint(self) -> NumpyArray:
         """``[K, 4]`` numbers that differ between maps that differ, up to rounding."""
         generator = np.random.default_rng(0)
@@ -154,6 +162,16 @@ class Maps(ABC):
     def each(self, k: Array, x: Array) -> Array:
         """``[..., n] -> [..., n]``: map ``k[...]`` applied to point ``x[...]``, k broadcast."""
 
+    def along(self, x: Array) -> Array:
+        """``[batch, K, n] -> [batch, K, n]``: map k applied to point ``x[:, k]``."""
+        k: Any = np.arange(self.count)
+        return self.each(torch.from_numpy(k).to(x.device) if isinstance(x, torch.Tensor) else k, x)
+
+    def mean_along(self, x: torch.Tensor) -> torch.Tensor:
+        """``[batch, K, n] -> [batch, n]``: the mean over k of map k applied to ``x[:, k]``."""
+        mean: torch.Tensor = self.along(x).mean(dim=1)
+        return mean
+
     @abstractmethod
     def relabelled(self: Self, order: NumpyArray) -> Self:
         """The same maps on points whose entries are listed in another order, ``y = x[order]``."""
@@ -170,3 +188,17 @@ def gather_entries(x: Any, index: Any) -> Any:
             return gather_entries(x.view(SIGNED_VIEWS[x.dtype]), index).view(x.dtype)
         return x.gather(-1, index.expand(x.shape))
     return np.take_along_axis(x, np.broadcast_to(index, x.shape), axis=-1)
+
+
+def select_entries(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """``[batch, n] -> [batch, m]``: the entries ``index`` ``[m]`` of each point."""
+    if x.device.type == "cpu" and x.shape[1] >= LARGE_POINT and not x.requires_grad:
+        selected = x.new_empty(len(x), len(index))
+        for row, out in zip(x, selected, strict=True):
+            torch.index_select(row, 0, index, out=out)
+        return selected
+    return x.index_select(1, index)
+
+
+LARGE_POINT = 1024
+"""From this many entries on, such as in images, torch selects row by row several times faster."""

@@ -9,7 +9,20 @@ import numpy.typing as npt
 import torch
 
 from equirl.affines import Affines
-from equirl.maps import SIGNED_VIEWS, TOLERANCE, Array, Maps, NumpyArray, gather_entries
+from equirl.maps import (
+    SIGNED_VIEWS,
+    TOLERANCE,
+    Array,
+    Maps,
+    NumpyArray,
+    gather_entries,
+    select_entries,
+)
+
+SMALL_ORBIT = 256
+"""Up to this many numbers, one small matrix product is faster than a gather and its gradient."""
+
+_MULTIPLIED = (torch.float32, torch.float64)
 
 
 class SignedPermutations(Maps):
@@ -26,6 +39,7 @@ class SignedPermutations(Maps):
     ) -> None:
         super().__init__(index=index, sign=sign, offset=offset)
         self.index, self.sign, self.offset = index, sign, offset
+        self._heads: dict[int, SignedPermutations] = {}
 
     def simplified(self) -> SignedPermutations:
         """Without signs that are all +1 and offsets that are all 0."""
@@ -65,13 +79,57 @@ class SignedPermutations(Maps):
 
     def orbit(self, x: Array) -> Array:
         constants = self.constants(x)
-        index = constants["index"]
-        flat: Any = x
-        if isinstance(flat, torch.Tensor):
-            moved = flat.index_select(1, index.flatten()).view(len(flat), *index.shape)
+        moved: Any
+        if isinstance(x, torch.Tensor):
+            moved = select_entries(x, constants["orbit_index"]).view(len(x), *self.index.shape)
         else:
-            moved = flat[:, index]
+            moved = x[:, constants["index"]]
         return self._shifted(moved, constants["sign"], constants["offset"])
+
+    def along(self, x: Array) -> Array:
+        constants = self.constants(x)
+        moved: Any
+        if not isinstance(x, torch.Tensor):
+            moved = gather_entries(x, constants["index"])
+        elif x.requires_grad and self._is_small(x):  # whose backward pass is as fast
+            matrix = self._block_matrix(x).flatten(0, 1)
+            moved = (x.flatten(1) @ matrix.flatten(1)).view(x.shape)
+            return moved if self.offset is None else moved + constants["offset"]
+        else:
+            moved = select_entries(x.flatten(1), constants["along_index"]).view(x.shape)
+        return self._shifted(moved, constants["sign"], constants["offset"])
+
+    def mean_along(self, x: torch.Tensor) -> torch.Tensor:
+        if not self._is_small(x):
+            return super().mean_along(x)
+        constants = self.constants(x)
+        if "mean_matrix" not in constants:
+            constants["mean_matrix"] = self._block_matrix(x).mean(dim=2).flatten(0, 1)
+        mean: torch.Tensor = x.flatten(1) @ constants["mean_matrix"]
+        return mean if self.offset is None else mean + constants["offset"].mean(dim=0)
+
+    def _is_small(self, x: torch.Tensor) -> bool:
+        return self.count * self.entries <= SMALL_ORBIT and x.dtype in _MULTIPLIED
+
+    def _block_matrix(self, x: torch.Tensor) -> torch.Tensor:
+        """``[K, n, K, n]``: entry (k, j, k, i) is how much entry j of a point k counts for i."""
+        constants = self.constants(x)
+        if "block_matrix" not in constants:
+            matrix = np.zeros((self.count, self.entries) * 2)
+            sign = np.ones(self.index.shape) if self.sign is None else self.sign
+            k, i = np.indices(self.index.shape)
+            matrix[k, self.index, k, i] = sign
+            constants["block_matrix"] = self._cast(matrix, x)
+        block: torch.Tensor = constants["block_matrix"]
+        return block
+
+    def constants(self, x: Any) -> dict[str, Any]:
+        constants = super().constants(x)
+        if "orbit_index" not in constants:
+            starts = np.arange(self.count)[:, None] * self.entries
+            constants["orbit_index"] = self._cast(self.index.ravel(), x)
+            constants["along_index"] = self._cast((starts + self.index).ravel(), x)
+        return constants
 
     def each(self, k: Array, x: Array) -> Array:
         constants = self.constants(x)
@@ -80,6 +138,16 @@ class SignedPermutations(Maps):
         return self._shifted(
             moved, None if sign is None else sign[k], None if offset is None else offset[k]
         )
+
+    def head(self, entries: int) -> SignedPermutations:
+        """What these maps make of the first so many entries; good for `orbit` only."""
+        if entries not in self._heads:
+            self._heads[entries] = SignedPermutations(
+                self.index[:, :entries],
+                None if self.sign is None else self.sign[:, :entries],
+                None if self.offset is None else self.offset[:, :entries],
+            )
+        return self._heads[entries]
 
     @staticmethod
     def _shifted(x: Any, sign: Any, offset: Any) -> Any:

@@ -9,19 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from equirl.group_actions import GroupAction
-from equirl.weightings import (
-    LambdaWeighting,
-    largest_entry,
-    lexicographic_weights,
-    magnitude,
-    shared_among_best,
-)
+from equirl.lexicographic import largest_points
+from equirl.weightings import LambdaWeighting, largest_entry, magnitude, shared_among_best
 
 Method = Literal["equitune", "lambda", "equizero", "canonical"]
 Gradient = Literal["selected", "straight_through"]
 Init = Literal["equitune", "equizero"]
 
-RERUN_ORDER = 4
+RERUN_ORDER = 2
 """From this |G| on, equizero chooses without a graph and runs only the chosen element with one:
 |G| + 3 forward passes' worth of work instead of 3 |G| (a backward pass costs about two)."""
 
@@ -110,6 +105,7 @@ class Symmetrized(nn.Module):
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}")
         if input_action.group != output_action.group:
             raise ValueError("input and output must be acted on by the same group")
+        self.order = input_action.group.order
         self.model = model
         self.features = features
         self.input_action = input_action
@@ -130,16 +126,27 @@ class Symmetrized(nn.Module):
             "canonical": self._choose_by_input,
         }[method]
 
-    @property
-    def order(self) -> int:
-        """|G|."""
-        return self.input_action.group.order
+    def forward(self, x: Any, weights: Tensor | None = None) -> Tensor:
+        """M_G(x), ``[batch, *X] -> [batch, *Y]``.
 
-    def forward(self, x: Any) -> Tensor:
-        """M_G(x): ``[batch, *X] -> [batch, *Y]``; x is a tensor or a dict of tensors."""
+        Args:
+            x: a tensor or a dict of tensors.
+            weights: what `fixed_weights` gave for these x; computed here if left out.
+        """
         if self.order == 1:
             return self._run(x)[0]
+        if weights is not None:
+            return self._run_chosen(x, weights)
         return self._combine(x)
+
+    def fixed_weights(self, x: Any) -> Tensor | None:
+        """The weights ``[|G|, batch]`` where they depend on x alone and on no parameter, else None.
+
+        So it is with `canonical` and a fixed order. Whoever meets the same x again can keep them.
+        """
+        fixed = self.method == "canonical" and self.canonical_score is None and self.order > 1
+        selects = self.gradient == "selected"
+        return largest_points(x, self.input_action) if fixed and selects else None
 
     @torch.no_grad()
     def branches(self, x: Any) -> Branches:
@@ -147,7 +154,7 @@ class Symmetrized(nn.Module):
         if self.order == 1:
             y = self._run(x)[0]
             return Branches(y[None], torch.ones(1, len(y), dtype=y.dtype, device=y.device))
-        outputs, features = self._outputs(self.input_action.orbit(x))
+        outputs, features = self._outputs(x)
         scores, scale = self._scores(outputs)
         if self.method == "equitune":
             weights = torch.full_like(scores, 1 / self.order)
@@ -156,62 +163,60 @@ class Symmetrized(nn.Module):
         elif self.method == "equizero":
             weights = shared_among_best(scores, scale)
         else:
-            weights = self._canonical_weights(self.input_action.orbit(x))[0].to(outputs.dtype)
+            weights = self._canonical_weights(x)[0].to(outputs.dtype)
         return Branches(self.output_action.pull_back(outputs), weights)
 
     def _average(self, x: Any) -> Tensor:
-        outputs, _ = self._outputs(self.input_action.orbit(x))
-        mean: Tensor = self.output_action.pull_back(outputs).mean(dim=0)
-        return mean
+        return self.output_action.mean_back(self._outputs(x)[0])
 
     def _weigh(self, x: Any) -> Tensor:
         assert self.weighting is not None
-        outputs, features = self._outputs(self.input_action.orbit(x))
+        outputs, features = self._outputs(x)
         weights = self.weighting(*self._scores(outputs), features)
         return _weighted_sum(weights, self.output_action.pull_back(outputs))
 
     def _choose_by_output(self, x: Any) -> Tensor:
-        orbit = self.input_action.orbit(x)
         learning = torch.is_grad_enabled()
         rerun = learning and self.gradient == "selected" and self.order >= RERUN_ORDER
         with torch.set_grad_enabled(learning and not rerun):
-            outputs, _ = self._outputs(orbit)
+            outputs, _ = self._outputs(x)
             weights = shared_among_best(*self._scores(outputs.detach()))
         if rerun:
-            return self._run_chosen(orbit, weights)
-        return self._combined(weights, outputs, torch.ones_like(weights))
+            return self._run_chosen(x, weights)
+        return self._combined(weights, outputs, None)
 
     def _choose_by_input(self, x: Any) -> Tensor:
-        orbit = self.input_action.orbit(x)
-        weights, surrogate = self._canonical_weights(orbit)
+        weights, surrogate = self._canonical_weights(x)
         if self.gradient == "selected" or not torch.is_grad_enabled():
-            return self._run_chosen(orbit, weights)
-        outputs, _ = self._outputs(orbit)
+            return self._run_chosen(x, weights)
+        outputs, _ = self._outputs(x)
         return self._combined(weights.to(outputs.dtype), outputs, surrogate)
 
-    def _combined(self, weights: Tensor, outputs: Tensor, surrogate: Tensor) -> Tensor:
+    def _combined(self, weights: Tensor, outputs: Tensor, surrogate: Tensor | None) -> Tensor:
         """The choice, with the gradient of the surrogate weights where that is asked for."""
         values = self.output_action.pull_back(outputs)
         chosen = _weighted_sum(weights, values)
         if self.gradient == "selected" or not torch.is_grad_enabled():
             return chosen
-        smooth = _weighted_sum(surrogate / surrogate.sum(dim=0), values)
+        smooth = values.mean(dim=0) if surrogate is None else _weighted_sum(surrogate, values)
         return chosen.detach() + (smooth - smooth.detach())
 
-    def _canonical_weights(self, orbit: Any) -> tuple[Tensor, Tensor]:
-        """The choice by c(gx), and the weights whose gradient stands in for it."""
+    def _canonical_weights(self, x: Any) -> tuple[Tensor, Tensor | None]:
+        """The choice by c(gx), and the weights whose gradient stands in for it: None, all equal."""
         if self.canonical_score is None:
-            weights = lexicographic_weights(orbit)
-            return weights, torch.ones_like(weights)
-        scores = self.canonical_score(_rows(orbit)).view(-1, self.order).transpose(0, 1)
+            return largest_points(x, self.input_action), None
+        rows = self.canonical_score(_rows(self.input_action.orbit(x)))
+        scores = rows.view(-1, self.order).transpose(0, 1)
         fixed = scores.detach()
         # Where c happens to be near zero, the numbers that it was computed from are not.
         size = magnitude(fixed).clamp(min=1)
         return shared_among_best(fixed, size), torch.softmax(scores, dim=0)
 
-    def _outputs(self, orbit: Any) -> tuple[Tensor, Tensor]:
+    def _outputs(self, x: Any) -> tuple[Tensor, Tensor]:
         """M and its features along the orbit, ``[|G|, batch, …]``, in one forward pass."""
-        outputs, features = self._run(_rows(orbit))
+        outputs, features = self._run(_rows(self.input_action.orbit(x)))
+        if self.weighting is None:  # nobody looks at the features
+            return _unrows(outputs, self.order), outputs
         return _unrows(outputs, self.order), _unrows(features.flatten(1), self.order)
 
     def _run(self, rows: Any) -> tuple[Tensor, Tensor]:
@@ -221,26 +226,30 @@ class Symmetrized(nn.Module):
         features = self.features(rows)
         return self.model(features), features
 
-    def _run_chosen(self, orbit: Any, weights: Tensor) -> Tensor:
+    def _run_chosen(self, x: Any, weights: Tensor) -> Tensor:
         """Σ_g w_g(x) g⁻¹M(gx), running M only where w_g(x) > 0."""
-        rows = weights.transpose(0, 1).flatten().nonzero().squeeze(1)
-        outputs, _ = self._run(_select(_rows(orbit), rows))
-        inverses = torch.from_numpy(self.output_action.group.inverses.copy()).to(rows.device)
-        values: Tensor = self.output_action.transform(inverses[rows % self.order], outputs)
         batch = weights.shape[1]
-        if len(rows) == batch:  # no ties: the chosen rows are in the order of the batch
+        places = weights.transpose(0, 1).nonzero()
+        owner, g = places[:, 0], places[:, 1]
+        alone = len(owner) == batch  # no ties: one chosen element for each x, in order
+        points = x if alone else _select(x, owner)
+        outputs, _ = self._run(self.input_action.move_each(g, points))
+        values = self.output_action.pull_back_each(g, outputs)
+        if alone:
             return values
         chosen = (weights != 0).to(values.dtype)  # weights may be coarser than the values are
-        by_row = (chosen / chosen.sum(dim=0)).transpose(0, 1).flatten()
-        shares = by_row[rows].view(-1, *[1] * (values.dim() - 1))
+        shares = (chosen / chosen.sum(dim=0)).transpose(0, 1)[owner, g]
         combined = values.new_zeros(batch, *values.shape[1:])
-        return combined.index_add(0, rows // self.order, shares * values)
+        return combined.index_add(0, owner, shares.view(-1, *[1] * (values.dim() - 1)) * values)
 
     def _scores(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Scores ``[|G|, batch]`` of M along the orbit, and the size of what they came from."""
         rows = outputs.transpose(0, 1).flatten(0, 1)
         scores = _unrows(self.score(rows), self.order)
-        return scores, torch.maximum(magnitude(outputs), magnitude(scores)).detach()
+        size = magnitude(outputs)
+        if self.score is not largest_entry:  # which is never larger than the outputs
+            size = torch.maximum(size, magnitude(scores))
+        return scores, size
 
     def extra_repr(self) -> str:
         return f"method={self.method}, |G|={self.order}, gradient={self.gradient}"

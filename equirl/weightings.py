@@ -23,6 +23,9 @@ TIE_TOLERANCE = {
 """Relative difference below which two scores are equal: the same input may round differently in
 different rows of a batch, and a tie that is broken by rounding breaks equivariance."""
 
+PRECISE = (torch.float32, torch.float64)
+"""Dtypes in which one third is one third, as far as anybody can tell."""
+
 INFINITE_BETA = 20.0
 """From this β on, in units of the typical spread of scores along an orbit, λ is equizero."""
 
@@ -50,7 +53,9 @@ def largest_entry(outputs: Tensor) -> Tensor:
 
 def magnitude(outputs: Tensor) -> Tensor:
     """``[|G|, batch, *shape] -> [batch]``: the largest absolute value along each orbit."""
-    return outputs.abs().transpose(0, 1).flatten(1).amax(dim=1)
+    rows = outputs.detach().transpose(0, 1).flatten(1)
+    largest: Tensor = torch.linalg.vector_norm(rows, ord=torch.inf, dim=1)
+    return largest
 
 
 class LambdaWeighting(nn.Module):
@@ -104,20 +109,35 @@ class LambdaWeighting(nn.Module):
         scores, features = scores.detach(), features.detach()
         if self.training and torch.is_grad_enabled():
             self._measure_spread(scores)
-        spread = torch.where(self.running_score_spread > 0, self.running_score_spread, 1.0)
-        # Below this the differences are no longer far above rounding, and must not be magnified.
-        spread = torch.maximum(spread.to(scores.dtype), 1e-4 * scale)
-        # Scores that are equal up to rounding count as equal, for the same reason.
-        gaps = scores - scores.amax(dim=0) + TIE_TOLERANCE[scores.dtype] * scale
-        logits = self.beta * gaps.clamp(max=0) / spread + self.h(features).squeeze(-1)
-        soft = torch.softmax(logits, dim=0)
+        beta = self.beta
+        # Where asking is free, the branch that does not count is not computed.
+        infinite = float(beta.detach()) >= INFINITE_BETA if beta.device.type == "cpu" else None
+        if infinite and not torch.is_grad_enabled():
+            return shared_among_best(scores, scale)
+        gaps = self._gaps(scores, scale)
+        # Features lie batch first in memory.
+        h = self.h(features.transpose(0, 1).flatten(0, 1)).view(scores.shape[1], -1)
+        soft = torch.softmax(torch.addcmul(h.transpose(0, 1), beta, gaps), dim=0)
+        if infinite is False:
+            return soft
         # At "infinity": the value of equizero, the gradient of the softmax at this β.
         hard = shared_among_best(scores, scale) + (soft - soft.detach())
-        return torch.where(self.beta >= INFINITE_BETA, hard, soft)
+        return torch.where(beta >= INFINITE_BETA, hard, soft)
+
+    @torch.no_grad()
+    def _gaps(self, scores: Tensor, scale: Tensor) -> Tensor:
+        """How far each score is below the best of its orbit, in units of the usual spread, ≤ 0."""
+        running = self.running_score_spread.to(scores.dtype)
+        spread = torch.where(running > 0, running, 1.0)
+        # Below this differences are no longer far above rounding, and must not be magnified.
+        spread = torch.maximum(spread, 1e-4 * scale)
+        # Scores that are equal up to rounding count as equal, for the same reason.
+        best = torch.sub(scores.amax(dim=0), scale, alpha=TIE_TOLERANCE[scores.dtype])
+        return (scores - best).clamp_(max=0).div_(spread)
 
     @torch.no_grad()
     def _measure_spread(self, scores: Tensor) -> None:
-        spread = scores.std(dim=0, correction=0).square().mean().sqrt()
+        spread = scores.var(dim=0, correction=0).mean().sqrt()
         running = self.running_score_spread
         running.copy_(
             torch.where(running > 0, running.lerp(spread.to(running.dtype), 0.01), spread)
@@ -145,12 +165,11 @@ def lexicographic_weights(orbit: Any) -> Tensor:
     points = torch.cat(flat, dim=-1) if len(flat) > 1 else flat[0]
     if points.dtype in (torch.uint16, torch.uint32, torch.uint64, torch.bool):
         points = points.long()
-    # One third in half precision is not a third.
-    dtype = points.dtype if points.dtype in _PRECISE else torch.get_default_dtype()
+    dtype = points.dtype if points.dtype in PRECISE else torch.get_default_dtype()
     tolerance = torch.cat(tolerances, dim=-1) if len(flat) > 1 else tolerances[0]
 
     def differ(a: Tensor, b: Tensor) -> Tensor:
-        return (a - b).abs() > tolerance if points.is_floating_point() else a != b
+        return (a - b).abs_() > tolerance if points.is_floating_point() else a != b
 
     # A knock-out tournament: log2 |G| rounds, each comparing half of the orbit with the other half.
     contenders = points
@@ -162,9 +181,6 @@ def lexicographic_weights(orbit: Any) -> Tensor:
         contenders = torch.cat([torch.where(b_wins, b, a), rest])
     chosen = (~differ(points, contenders).any(dim=-1)).to(dtype)
     return chosen / chosen.sum(dim=0)
-
-
-_PRECISE = (torch.float32, torch.float64)
 
 
 def _rounding(part: Tensor) -> Tensor:

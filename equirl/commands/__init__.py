@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "play episodes with a saved agent, seen through any group element",
     "check": "compare the declared symmetry with the live environment, or discover it",
     "transfer": "make a trained plain SB3 agent equivariant, without training",
+    "benchmark": "time every method beside stock SB3 DQN, in turn in one run",
 }
 """Each is a function of the same name in the module ``equirl.commands.<name>``, with a
 configuration of the same name in ``configs/``."""

@@ -1,0 +1,158 @@
+"""`LeanDQN`: SB3's DQN, the same numbers up to rounding in less time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from stable_baselines3 import DQN
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.utils import polyak_update
+from torch import Tensor
+
+from equirl.agents.policies import EquivariantQNetwork
+from equirl.maps import LARGE_POINT
+from equirl.symmetry import Symmetry
+
+ROWS_AT_ONCE = 1024
+"""The most rows that a network is given at once when the targets of several minibatches of small
+observations are computed together: their activations should stay in the cache."""
+
+
+class Minibatch(NamedTuple):
+    """What one gradient step needs.
+
+    Args:
+        observations: ``[batch, *shape]``, or a dict of them.
+        actions: int64 ``[batch, 1]``.
+        targets: r + γⁿ max_a Q⁻(s', a), ``[batch, 1]``.
+        weights: of `Symmetrized.fixed_weights`, ``[|G|, batch]``, or None.
+    """
+
+    observations: PyTorchObs
+    actions: Tensor
+    targets: Tensor
+    weights: Tensor | None
+
+
+class LeanDQN(DQN):
+    """DQN on an `EquivariantQNetwork`, without what SB3's loop waits for or does twice.
+
+    Several minibatches are sampled, and their targets computed, at once, as the target network does
+    not change meanwhile; the loss is read once, at the end; parameters are updated in one call
+    rather than one by one. With the trivial group it steps aside for SB3's own code.
+    """
+
+    q_net: EquivariantQNetwork
+    q_net_target: EquivariantQNetwork
+
+    @property
+    def symmetry(self) -> Symmetry:
+        """The symmetry of the Q-function, as declared on the environment."""
+        symmetry: Symmetry = self.policy_kwargs["symmetry"]
+        return symmetry
+
+    def _create_aliases(self) -> None:
+        super()._create_aliases()
+        self._online: list[Tensor] = list(self.q_net.parameters())
+        self._target: list[Tensor] = list(self.q_net_target.parameters())
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_online", "_target"]
+
+    def _on_step(self) -> None:
+        if self.symmetry.group.order == 1:
+            super()._on_step()
+            return
+        self._n_calls += 1
+        if self._n_calls % max(self.target_update_interval // self.n_envs, 1) == 0:
+            self._update_target()
+        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+        self.logger.record("rollout/exploration_rate", self.exploration_rate)
+
+    @torch.no_grad()
+    def _update_target(self) -> None:
+        """θ⁻ ← (1 - τ) θ⁻ + τ θ."""
+        if self.tau == 1:
+            torch._foreach_copy_(self._target, self._online)
+        else:
+            torch._foreach_lerp_(self._target, self._online, self.tau)
+        polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """See `DQN`."""
+        if self.symmetry.group.order == 1:
+            super().train(gradient_steps, batch_size)
+            return
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        losses = []
+        with _flushed_subnormals():
+            for batch in self._minibatches(gradient_steps, batch_size):
+                losses.append(self._gradient_step(batch))
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/loss", float(torch.stack(losses).mean()))
+
+    def _minibatches(self, count: int, batch_size: int) -> Iterator[Minibatch]:
+        entries = sum(leaf.size for leaf in self.symmetry.observations.leaves)
+        rows = batch_size * self.symmetry.group.order
+        at_once = max(1, ROWS_AT_ONCE // rows) if entries < LARGE_POINT else 1
+        assert self.replay_buffer is not None
+        while count > 0:
+            steps = min(count, at_once)
+            count -= steps
+            sample = self.replay_buffer.sample(steps * batch_size, env=self._vec_normalize_env)
+            discounts = self.gamma if sample.discounts is None else sample.discounts
+            with torch.no_grad():
+                best = self.q_net_target(sample.next_observations).amax(dim=1, keepdim=True)
+                targets = sample.rewards + (1 - sample.dones) * discounts * best
+                weights = self.q_net.symmetrized.fixed_weights(sample.observations)
+            for start in range(0, steps * batch_size, batch_size):
+                rows_of_step = slice(start, start + batch_size)
+                yield Minibatch(
+                    _rows(sample.observations, rows_of_step),
+                    sample.actions[rows_of_step],
+                    targets[rows_of_step],
+                    None if weights is None else weights[:, rows_of_step],
+                )
+
+    def _gradient_step(self, batch: Minibatch) -> Tensor:
+        """One step down the Huber loss of the temporal-difference error, which is returned."""
+        q_values = self.q_net(batch.observations, batch.weights)
+        loss = F.smooth_l1_loss(q_values.gather(1, batch.actions), batch.targets)
+        for parameter in self._online:
+            parameter.grad = None
+        torch.autograd.backward(loss)
+        self._clip_gradient()
+        self.policy.optimizer.step()
+        return loss.detach()
+
+    def _clip_gradient(self) -> None:
+        """`torch.nn.utils.clip_grad_norm_` without its bookkeeping."""
+        gradients = [p.grad for p in self._online if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if norm.device.type == "cpu" and norm <= self.max_grad_norm:  # elsewhere, do not wait
+            return
+        torch._foreach_mul_(gradients, (self.max_grad_norm / (norm + 1e-6)).clamp_(max=1))
+
+
+def _rows(observations: Any, rows: slice) -> Any:
+    if isinstance(observations, dict):
+        return {key: part[rows] for key, part in observations.items()}
+    return observations[rows]
+
+
+@contextmanager
+def _flushed_subnormals() -> Iterator[None]:
+    """Numbers below 1e-38 count as zero: Adam's moments of dead units decay into them, and on a CPU
+    they cost many times what others do."""
+    already = float(torch.tensor(1e-40) * 1) == 0  # torch cannot be asked
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(already)

@@ -1,6 +1,7 @@
 """The Stable-Baselines3 side: policies, the DQN subclass, replay, transfer, callbacks."""
 
 from equirl.agents.callbacks import EquivarianceCallback, EvaluationCallback
+from equirl.agents.device_replay import DeviceDictReplayBuffer, DeviceReplayBuffer
 from equirl.agents.dqn import EquivariantDQN
 from equirl.agents.features import SmallCnn
 from equirl.agents.policies import (
@@ -13,6 +14,8 @@ from equirl.agents.replay import OrbitDictReplayBuffer, OrbitReplayBuffer
 from equirl.agents.vec_normalize import SymmetricVecNormalize
 
 __all__ = [
+    "DeviceDictReplayBuffer",
+    "DeviceReplayBuffer",
     "EquivarianceCallback",
     "EquivariantCnnPolicy",
     "EquivariantDQN",

@@ -42,6 +42,11 @@ class EquivariantDQN(LeanDQN):
         gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
         init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
         canonical_score: ``"lexicographic"`` or ``"learned"``.
+        orbit_samples: for `equitune`: so many random elements of the orbit in the loss rather than
+            all, which costs less and adds noise; targets and actions see the whole orbit.
+        compile: training steps through `torch.compile`, with CUDA graphs on a GPU. The first ones
+            take some seconds to a minute; on a CPU it needs a C++ compiler.
+        bf16: the networks in training in bfloat16 (`torch.autocast`), for large ones on a GPU.
         policy_kwargs: as for `DQN`; a ``symmetry`` or ``method`` in it counts before the above.
         dqn_kwargs: everything else that `stable_baselines3.DQN` takes, which checks the names.
 
@@ -70,6 +75,9 @@ class EquivariantDQN(LeanDQN):
         gradient: Gradient = "selected",
         init: Init = "equitune",
         canonical_score: CanonicalScore = "lexicographic",
+        orbit_samples: int | None = None,
+        compile: bool = False,
+        bf16: bool = False,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
         **dqn_kwargs: Any,
@@ -77,6 +85,8 @@ class EquivariantDQN(LeanDQN):
         super().__init__(
             policy, env, policy_kwargs=policy_kwargs, _init_setup_model=False, **dqn_kwargs
         )
+        self.compile = compile
+        self.bf16 = bf16
         if not _init_setup_model:  # being loaded: policy_kwargs follow
             return
         self.policy_kwargs = {
@@ -84,6 +94,7 @@ class EquivariantDQN(LeanDQN):
             "gradient": gradient,
             "init": init,
             "canonical_score": canonical_score,
+            "orbit_samples": orbit_samples,
             **self.policy_kwargs,
         }
         if "symmetry" not in self.policy_kwargs:

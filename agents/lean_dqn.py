@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +48,8 @@ class LeanDQN(DQN):
 
     q_net: EquivariantQNetwork
     q_net_target: EquivariantQNetwork
+    compile: bool = False
+    bf16: bool = False
 
     @property
     def symmetry(self) -> Symmetry:
@@ -59,9 +61,15 @@ class LeanDQN(DQN):
         super()._create_aliases()
         self._online: list[Tensor] = list(self.q_net.parameters())
         self._target: list[Tensor] = list(self.q_net_target.parameters())
+        self._loss, self._targets = self._temporal_difference, self._bootstrap
+        if self.compile:
+            mode = "reduce-overhead" if self.device.type == "cuda" else None
+            self._loss = torch.compile(self._loss, mode=mode)
+            self._targets = torch.compile(self._targets, mode=mode)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_online", "_target"]
+        ours = ["_online", "_target", "_loss", "_targets"]
+        return [*super()._excluded_save_params(), *ours]
 
     def _on_step(self) -> None:
         if self.symmetry.group.order == 1:
@@ -107,10 +115,14 @@ class LeanDQN(DQN):
             count -= steps
             sample = self.replay_buffer.sample(steps * batch_size, env=self._vec_normalize_env)
             discounts = self.gamma if sample.discounts is None else sample.discounts
-            with torch.no_grad():
-                best = self.q_net_target(sample.next_observations).amax(dim=1, keepdim=True)
-                targets = sample.rewards + (1 - sample.dones) * discounts * best
+            self._mark_step()
+            with torch.no_grad(), self._precision():
+                targets = self._targets(
+                    sample.next_observations, sample.rewards, sample.dones, discounts
+                )
                 weights = self.q_net.symmetrized.fixed_weights(sample.observations)
+            if self.compile:
+                targets = targets.clone()  # a CUDA graph writes the next ones in the same place
             for start in range(0, steps * batch_size, batch_size):
                 rows_of_step = slice(start, start + batch_size)
                 yield Minibatch(
@@ -122,14 +134,38 @@ class LeanDQN(DQN):
 
     def _gradient_step(self, batch: Minibatch) -> Tensor:
         """One step down the Huber loss of the temporal-difference error, which is returned."""
-        q_values = self.q_net(batch.observations, batch.weights)
-        loss = F.smooth_l1_loss(q_values.gather(1, batch.actions), batch.targets)
+        self._mark_step()
+        with self._precision():
+            loss = self._loss(*batch)
         for parameter in self._online:
             parameter.grad = None
         torch.autograd.backward(loss)
         self._clip_gradient()
         self.policy.optimizer.step()
-        return loss.detach()
+        return loss.detach().clone() if self.compile else loss.detach()
+
+    def _temporal_difference(
+        self, observations: PyTorchObs, actions: Tensor, targets: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        q_values: Tensor = self.q_net(observations, weights).gather(1, actions)
+        return F.smooth_l1_loss(q_values.to(targets.dtype), targets)
+
+    def _bootstrap(
+        self, observations: PyTorchObs, rewards: Tensor, dones: Tensor, discounts: Tensor | float
+    ) -> Tensor:
+        best: Tensor = self.q_net_target(observations).amax(dim=1, keepdim=True)
+        return rewards + (1 - dones) * discounts * best.to(rewards.dtype)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if not self.bf16:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _mark_step(self) -> None:
+        """Results of earlier calls of compiled functions are no longer needed."""
+        if self.compile:
+            # Torch leaves it untyped.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def _clip_gradient(self) -> None:
         """`torch.nn.utils.clip_grad_norm_` without its bookkeeping."""

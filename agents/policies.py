@@ -37,6 +37,7 @@ class EquivariantQNetwork(QNetwork):
         init: where `lambda` starts.
         canonical_score: how `canonical` chooses: by lexicographic order, or by a small network
             (which learns with ``gradient="straight_through"``).
+        orbit_samples: for `equitune`, elements of the orbit in the loss, see `equirl.Symmetrized`.
         kwargs: everything `QNetwork` takes.
 
     Raises:
@@ -51,6 +52,7 @@ class EquivariantQNetwork(QNetwork):
         gradient: Gradient = "selected",
         init: Init = "equitune",
         canonical_score: CanonicalScore = "lexicographic",
+        orbit_samples: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -74,6 +76,7 @@ class EquivariantQNetwork(QNetwork):
             ),
             gradient=gradient,
             init=init,
+            orbit_samples=orbit_samples,
         )
 
     def forward(self, obs: PyTorchObs, weights: Tensor | None = None) -> Tensor:
@@ -112,6 +115,7 @@ class EquivariantDQNPolicy(DQNPolicy):
         gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
         init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
         canonical_score: ``"lexicographic"`` or ``"learned"``.
+        orbit_samples: for `equitune`, elements of the orbit in the loss, see `equirl.Symmetrized`.
         kwargs: everything else `DQNPolicy` takes (net_arch, activation_fn, …).
 
     Example:
@@ -134,6 +138,7 @@ class EquivariantDQNPolicy(DQNPolicy):
         gradient: Gradient = "selected",
         init: Init = "equitune",
         canonical_score: CanonicalScore = "lexicographic",
+        orbit_samples: int | None = None,
         **kwargs: Any,
     ) -> None:
         if symmetry is not None and not isinstance(symmetry, Symmetry):
@@ -153,6 +158,7 @@ class EquivariantDQNPolicy(DQNPolicy):
             "gradient": gradient,
             "init": init,
             "canonical_score": canonical_score,
+            "orbit_samples": orbit_samples,
         }
         # One kernel for all parameters; for the trivial group everything stays bit for bit SB3's.
         optimizer = kwargs.get("optimizer_class", torch.optim.Adam)

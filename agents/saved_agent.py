@@ -42,7 +42,7 @@ HYPER_PARAMETERS = (
 )
 """What is taken over from the file, where it is a plain number; and ``train_freq``."""
 
-SYMMETRIZATION = ("symmetry", "method", "gradient", "init", "canonical_score")
+SYMMETRIZATION = ("symmetry", "method", "gradient", "init", "canonical_score", "orbit_samples")
 """What belongs to one of our policies and not to the network inside it."""
 
 LIBRARIES = ("equirl", "stable_baselines3", "sb3_contrib", "torch")

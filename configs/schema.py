@@ -66,6 +66,7 @@ class MethodConfig:
     gradient: str = "selected"  # of a hard choice: selected or straight_through
     init: str = "equitune"  # where lambda starts: equitune or equizero
     canonical_score: str = "lexicographic"  # lexicographic or learned
+    orbit_samples: Optional[int] = None  # of equitune, random elements in the loss; null is all
 
 
 @dataclass
@@ -89,6 +90,9 @@ class TrainConfig:
     eval: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint_every: int = 10_000  # environment steps; 0 is never
     device: str = "auto"
+    device_replay: bool = False  # keep the replay buffer in the device's memory
+    compile: bool = False  # training steps through torch.compile (a GPU, large networks)
+    bf16: bool = False  # networks in bfloat16 while training (a GPU, large networks)
     threads: Optional[int] = 1  # of PyTorch on the CPU; null is PyTorch's default
     progress: bool = True
 
@@ -160,6 +164,9 @@ class BenchmarkConfig:
     seed: int = 0
     threads: Optional[int] = 1  # of PyTorch on the CPU; null is PyTorch's default
     device: str = "auto"
+    device_replay: bool = False  # as of train, and for stock too
+    compile: bool = False  # as of train
+    bf16: bool = False  # as of train
     run_dir: str = MISSING  # where the numbers and the plot go
     progress: bool = True
 

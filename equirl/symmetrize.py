@@ -66,10 +66,13 @@ class Symmetrized(nn.Module):
             ``"straight_through"``: the value of the choice, the gradient of the average over the
             orbit (weighted by softmax c where c is learned).
         init: where `lambda` starts: ``"equitune"`` or ``"equizero"``.
+        orbit_samples: for `equitune`: while a gradient is being computed, the average is estimated,
+            without bias, from so many elements of the orbit, drawn afresh for each x without
+            replacement. Where there is no gradient the whole orbit counts. None: it always does.
 
     Raises:
-        ValueError: an unknown method, gradient or init, actions of different groups, or `lambda`
-            without ``feature_dim``.
+        ValueError: an unknown method, gradient or init, actions of different groups, `lambda`
+            without ``feature_dim``, or ``orbit_samples`` for another method or below one.
 
     Example:
         >>> from equirl.groups import cyclic
@@ -94,8 +97,14 @@ class Symmetrized(nn.Module):
         canonical_score: Callable[[Any], Tensor] | None = None,
         gradient: Gradient = "selected",
         init: Init = "equitune",
+        orbit_samples: int | None = None,
     ) -> None:
         super().__init__()
+        if orbit_samples is not None and (method != "equitune" or orbit_samples < 1):
+            raise ValueError(
+                f"orbit_samples must be at least 1 and is for equitune, got {orbit_samples} for "
+                f"{method}"
+            )
         for name, given, known in (
             ("method", method, get_args(Method)),
             ("gradient", gradient, get_args(Gradient)),
@@ -114,6 +123,7 @@ class Symmetrized(nn.Module):
         self.score = score
         self.canonical_score = canonical_score
         self.gradient = gradient
+        self.orbit_samples = min(orbit_samples or self.order, self.order)
         self.weighting: LambdaWeighting | None = None
         if method == "lambda" and self.order > 1:
             if feature_dim is None:
@@ -167,7 +177,18 @@ class Symmetrized(nn.Module):
         return Branches(self.output_action.pull_back(outputs), weights)
 
     def _average(self, x: Any) -> Tensor:
+        if self.orbit_samples < self.order and torch.is_grad_enabled():
+            return self._average_of_sample(x)
         return self.output_action.mean_back(self._outputs(x)[0])
+
+    def _average_of_sample(self, x: Any) -> Tensor:
+        first = next(iter(x.values())) if isinstance(x, dict) else x
+        batch, k = len(first), self.orbit_samples
+        g = torch.rand(batch, self.order, device=first.device).topk(k, dim=1).indices.flatten()
+        owner = torch.arange(batch, device=first.device).repeat_interleave(k)
+        outputs, _ = self._run(self.input_action.move_each(g, _select(x, owner)))
+        values = self.output_action.pull_back_each(g, outputs)
+        return values.view(batch, k, *values.shape[1:]).mean(dim=1)
 
     def _weigh(self, x: Any) -> Tensor:
         assert self.weighting is not None

@@ -111,7 +111,8 @@ class LambdaWeighting(nn.Module):
             self._measure_spread(scores)
         beta = self.beta
         # Where asking is free, the branch that does not count is not computed.
-        infinite = float(beta.detach()) >= INFINITE_BETA if beta.device.type == "cpu" else None
+        eager = beta.device.type == "cpu" and not torch.compiler.is_compiling()
+        infinite = float(beta.detach()) >= INFINITE_BETA if eager else None
         if infinite and not torch.is_grad_enabled():
             return shared_among_best(scores, scale)
         gaps = self._gaps(scores, scale)

@@ -98,6 +98,9 @@ def _training(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> li
             seed=settings.seed,
             device=str(device),
             total_timesteps=settings.training_steps,
+            device_replay=settings.device_replay and method != "augment",
+            compile=settings.compile and method not in ("plain", "augment"),
+            bf16=settings.bf16 and method not in ("plain", "augment"),
         )
         env = DummyVecEnv([lambda: Monitor(make_env())] * settings.env.n_envs)
         model = build_model(train, env, moved_by)
@@ -149,7 +152,7 @@ def _orbit(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> list[
 def _memory(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> list[Measurement]:
     peaks = {}
     for method in (STOCK, *settings.methods):
-        model = _subject(method, cell, device)
+        model = _subject(method, cell, settings, device)
         model.train(1, cell.batch_size)  # the optimiser's own state is made on the first step
         with PeakMemory() as memory:
             model.train(1, cell.batch_size)
@@ -176,7 +179,9 @@ def _timed(
     device: torch.device,
     work_of: Callable[[DQN], Work],
 ) -> list[Measurement]:
-    models = {method: _subject(method, cell, device) for method in (STOCK, *settings.methods)}
+    models = {
+        method: _subject(method, cell, settings, device) for method in (STOCK, *settings.methods)
+    }
     works = {method: work_of(model) for method, model in models.items()}
     _check_length(works[STOCK], cell, settings)
     timings = take_turns(works, settings.rounds, settings.turn_seconds, _synchronizer(device))
@@ -195,9 +200,17 @@ def _check_length(stock: Work, cell: Cell, settings: BenchmarkConfig) -> None:
         raise TooLong(f"about {seconds:.0f} s")
 
 
-def _subject(method: str, cell: Cell, device: torch.device) -> DQN:
-    symmetry = symmetry_of_order(cell.order, cell.network == "nature-cnn")
-    return subject(method, cell.network, symmetry, cell.batch_size, str(device))
+def _subject(method: str, cell: Cell, settings: BenchmarkConfig, device: torch.device) -> DQN:
+    return subject(
+        method,
+        cell.network,
+        symmetry_of_order(cell.order, cell.network == "nature-cnn"),
+        cell.batch_size,
+        device=str(device),
+        compile=settings.compile,
+        bf16=settings.bf16,
+        device_replay=settings.device_replay,
+    )
 
 
 def _as_seconds(cell: Cell, timings: dict[str, Timing]) -> list[Measurement]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3 import DQN
 
-from equirl.agents import EquivariantDQN, OrbitReplayBuffer
+from equirl.agents import DeviceReplayBuffer, EquivariantDQN, OrbitReplayBuffer
 from equirl.symmetry import Symmetry
 
 STOCK = "stock"
@@ -86,28 +86,40 @@ def symmetry_of_order(order: int, images: bool) -> Symmetry:
     return Symmetry.from_generators(world.observation_space, world.action_space, generators[order])
 
 
-def subject(method: str, network: str, symmetry: Symmetry, batch_size: int, device: str) -> DQN:
-    """An agent of this method, its replay buffer filled with four batches."""
-    images = network == "nature-cnn"
+def subject(
+    method: str,
+    network: str,
+    symmetry: Symmetry,
+    batch_size: int,
+    device: str = "cpu",
+    compile: bool = False,
+    bf16: bool = False,
+    device_replay: bool = False,
+) -> DQN:
+    """An agent of this method, its replay buffer filled with four batches.
+
+    The options are those of ``equirl train``, heeded where the method knows them.
+    """
     arguments: dict[str, Any] = {
         **NETWORKS[network],
-        "env": FixedWorld(images),
+        "env": FixedWorld(images=network == "nature-cnn"),
         "buffer_size": max(4 * batch_size, 256),
         "batch_size": batch_size,
         "learning_starts": 10**9,
         "seed": 0,
         "device": device,
     }
+    if device_replay:
+        arguments["replay_buffer_class"] = DeviceReplayBuffer
     model: DQN
     if method == STOCK:
         model = DQN(**arguments)
     elif method == "augment":
-        model = DQN(
-            **arguments,
-            replay_buffer_class=OrbitReplayBuffer,
-            replay_buffer_kwargs={"symmetry": symmetry},
-        )
+        arguments["replay_buffer_class"] = OrbitReplayBuffer
+        model = DQN(**arguments, replay_buffer_kwargs={"symmetry": symmetry})
     else:
-        model = EquivariantDQN(**arguments, symmetry=symmetry, method=cast(Any, method))
+        model = EquivariantDQN(
+            **arguments, symmetry=symmetry, method=cast(Any, method), compile=compile, bf16=bf16
+        )
     model.learn(max(4 * batch_size, 256))
     return model

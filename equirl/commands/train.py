@@ -18,7 +18,13 @@ from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat, con
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from equirl.agents import EquivariantDQN, OrbitDictReplayBuffer, OrbitReplayBuffer
+from equirl.agents import (
+    DeviceDictReplayBuffer,
+    DeviceReplayBuffer,
+    EquivariantDQN,
+    OrbitDictReplayBuffer,
+    OrbitReplayBuffer,
+)
 from equirl.agents.callbacks import (
     CheckpointCallback,
     EquivarianceCallback,
@@ -60,6 +66,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "eval.every": (1, inf),
     "eval.episodes": (1, inf),
     "eval.final_episodes": (1, inf),
+    "method.orbit_samples": (1, inf),
     "env.n_envs": (1, inf),
     "env.frame_stack": (1, inf),
     "env.net_arch": (1, inf),
@@ -144,18 +151,18 @@ def build_model(settings: TrainConfig, env: DummyVecEnv, symmetry: Symmetry | No
             "env.policy must be MultiInputPolicy for Dict observations, and for no others, got "
             f"{settings.env.policy} for {env.observation_space}"
         )
+    if settings.device_replay:
+        arguments["replay_buffer_class"] = DeviceDictReplayBuffer if is_dict else DeviceReplayBuffer
     try:
         if method.name == "plain":
             return DQN(settings.env.policy, env, **arguments)
         assert symmetry is not None
         if method.name == "augment":
-            return DQN(
-                settings.env.policy,
-                env,
-                replay_buffer_class=OrbitDictReplayBuffer if is_dict else OrbitReplayBuffer,
-                replay_buffer_kwargs={"symmetry": symmetry},
-                **arguments,
+            arguments["replay_buffer_class"] = (
+                OrbitDictReplayBuffer if is_dict else OrbitReplayBuffer
             )
+            arguments["replay_buffer_kwargs"] = {"symmetry": symmetry}
+            return DQN(settings.env.policy, env, **arguments)
         return EquivariantDQN(
             settings.env.policy,
             env,
@@ -164,6 +171,9 @@ def build_model(settings: TrainConfig, env: DummyVecEnv, symmetry: Symmetry | No
             gradient=cast(Any, method.gradient),
             init=cast(Any, method.init),
             canonical_score=cast(Any, method.canonical_score),
+            orbit_samples=method.orbit_samples,
+            compile=settings.compile,
+            bf16=settings.bf16,
             **arguments,
         )
     except (ValueError, AssertionError, MemoryError) as error:
@@ -193,12 +203,25 @@ def _check(settings: TrainConfig, run_dir: Path) -> None:
             raise ConfigError(
                 f"{key} must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}"
             )
+    _check_options(settings)
     for key, (least, most) in LIMITS.items():
         value = attrgetter(key)(settings)
         for number in value if isinstance(value, list) else [] if value is None else [value]:
             if not least <= number <= most:
                 bounds = f"at least {least}" if most == inf else f"between {least} and {most}"
                 raise ConfigError(f"{key} must be {bounds}, got {number}")
+
+
+def _check_options(settings: TrainConfig) -> None:
+    """Refuse options that the method would silently not heed."""
+    name = settings.method.name
+    if settings.method.orbit_samples is not None and name != "equitune":
+        raise ConfigError(f"method.orbit_samples is for method=equitune, got method={name}")
+    for option in ("compile", "bf16"):
+        if getattr(settings, option) and name in ("plain", "augment"):
+            raise ConfigError(f"{option} is for the equivariant methods, {name} is SB3's own DQN")
+    if settings.device_replay and name == "augment":
+        raise ConfigError("device_replay does not go with method=augment, which has its own buffer")
 
 
 def _headline(settings: TrainConfig, model: DQN, symmetry: Symmetry | None) -> str:

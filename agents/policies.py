@@ -166,12 +166,21 @@ class EquivariantDQNPolicy(DQNPolicy):
             options = kwargs.get("optimizer_kwargs") or {}
             if not {"fused", "foreach", "capturable", "differentiable"} & set(options):
                 kwargs["optimizer_kwargs"] = {"fused": True, **options}
+        self._some_parameter: Tensor | None = None
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        object.__setattr__(self, "_some_parameter", next(self.q_net.parameters()))
 
     def make_q_net(self) -> EquivariantQNetwork:
         """The Q-network, or its target."""
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
         return EquivariantQNetwork(**net_args, **self.symmetry_args).to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """See `DQNPolicy`, which goes looking for a parameter; here it is known where one is."""
+        if self._some_parameter is None:  # while the networks are being built
+            return super().device
+        return self._some_parameter.device
 
     def set_training_mode(self, mode: bool) -> None:
         """See `DQNPolicy`; nothing to do, as before most actions, where the mode is so already."""

@@ -43,6 +43,8 @@ elements of a group of at most 1,024 are not that near: 2π/1024 is 6e-3."""
 class Maps(ABC):
     """K maps of one kind on points of n entries; immutable.
 
+    ``count`` is K, ``entries`` is n.
+
     Args:
         arrays: the kind's own arrays by name, each with K as its first dimension, in the order in
             which the kind's constructor takes them.
@@ -52,6 +54,9 @@ class Maps(ABC):
         for array in arrays.values():
             if array is not None:
                 array.setflags(write=False)
+        first = next(array for array in arrays.values() if array is not None)
+        self.count = len(first)
+        self.entries = int(first.shape[1])
         self._arrays = arrays
         self._constants: dict[Any, dict[str, Any]] = {}
 
@@ -65,20 +70,6 @@ class Maps(ABC):
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         return self
-
-    @property
-    def count(self) -> int:
-        """K, the number of maps."""
-        return len(self._first_array)
-
-    @property
-    def entries(self) -> int:
-        """n, the number of entries of a point."""
-        return int(self._first_array.shape[1])
-
-    @property
-    def _first_array(self) -> NumpyArray:
-        return next(array for array in self._arrays.values() if array is not None)
 
     def constants(self, x: Any) -> dict[str, Any]:
         """This stack's arrays as ``x`` needs them: same library, device and dtype."""

@@ -1,0 +1,313 @@
+"""``equirl benchmark``: every method beside stock DQN; numbers, plot, table, and refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+METHODS = ["augment", "equitune", "lambda", "equizero", "canonical"]
+TINY = (
+    "rounds=1",
+    "turn_seconds=0",
+    "training_steps=48",
+    "networks=[mlp-64-64]",
+    "orders=[1,2]",
+    "batch_sizes=[32]",
+    "env.net_arch=[8]",
+    "env.dqn.learning_starts=32",
+    "env.dqn.train_freq=16",
+    "env.dqn.gradient_steps=1",
+    "env.dqn.batch_size=8",
+    "progress=false",
+)
+TIMED_BESIDE = {
+    "training": ["stock", "equitune, {e}", *METHODS],
+    "gradient_step": ["stock", *METHODS],
+    "predict": ["stock", *METHODS],
+    "memory": ["stock", *METHODS],
+    "orbit": ["copy of that size", "orbit"],
+}
+
+
+class Run(NamedTuple):
+    """What a benchmark printed and left behind."""
+
+    out: str
+    folder: Path
+    report: dict[str, Any]
+
+    def cells(self) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+        """The measurements of each cell, in order."""
+        cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for measurement in self.report["measurements"]:
+            cell = measurement["cell"]
+            key = (cell["part"], cell["network"], cell["order"], cell["batch_size"])
+            cells.setdefault(key, []).append(measurement)
+        return cells
+
+
+def run_benchmark(equirl_command: Callable[..., Any], folder: Path, *arguments: str) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "160")
+        outcome = equirl_command("benchmark", *TINY, f"run_dir={folder}", *arguments)
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    return Run(outcome.out, folder, json.loads((folder / "benchmark.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def whole(equirl_command: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Every part and every method."""
+    return run_benchmark(equirl_command, tmp_path_factory.mktemp("whole") / "deep" / "run")
+
+
+def test_every_method_is_measured_in_every_cell(whole: Run) -> None:
+    small = [
+        (part, "mlp-64-64", order, 1 if part == "predict" else 32)
+        for part in ("gradient_step", "predict", "memory")
+        for order in (1, 2)
+    ]
+    orbits = [("orbit", network, n, 32) for network in ("mlp-64-64", "nature-cnn") for n in (1, 2)]
+    cells = whole.cells()
+    assert set(cells) == {("training", "cartpole", 2, 8), *small, *orbits}
+    for key, measurements in cells.items():
+        assert [m["method"] for m in measurements] == TIMED_BESIDE[key[0]]
+    assert whole.report["left_out"] == []
+
+
+def test_ratios_are_to_the_first_method_of_the_cell(whole: Run) -> None:
+    for (part, *_), (first, *others) in whole.cells().items():
+        unit = {"training": "steps/s", "memory": "MiB"}.get(part, "s")
+        assert first["ratio"] == {"median": 1, "low": 1, "high": 1}
+        for m in (first, *others):
+            value, ratio = m["value"], m["ratio"]
+            assert m["unit"] == unit
+            assert value["low"] <= value["median"] <= value["high"]
+            assert value["median"] > 0
+            # In a single round, the median is of that round, and so is the ratio.
+            assert ratio["median"] == pytest.approx(value["median"] / first["value"]["median"])
+
+
+def test_quartiles_lie_around_the_median(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = run_benchmark(
+        equirl_command,
+        tmp_path / "run",
+        "parts=[orbit,training]",
+        "rounds=4",
+        "orders=[2]",
+        "batch_sizes=[1]",
+        "methods=[equitune]",
+    )
+    spreads = [m[key] for m in run.report["measurements"] for key in ("value", "ratio")]
+    assert all(s["low"] <= s["median"] <= s["high"] for s in spreads)
+    assert any(s["low"] < s["high"] for s in spreads)
+
+
+def test_memory_of_a_symmetric_network_is_at_least_that_of_stock(whole: Run) -> None:
+    ratios = {
+        m["method"]: m["ratio"]["median"] for m in whole.cells()["memory", "mlp-64-64", 2, 32]
+    }
+    assert ratios["equitune"] > 1
+    trivial = {
+        m["method"]: m["ratio"]["median"] for m in whole.cells()["memory", "mlp-64-64", 1, 32]
+    }
+    assert trivial["equitune"] == 1  # SB3's own code
+
+
+def test_the_report_says_what_the_numbers_hold_for(whole: Run) -> None:
+    machine, config = whole.report["machine"], whole.report["config"]
+    assert set(machine) >= {"device", "threads", "equirl", "stable-baselines3", "torch", "python"}
+    assert machine["threads"] == 1
+    assert config["orders"] == [1, 2]
+    assert config["rounds"] == 1
+    assert config["env"]["dqn"]["learning_starts"] == 32
+    assert f"threads {machine['threads']}" in whole.out.splitlines()[0]
+
+
+def test_the_numbers_and_the_plot_are_where_it_says(whole: Run) -> None:
+    assert sorted(path.name for path in whole.folder.iterdir()) == ["benchmark.json", "cost.png"]
+    assert (whole.folder / "cost.png").read_bytes().startswith(b"\x89PNG")
+    assert f"numbers: {whole.folder / 'benchmark.json'}" in whole.out
+    assert f"plot:    {whole.folder / 'cost.png'}" in whole.out
+
+
+def test_a_table_of_every_part_is_printed(whole: Run) -> None:
+    tables = whole.out.split("whole training")[1]
+    for heading in (
+        "one gradient step",
+        "one greedy action",
+        "the orbit of a batch",
+        "peak memory",
+    ):
+        assert heading in tables
+    (row,) = [line for line in whole.out.splitlines() if "equitune, {e}" in line]
+    assert "steps/s" in row
+    for method in METHODS:
+        assert len([line for line in whole.out.splitlines() if f" {method} " in line]) == 7
+    for measurement in whole.report["measurements"]:
+        if measurement["unit"] == "MiB":
+            assert f"{measurement['value']['median']:.2f} MiB" in whole.out
+        ratio = measurement["ratio"]
+        if ratio["low"] != ratio["high"]:
+            assert f"{ratio['median']:.2f} ({ratio['low']:.2f} … {ratio['high']:.2f})" in whole.out
+
+
+def test_what_takes_too_long_is_left_out_and_said_to_be(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = run_benchmark(
+        equirl_command, tmp_path / "run", "parts=[gradient_step,memory]", "cell_seconds=0"
+    )
+    left_out = [
+        {"part": "gradient_step", "network": "mlp-64-64", "order": order, "batch_size": 32}
+        for order in (1, 2)
+    ]
+    assert run.report["left_out"] == left_out
+    assert {part for part, *_ in run.cells()} == {"memory"}
+    for order in (1, 2):
+        assert f"left out: gradient_step, mlp-64-64, |G| = {order}, batch 32 (about" in run.out
+    assert "cell_seconds" in run.out
+    assert not (run.folder / "cost.png").exists()  # there is nothing to draw
+    assert "plot:" not in run.out
+
+
+def test_only_the_parts_and_methods_asked_for_are_measured_in_their_order(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = run_benchmark(
+        equirl_command,
+        tmp_path / "run",
+        "parts=[predict,gradient_step]",
+        "methods=[canonical,equitune]",
+        "orders=[8,2]",
+        "batch_sizes=[4,2]",
+    )
+    assert list(run.cells()) == [
+        ("predict", "mlp-64-64", 8, 1),
+        ("predict", "mlp-64-64", 2, 1),
+        ("gradient_step", "mlp-64-64", 8, 4),
+        ("gradient_step", "mlp-64-64", 8, 2),
+        ("gradient_step", "mlp-64-64", 2, 4),
+        ("gradient_step", "mlp-64-64", 2, 2),
+    ]
+    for measurements in run.cells().values():
+        assert [m["method"] for m in measurements] == ["stock", "canonical", "equitune"]
+    assert (run.folder / "cost.png").exists()
+
+
+@pytest.mark.parametrize("part", ["gradient_step", "predict", "orbit", "memory"])
+def test_something_is_measured_in_every_part_asked_for(
+    equirl_command: Callable[..., Any], tmp_path: Path, part: str
+) -> None:
+    arguments = (f"parts=[{part}]", "methods=[equitune]", "orders=[2]", "batch_sizes=[4]")
+    run = run_benchmark(equirl_command, tmp_path / "run", *arguments)
+    assert {key[0] for key in run.cells()} == {part}
+
+
+def test_training_in_another_environment_is_called_by_its_name(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    only = ("parts=[training]", "methods=[equitune]")
+    named = run_benchmark(equirl_command, tmp_path / "named", *only, "env=acrobot")
+    assert list(named.cells()) == [("training", "acrobot", 2, 8)]
+    by_id = ("env=generic", "env.id=Acrobot-v1")
+    run = run_benchmark(equirl_command, tmp_path / "by_id", *only, *by_id)
+    ((_, network, order, batch_size),) = run.cells()
+    assert (network, order, batch_size) == ("Acrobot-v1", 2, 8)
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(equirl_command: Callable[..., Any], folder: Path) -> Refused:
+    """The one line with which it refuses, having written nothing."""
+
+    def line(*arguments: str) -> str:
+        before = contents(folder)
+        outcome = equirl_command("benchmark", *TINY, "run_dir=run", *arguments)
+        assert outcome.code == 2, outcome
+        assert outcome.err.count("\n") == 1, outcome.err
+        assert contents(folder) == before
+        assert outcome.out == ""
+        assert outcome.err.startswith("equirl benchmark: ")
+        return str(outcome.err).strip().removeprefix("equirl benchmark: ")
+
+    return line
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("parts=[nonsense]", ["parts", "training, gradient_step, predict", "'nonsense'"]),
+        ("parts=[predict,gradientstep]", ["'gradientstep'", "did you mean 'gradient_step'?"]),
+        ("methods=[plain]", ["methods", "augment, equitune", "'plain'"]),
+        ("methods=[equitun]", ["did you mean 'equitune'?"]),
+        ("networks=[mlp-64]", ["networks", "mlp-64-64, mlp-256-256, nature-cnn", "'mlp-64'"]),
+        ("orders=[3]", ["orders", "1, 2, 4, 8", "3"]),
+        ("orders=[2,16]", ["orders", "16"]),
+        ("orders=[two]", ["orders", "whole number", "'two'"]),
+        ("batch_sizes=[]", ["batch_sizes", "empty"]),
+        ("batch_sizes=[32,0]", ["batch_sizes", "at least 1"]),
+        ("batch_sizes=32", ["batch_sizes", "a list"]),
+        ("parts=[]", ["parts", "empty"]),
+        ("methods=[]", ["methods", "empty"]),
+        ("rounds=0", ["rounds", "at least 1"]),
+        ("rounds=many", ["rounds", "whole number", "'many'"]),
+        ("training_steps=0", ["training_steps", "at least 1"]),
+        ("turn_seconds=-1", ["turn_seconds", "at least 0"]),
+        ("turn_seconds=nan", ["turn_seconds"]),
+        ("cell_seconds=-1", ["cell_seconds", "at least 0"]),
+        ("threads=0", ["threads must be at least 1, got 0"]),
+        ("seed=-1", ["seed must be between 0 and 4294967295, got -1"]),
+        ("device=foo", ["device 'foo' cannot be used", "say auto or cpu"]),
+        ("env=cartpol", ["unknown env 'cartpol': did you mean 'cartpole'?"]),
+        ("env.id=Nonsense-v0", ["Nonsense"]),
+        ("env.dqn.batch_size=0", ["env.dqn.batch_size must be at least 1, got 0"]),
+        ("env.dqn.gamma=2", ["env.dqn.gamma must be between 0 and 1, got 2"]),
+        ("env.policy=Nonsense", ["env.policy must be one of MlpPolicy", "'Nonsense'"]),
+        ("env.policy=CnnPolicy", ["CnnPolicy"]),
+        ("method=equitune", ["method"]),
+        ("round=1", ["no such key 'round': did you mean 'rounds'?"]),
+        ("run_dir=null", ["run_dir"]),
+    ],
+)
+def test_wrong_values_are_refused_in_one_line(
+    refused: Refused, argument: str, words: Sequence[str]
+) -> None:
+    line = refused(argument)
+    assert all(word in line for word in words), line
+
+
+def test_a_run_directory_that_exists_is_left_alone(refused: Refused, folder: Path) -> None:
+    (folder / "run").mkdir()
+    (folder / "run" / "benchmark.json").write_text("precious")
+    assert refused() == "run exists already: choose another run_dir, or remove it"
+
+
+@pytest.mark.parametrize("run_dir", ["file/run", "x" * 300])
+def test_a_run_directory_that_cannot_be_made_is_refused(
+    refused: Refused, folder: Path, run_dir: str
+) -> None:
+    (folder / "file").write_text("a regular file")
+    assert run_dir in refused(f"run_dir={run_dir}")
+
+
+def test_help_lists_the_keys(equirl_command: Callable[..., Any]) -> None:
+    outcome = equirl_command("benchmark", "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    keys = ("parts", "methods", "orders", "networks", "batch_sizes", "training_steps", "rounds")
+    for key in (*keys, "turn_seconds", "cell_seconds", "seed", "threads", "device", "run_dir"):
+        assert f"\n  {key} " in outcome.out
+    assert "equirl benchmark " in outcome.out
+    assert "cartpole" in outcome.out
+    assert "benchmark" in equirl_command("--help").out

@@ -106,37 +106,39 @@ class LambdaWeighting(nn.Module):
             scale: ``[batch]``, see `shared_among_best`.
             features: ``[|G|, batch, feature_dim]``.
         """
-        scores, features = scores.detach(), features.detach()
-        if self.training and torch.is_grad_enabled():
-            self._measure_spread(scores)
-        beta = self.beta
-        # Where asking is free, the branch that does not count is not computed.
-        eager = beta.device.type == "cpu" and not torch.compiler.is_compiling()
-        infinite = float(beta.detach()) >= INFINITE_BETA if eager else None
-        if infinite and not torch.is_grad_enabled():
+        learning = torch.is_grad_enabled()
+        with torch.no_grad():
+            if self.training and learning:
+                self._measure_spread(scores)
+            gaps = self._gaps(scores, scale)
+        if self._is_infinite() and not learning:
             return shared_among_best(scores, scale)
-        gaps = self._gaps(scores, scale)
         # Features lie batch first in memory.
-        h = self.h(features.transpose(0, 1).flatten(0, 1)).view(scores.shape[1], -1)
-        soft = torch.softmax(torch.addcmul(h.transpose(0, 1), beta, gaps), dim=0)
-        if infinite is False:
+        rows = features.detach().transpose(0, 1)
+        h = self.h(rows.flatten(0, 1)).view(rows.shape[:2]).transpose(0, 1)
+        soft = torch.softmax(torch.addcmul(h, self.beta, gaps), dim=0)
+        if self._is_infinite() is False:
             return soft
         # At "infinity": the value of equizero, the gradient of the softmax at this β.
-        hard = shared_among_best(scores, scale) + (soft - soft.detach())
-        return torch.where(beta >= INFINITE_BETA, hard, soft)
+        hard = shared_among_best(scores.detach(), scale) + (soft - soft.detach())
+        return torch.where(self.beta >= INFINITE_BETA, hard, soft)
 
-    @torch.no_grad()
+    def _is_infinite(self) -> bool | None:
+        """None where the answer would have to be waited for."""
+        if self.asinh_beta.device.type != "cpu" or torch.compiler.is_compiling():
+            return None
+        return float(self.beta.detach()) >= INFINITE_BETA
+
     def _gaps(self, scores: Tensor, scale: Tensor) -> Tensor:
         """How far each score is below the best of its orbit, in units of the usual spread, ≤ 0."""
-        running = self.running_score_spread.to(scores.dtype)
-        spread = torch.where(running > 0, running, 1.0)
+        spread = self.running_score_spread.to(scores.dtype)
+        spread = torch.where(spread > 0, spread, 1.0)
         # Below this differences are no longer far above rounding, and must not be magnified.
         spread = torch.maximum(spread, 1e-4 * scale)
         # Scores that are equal up to rounding count as equal, for the same reason.
         best = torch.sub(scores.amax(dim=0), scale, alpha=TIE_TOLERANCE[scores.dtype])
         return (scores - best).clamp_(max=0).div_(spread)
 
-    @torch.no_grad()
     def _measure_spread(self, scores: Tensor) -> None:
         spread = scores.var(dim=0, correction=0).mean().sqrt()
         running = self.running_score_spread

@@ -17,7 +17,10 @@ from short_training import train
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (("method=lambda", "method.orbit_samples=1"), "method.orbit_samples is for method=equitune"),
+        (
+            ("method=lambda", "method.orbit_samples=1"),
+            "method.orbit_samples is for method=equitune",
+        ),
         (("method=equitune", "method.orbit_samples=0"), "method.orbit_samples must be at least 1"),
         (("method=plain", "compile=true"), "compile is for the equivariant methods"),
         (("method=augment", "bf16=true"), "bf16 is for the equivariant methods"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from equirl.agents.evaluation import Episodes, play_episodes
 from equirl.agents.policies import EquivariantQNetwork
+from equirl.atomic_write import written_whole
 from equirl.verification import equivariance_error
 
 MAX_ELEMENTS_SHOWN = 48
@@ -24,15 +24,8 @@ MAX_ELEMENTS_SHOWN = 48
 
 def save_atomically(model: BaseAlgorithm, path: Path) -> None:
     """Save a model so that ``path`` holds either the old file or the whole new one, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.writing.zip")
-    try:
+    with written_whole(path) as aside:
         model.save(aside)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 class PeriodicCallback(BaseCallback):
@@ -46,9 +39,20 @@ class PeriodicCallback(BaseCallback):
         super().__init__()
         self.every = every
         self._next = every
+        self._goes_on = False
 
     def _init_callback(self) -> None:
-        self._next = self.model.num_timesteps + self.every
+        if not self._goes_on:
+            self._next = self.model.num_timesteps + self.every
+        self._goes_on = False
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"next": self._next}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on, in the next `learn`, from such a state."""
+        self._next, self._goes_on = state["next"], True
 
     def _on_step(self) -> bool:
         if self.num_timesteps < self._next:
@@ -176,15 +180,32 @@ class EvaluationCallback(PeriodicCallback):
             self.logger.record("eval/success_rate", float(episodes.successes.mean()))
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
-        self._write_history()
         if episodes.mean > self.best_mean_return:
             self.best_mean_return = episodes.mean
             save_atomically(self.model, self.best_path)
+        # After the model: whoever reads of a best evaluation finds the best model there.
+        self._write_history()
         return episodes.mean
 
+    def state(self) -> dict[str, Any]:
+        """See `PeriodicCallback`."""
+        return {**super().state(), "history": self.history, "best": self.best_mean_return}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `PeriodicCallback`. A better model saved after the checkpoint stays the best one."""
+        super().restore(state)
+        self.history = list(state["history"])
+        self.best_mean_return = state["best"]
+        if self._history_path.exists() and self.best_path.exists():
+            with np.load(self._history_path) as written:
+                best = float(written["results"].mean(axis=1).max())
+            self.best_mean_return = max(self.best_mean_return, best)
+
+    @property
+    def _history_path(self) -> Path:
+        return self.folder / "evaluations.npz"
+
     def _write_history(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        aside = self.folder / ".evaluations.writing.npz"
         columns: dict[str, Any] = {
             "timesteps": np.array([step for step, _ in self.history]),
             "results": np.stack([episodes.returns for _, episodes in self.history]),
@@ -193,27 +214,5 @@ class EvaluationCallback(PeriodicCallback):
         successes = [e.successes for _, e in self.history if e.successes is not None]
         if len(successes) == len(self.history):
             columns["successes"] = np.stack(successes)
-        np.savez(aside, **columns)
-        aside.replace(self.folder / "evaluations.npz")
-
-
-class CheckpointCallback(PeriodicCallback):
-    """Saves the model from time to time, written aside and renamed; keeps the last two.
-
-    Args:
-        folder: where the checkpoints go, as ``step_<n>.zip``.
-        every: environment steps between two checkpoints.
-    """
-
-    def __init__(self, folder: Path, every: int) -> None:
-        super().__init__(every)
-        self.folder = folder
-
-    def _on_time(self) -> bool:
-        save_atomically(self.model, self.folder / f"step_{self.num_timesteps}.zip")
-        for old in self._by_age()[:-2]:
-            old.unlink()
-        return True
-
-    def _by_age(self) -> list[Path]:
-        return sorted(self.folder.glob("step_*.zip"), key=lambda path: int(path.stem[5:]))
+        with written_whole(self._history_path) as aside:
+            np.savez(aside, **columns)

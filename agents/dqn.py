@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -10,6 +11,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 from stable_baselines3.dqn.policies import DQNPolicy
 
+from equirl.agents.agent_format import check_saved_format, description
 from equirl.agents.lean_dqn import LeanDQN
 from equirl.agents.policies import (
     CanonicalScore,
@@ -17,7 +19,7 @@ from equirl.agents.policies import (
     EquivariantDQNPolicy,
     EquivariantMultiInputPolicy,
 )
-from equirl.agents.saved_agent import read_agent
+from equirl.agents.saved_agent import SYMMETRIZATION, read_agent
 from equirl.agents.vec_normalize import SymmetricVecNormalize
 from equirl.envs import symmetry_of
 from equirl.envs.registry import Declaration
@@ -108,8 +110,15 @@ class EquivariantDQN(LeanDQN):
                 f"{self.policy_class.__name__} is a plain policy: EquivariantDQN.from_pretrained("
                 "path, env, method=…) makes a saved plain agent equivariant"
             )
+        for name in SYMMETRIZATION:
+            if name in vars(self):  # where SB3's load puts its keywords
+                raise AgentError(
+                    f"load keeps the {name} in the file: EquivariantDQN.from_pretrained(path, env, "
+                    f"{name}=…) builds an agent with another"
+                )
         _check_normalization(self.env)
         super()._setup_model()
+        vars(self).update(description(self.symmetry))
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """See `DQN`.
@@ -119,6 +128,18 @@ class EquivariantDQN(LeanDQN):
         """
         _check_normalization(env)
         super().set_env(env, force_reset)
+
+    @classmethod
+    def load(
+        cls: type[SelfEquivariantDQN], path: str | Path | BufferedIOBase, *args: Any, **kwargs: Any
+    ) -> SelfEquivariantDQN:
+        """See `DQN`, which unpickles parts of the file; needs no environment.
+
+        Raises:
+            AgentError: a later version of equirl saved the agent.
+        """
+        check_saved_format(path)
+        return super().load(path, *args, **kwargs)
 
     @classmethod
     def from_pretrained(

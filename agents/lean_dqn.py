@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from stable_baselines3 import DQN
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import polyak_update
-from torch import Tensor
+from torch import Tensor, nn
 
 from equirl.agents.policies import EquivariantQNetwork
 from equirl.maps import LARGE_POINT
@@ -27,7 +28,7 @@ class Minibatch(NamedTuple):
 
     Args:
         observations: ``[batch, *shape]``, or a dict of them.
-        actions: int64 ``[batch, 1]``.
+        actions: ``[batch, 1]``.
         targets: r + γⁿ max_a Q⁻(s', a), ``[batch, 1]``.
         weights: of `Symmetrized.fixed_weights`, ``[|G|, batch]``, or None.
     """
@@ -54,22 +55,21 @@ class LeanDQN(DQN):
     @property
     def symmetry(self) -> Symmetry:
         """The symmetry of the Q-function, as declared on the environment."""
-        symmetry: Symmetry = self.policy_kwargs["symmetry"]
+        symmetry: Symmetry = self.q_net.symmetry_args["symmetry"]
         return symmetry
 
     def _create_aliases(self) -> None:
         super()._create_aliases()
-        self._online: list[Tensor] = list(self.q_net.parameters())
-        self._target: list[Tensor] = list(self.q_net_target.parameters())
-        self._loss, self._targets = self._temporal_difference, self._bootstrap
+        self._loss: Callable[..., Tensor] = self._temporal_difference
+        self._targets: Callable[..., Tensor] = self._bootstrap
         if self.compile:
             mode = "reduce-overhead" if self.device.type == "cuda" else None
-            self._loss = torch.compile(self._loss, mode=mode)
-            self._targets = torch.compile(self._targets, mode=mode)
+            # Not the bound methods: compiled, they would be this model's in every copy of it.
+            self._loss = partial(torch.compile(LeanDQN._temporal_difference, mode=mode), self)
+            self._targets = partial(torch.compile(LeanDQN._bootstrap, mode=mode), self)
 
     def _excluded_save_params(self) -> list[str]:
-        ours = ["_online", "_target", "_loss", "_targets"]
-        return [*super()._excluded_save_params(), *ours]
+        return [*super()._excluded_save_params(), "_loss", "_targets", "_parameters"]
 
     def _on_step(self) -> None:
         if self.symmetry.group.order == 1:
@@ -84,10 +84,11 @@ class LeanDQN(DQN):
     @torch.no_grad()
     def _update_target(self) -> None:
         """θ⁻ ← (1 - τ) θ⁻ + τ θ."""
+        online, target = parameters_of(self.q_net), parameters_of(self.q_net_target)
         if self.tau == 1:
-            torch._foreach_copy_(self._target, self._online)
+            torch._foreach_copy_(target, online)
         else:
-            torch._foreach_lerp_(self._target, self._online, self.tau)
+            torch._foreach_lerp_(target, online, self.tau)
         polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
@@ -97,13 +98,15 @@ class LeanDQN(DQN):
             return
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
+        self._parameters = parameters_of(self.policy)  # anew: layers may have been replaced
         losses = []
         with _flushed_subnormals():
             for batch in self._minibatches(gradient_steps, batch_size):
                 losses.append(self._gradient_step(batch))
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/loss", float(torch.stack(losses).mean()))
+        if losses:
+            self.logger.record("train/loss", float(torch.stack(losses).mean()))
 
     def _minibatches(self, count: int, batch_size: int) -> Iterator[Minibatch]:
         entries = sum(leaf.size for leaf in self.symmetry.observations.leaves)
@@ -137,8 +140,9 @@ class LeanDQN(DQN):
         self._mark_step()
         with self._precision():
             loss = self._loss(*batch)
-        for parameter in self._online:
-            parameter.grad = None
+        for group in self.policy.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
         torch.autograd.backward(loss)
         self._clip_gradient()
         self.policy.optimizer.step()
@@ -147,7 +151,7 @@ class LeanDQN(DQN):
     def _temporal_difference(
         self, observations: PyTorchObs, actions: Tensor, targets: Tensor, weights: Tensor | None
     ) -> Tensor:
-        q_values: Tensor = self.q_net(observations, weights).gather(1, actions)
+        q_values: Tensor = self.q_net(observations, weights).gather(1, actions.long())
         return F.smooth_l1_loss(q_values.to(targets.dtype), targets)
 
     def _bootstrap(
@@ -169,11 +173,25 @@ class LeanDQN(DQN):
 
     def _clip_gradient(self) -> None:
         """`torch.nn.utils.clip_grad_norm_` without its bookkeeping."""
-        gradients = [p.grad for p in self._online if p.grad is not None]
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         if norm.device.type == "cpu" and norm <= self.max_grad_norm:  # elsewhere, do not wait
             return
         torch._foreach_mul_(gradients, (self.max_grad_norm / (norm + 1e-6)).clamp_(max=1))
+
+
+def parameters_of(module: nn.Module) -> list[Tensor]:
+    """``list(module.parameters())``, in another order, without names that nobody asks for."""
+    found: dict[int, Tensor] = {}
+    pending = [module]
+    for part in pending:
+        for parameter in part._parameters.values():
+            if parameter is not None:
+                found[id(parameter)] = parameter
+        for child in part._modules.values():
+            if child is not None:
+                pending.append(child)
+    return list(found.values())
 
 
 def _rows(observations: Any, rows: slice) -> Any:
@@ -186,7 +204,7 @@ def _rows(observations: Any, rows: slice) -> Any:
 def _flushed_subnormals() -> Iterator[None]:
     """Numbers below 1e-38 count as zero: Adam's moments of dead units decay into them, and on a CPU
     they cost many times what others do."""
-    already = float(torch.tensor(1e-40) * 1) == 0  # torch cannot be asked
+    already = float(torch.tensor(1e-40, dtype=torch.float32) * 1) == 0  # torch cannot be asked
     torch.set_flush_denormal(True)
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import gymnasium as gym
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
@@ -14,8 +15,9 @@ from stable_baselines3.common.torch_layers import (
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
-from torch import Tensor
+from torch import Tensor, nn
 
+from equirl.envs import symmetry_of
 from equirl.errors import SymmetryError
 from equirl.symmetrize import Gradient, Init, Method, Symmetrized
 from equirl.symmetry import Symmetry
@@ -60,6 +62,14 @@ class EquivariantQNetwork(QNetwork):
             raise SymmetryError(
                 f"the symmetry moves {symmetry.action_space}, the policy has {self.action_space}"
             )
+        self.symmetry_args: dict[str, Any] = {
+            "symmetry": symmetry,
+            "method": method,
+            "gradient": gradient,
+            "init": init,
+            "canonical_score": canonical_score,
+            "orbit_samples": orbit_samples,
+        }
         carried = symmetry.carried_to(self.observation_space)
         looks_at_features = method == "lambda"
         self.symmetrized = Symmetrized(
@@ -83,6 +93,9 @@ class EquivariantQNetwork(QNetwork):
         """Q_G(s, ·), ``[batch, actions]``; ``weights`` as `Symmetrized.forward` takes them."""
         q_values: Tensor = self.symmetrized(obs, weights)
         return q_values
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self.symmetry_args}
 
     def _plain(self, obs: PyTorchObs) -> Tensor:
         return super().forward(obs)
@@ -110,7 +123,8 @@ class EquivariantDQNPolicy(DQNPolicy):
         observation_space: see `DQNPolicy`.
         action_space: see `DQNPolicy`.
         lr_schedule: see `DQNPolicy`.
-        symmetry: the symmetry of the environment, ``env.symmetry`` of a `SymmetryWrapper`.
+        symmetry: the symmetry of the environment, ``env.symmetry`` of a `SymmetryWrapper`; or the
+            id of an environment whose symmetry is known, as configuration files can say it.
         method: ``"equitune"``, ``"lambda"``, ``"equizero"`` or ``"canonical"``.
         gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
         init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
@@ -133,7 +147,7 @@ class EquivariantDQNPolicy(DQNPolicy):
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
         *,
-        symmetry: Symmetry | None = None,
+        symmetry: Symmetry | str | None = None,
         method: Method = "equitune",
         gradient: Gradient = "selected",
         init: Init = "equitune",
@@ -141,6 +155,8 @@ class EquivariantDQNPolicy(DQNPolicy):
         orbit_samples: int | None = None,
         **kwargs: Any,
     ) -> None:
+        if isinstance(symmetry, str):
+            symmetry = _known_symmetry(symmetry)
         if symmetry is not None and not isinstance(symmetry, Symmetry):
             raise SymmetryError(
                 f"symmetry must be a Symmetry, got {type(symmetry).__name__}: pass env.symmetry, "
@@ -166,9 +182,7 @@ class EquivariantDQNPolicy(DQNPolicy):
             options = kwargs.get("optimizer_kwargs") or {}
             if not {"fused", "foreach", "capturable", "differentiable"} & set(options):
                 kwargs["optimizer_kwargs"] = {"fused": True, **options}
-        self._some_parameter: Tensor | None = None
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
-        object.__setattr__(self, "_some_parameter", next(self.q_net.parameters()))
 
     def make_q_net(self) -> EquivariantQNetwork:
         """The Q-network, or its target."""
@@ -177,14 +191,13 @@ class EquivariantDQNPolicy(DQNPolicy):
 
     @property
     def device(self) -> torch.device:
-        """See `DQNPolicy`, which goes looking for a parameter; here it is known where one is."""
-        if self._some_parameter is None:  # while the networks are being built
-            return super().device
-        return self._some_parameter.device
+        """See `DQNPolicy`."""
+        found = _first_parameter(self)
+        return super().device if found is None else found.device
 
     def set_training_mode(self, mode: bool) -> None:
         """See `DQNPolicy`; nothing to do, as before most actions, where the mode is so already."""
-        if not self.training == self.q_net.training == mode:
+        if self.training != mode or not _is_in_mode(self.q_net, mode):
             super().set_training_mode(mode)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -213,3 +226,35 @@ class EquivariantMultiInputPolicy(EquivariantDQNPolicy):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+def _known_symmetry(env_id: str) -> Symmetry:
+    env = gym.make(env_id)
+    try:
+        return symmetry_of(env)
+    finally:
+        env.close()
+
+
+# Torch's own ways to ask for these take several times as long, and every action asks.
+
+
+def _first_parameter(module: nn.Module) -> nn.Parameter | None:
+    for parameter in module._parameters.values():
+        if parameter is not None:
+            return parameter
+    for child in module._modules.values():
+        found = None if child is None else _first_parameter(child)
+        if found is not None:
+            return found
+    return None
+
+
+def _is_in_mode(module: nn.Module, mode: bool) -> bool:
+    """Whether the module and everything in it is in training, or in evaluation, mode."""
+    if module.training != mode:
+        return False
+    for child in module._modules.values():
+        if child is not None and not _is_in_mode(child, mode):
+            return False
+    return True

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import importlib
 import io
 import json
-import pickle
 import re
 import zipfile
 from dataclasses import dataclass
@@ -18,10 +15,16 @@ from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
-from stable_baselines3.common.type_aliases import GymEnv, TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
-from equirl.errors import AgentError
+from equirl.agents.agent_format import check_format
+from equirl.agents.library_classes import library_class
+from equirl.agents.train_frequency import read_train_freq
+from equirl.errors import AgentError, EquirlError, SymmetryError
+from equirl.shown import reason
+from equirl.symmetry import Symmetry
+from equirl.symmetry_json import from_json
 
 SomeDQN = TypeVar("SomeDQN", bound=DQN)
 
@@ -45,9 +48,6 @@ HYPER_PARAMETERS = (
 SYMMETRIZATION = ("symmetry", "method", "gradient", "init", "canonical_score", "orbit_samples")
 """What belongs to one of our policies and not to the network inside it."""
 
-LIBRARIES = ("equirl", "stable_baselines3", "sb3_contrib", "torch")
-"""Whose classes may be imported by the name that a file gives."""
-
 
 @dataclass(frozen=True)
 class SavedAgent:
@@ -67,8 +67,35 @@ class SavedAgent:
 
     @property
     def is_equivariant(self) -> bool:
-        """Whether the agent was saved with one of our policies."""
-        return str(_described(self.data, "policy_class").get("__module__")).startswith("equirl.")
+        """Whether the agent was saved with one of our policies, or one derived from them."""
+        ours = "equirl_format" in self.data or "symmetry" in _described(self.data, "policy_kwargs")
+        return ours or self.policy_module.startswith("equirl.")
+
+    @property
+    def policy_module(self) -> str:
+        """The module of its policy's class; empty where the file does not say."""
+        return str(_described(self.data, "policy_class").get("__module__", ""))
+
+    @property
+    def symmetry(self) -> Symmetry | None:
+        """The agent's own symmetry, None where the file does not describe it in plain data.
+
+        Raises:
+            AgentError: the description is damaged.
+        """
+        if "equirl_symmetry" not in self.data:
+            return None
+        try:
+            return from_json(self.data["equirl_symmetry"])
+        except SymmetryError as error:
+            raise AgentError(f"{self.path}: {error}") from error
+
+    @property
+    def symmetrization(self) -> dict[str, Any]:
+        """The policy's arguments beside its symmetry (method, init, …), in so far as saved."""
+        described = _described(self.data, "policy_kwargs")
+        names = [name for name in SYMMETRIZATION if name != "symmetry" and name in described]
+        return {name: described[name] for name in names}
 
     @property
     def net_arch(self) -> list[int]:
@@ -97,9 +124,10 @@ class SavedAgent:
             kwargs: constructor arguments of ``cls``; they count before what the file says.
 
         Raises:
-            AgentError: the agent was made for other observations or actions.
+            AgentError: the agent was made for other observations or actions, or its description
+                is damaged.
         """
-        hyper_parameters = self._hyper_parameters()
+        hyper_parameters = self._hyper_parameters(given=set(kwargs))
         policy_kwargs = self._policy_kwargs(kwargs.pop("policy_kwargs", {}))
         is_dict = "dict.Dict" in str(_described(self.data, "observation_space").get(":type:"))
         env = maybe_make_env(env, verbose=0)
@@ -116,6 +144,13 @@ class SavedAgent:
         except AssertionError as error:  # how SB3 says that an extractor cannot take these spaces
             raise AgentError(
                 f"{self.path} does not fit this environment: {_first_line(error)}"
+            ) from error
+        except EquirlError:
+            raise
+        except Exception as error:  # what the file says of its policy may be of any type
+            raise AgentError(
+                f"{self.path} cannot be built as it says, or with the arguments given: "
+                f"{reason(error)}"
             ) from error
         self._check_spaces(model)
         try:
@@ -134,7 +169,7 @@ class SavedAgent:
             )
         return model
 
-    def _hyper_parameters(self) -> dict[str, Any]:
+    def _hyper_parameters(self, given: set[str]) -> dict[str, Any]:
         plain = {
             name: self.data[name]
             for name in HYPER_PARAMETERS
@@ -142,7 +177,9 @@ class SavedAgent:
         }
         if "learning_rate" not in plain and self.learning_rate:
             plain["learning_rate"] = self.learning_rate
-        train_freq = _read_train_freq(self.data.get("train_freq"))
+        if {"train_freq", "gradient_steps"} <= given:
+            return plain
+        train_freq = read_train_freq(self.data.get("train_freq"))
         if train_freq is None:
             # Without each other these two mean nothing.
             plain.pop("gradient_steps", None)
@@ -194,17 +231,16 @@ class SavedAgent:
         }
 
     def _library_class(self, name: str, described: str) -> Any:
-        """The class that ``<class 'module.Name'>`` describes, if a library of ours has it."""
-        found = re.fullmatch(r"<class '([\w.]+)\.(\w+)'>", described)
-        if found and found[1].partition(".")[0] in LIBRARIES:
-            try:
-                return getattr(importlib.import_module(found[1]), found[2])
-            except (ImportError, AttributeError) as error:
-                raise AgentError(f"{self.path} needs {found[1]}.{found[2]}: {error}") from error
-        raise AgentError(
-            f"{self.path} was saved with {name} {described}, which only its pickle holds, and that "
-            f"could run any code: give it yourself, policy_kwargs=dict({name}=…)"
-        )
+        try:
+            found = library_class(name, described)
+        except ImportError as error:
+            raise AgentError(f"{self.path} needs {described}: {error}") from error
+        if found is None:
+            raise AgentError(
+                f"{self.path} was saved with {name} {described}, which only its pickle holds, and "
+                f"that could run any code: give it yourself, policy_kwargs=dict({name}=…)"
+            )
+        return found
 
 
 def _existing(path: Path) -> Path:
@@ -223,7 +259,8 @@ def read_agent(path: str | Path) -> SavedAgent:
     """Reads a saved DQN agent, plain or ours, without running any code from the file.
 
     Raises:
-        AgentError: there is no such file, it is damaged, or it is not a DQN agent.
+        AgentError: there is no such file, it is damaged, not a DQN agent, or saved by a later
+            version of equirl.
     """
     path = _existing(Path(path))
     try:
@@ -249,6 +286,7 @@ def read_agent(path: str | Path) -> SavedAgent:
         ) from error
     if not isinstance(data, dict):
         raise AgentError(f"{path} is damaged: its data is a JSON {type(data).__name__}, not object")
+    check_format(path, data)
     agent = SavedAgent(path, data, weights, _learning_rate(optimizer))
     if not _is_state_dict(weights) or not agent._layer_weights():
         raise AgentError(f"{path} is not a DQN agent: its policy has no q_net.q_net layers")
@@ -270,29 +308,6 @@ def _described(data: dict[str, Any], name: str) -> dict[str, Any]:
     """What SB3 writes about an object beside its pickle."""
     described = data.get(name)
     return described if isinstance(described, dict) else {}
-
-
-class _TrainFreqUnpickler(pickle.Unpickler):
-    """Unpickles SB3's TrainFreq, which is written in no other way, and nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in {
-            (TrainFreq.__module__, TrainFreq.__name__),
-            (TrainFrequencyUnit.__module__, TrainFrequencyUnit.__name__),
-        }:
-            raise pickle.UnpicklingError(f"{module}.{name} is not part of a training frequency")
-        return super().find_class(module, name)
-
-
-def _read_train_freq(described: Any) -> tuple[int, str] | None:
-    if isinstance(described, int):
-        return described, TrainFrequencyUnit.STEP.value
-    try:
-        file = io.BytesIO(base64.b64decode(described[":serialized:"]))
-        frequency, unit = _TrainFreqUnpickler(file).load()
-        return int(frequency), TrainFrequencyUnit(unit).value
-    except Exception:  # another version's, or damaged: SB3's default will do
-        return None
 
 
 def _is_state_dict(weights: Any) -> bool:

@@ -55,6 +55,7 @@ class EnvConfig:
     eval_every: int = 2000  # environment steps between evaluations during training
     eval_episodes: int = 20  # of each
     n_envs: int = 1
+    subprocess: bool = False  # each of them in a process of its own
     dqn: DQNConfig = field(default_factory=DQNConfig)
 
 
@@ -82,13 +83,15 @@ class EvaluationConfig:
 class TrainConfig:
     """equirl train."""
 
+    resume: Optional[str] = None  # a run directory, to go on with where it stopped
+    repeat: Optional[str] = None  # a run directory, whose configuration is trained anew
     env: EnvConfig = MISSING
     method: MethodConfig = MISSING
     seed: int = 0
     total_timesteps: int = MISSING
     run_dir: str = MISSING
     eval: EvaluationConfig = field(default_factory=EvaluationConfig)
-    checkpoint_every: int = 10_000  # environment steps; 0 is never
+    checkpoint_every: int = 10_000  # environment steps, or soon after; 0 is never
     device: str = "auto"
     device_replay: bool = False  # keep the replay buffer in the device's memory
     compile: bool = False  # training steps through torch.compile (a GPU, large networks)
@@ -107,9 +110,21 @@ class EvaluateConfig:
     seed: int = 1_000_000  # of the first episode
     threads: Optional[int] = 1  # of PyTorch on the CPU; null is PyTorch's default
     transform: str = "e"  # a group element, or all
+    trust: str = "weights"  # weights unpickles nothing; pickle runs what the file says
     video: bool = False
     device: str = "auto"
     progress: bool = True
+
+
+@dataclass
+class ExportConfig:
+    """equirl export."""
+
+    agent: str = MISSING  # a .zip
+    output: str = MISSING  # the file to write
+    format: str = "onnx"  # onnx, or torch for a torch.export program
+    env: EnvConfig = MISSING  # left out: what the agent says, or the one it was trained in
+    trust: str = "weights"  # weights unpickles nothing; pickle runs what the file says
 
 
 @dataclass
@@ -186,6 +201,7 @@ def register_schemas() -> None:
 SCHEMAS: dict[str, type[Any]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "export": ExportConfig,
     "transfer": TransferConfig,
     "check": CheckConfig,
     "benchmark": BenchmarkConfig,
@@ -196,7 +212,14 @@ SCHEMAS: dict[str, type[Any]] = {
 
 def known_keys() -> list[str]:
     """Every key of every command, for suggesting the nearest right one."""
-    commands = (TrainConfig, EvaluateConfig, TransferConfig, CheckConfig, BenchmarkConfig)
+    commands = (
+        TrainConfig,
+        EvaluateConfig,
+        ExportConfig,
+        TransferConfig,
+        CheckConfig,
+        BenchmarkConfig,
+    )
     return sorted({key for schema in commands for key in _keys_of(schema)})
 
 

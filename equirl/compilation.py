@@ -19,6 +19,9 @@ from equirl.signed_permutations import SignedPermutations
 MAX_DENSE_ENTRIES = 2048
 """A general affine map needs n² numbers; beyond this many entries only permutations are taken."""
 
+MAX_VALUES = 2**16
+"""Values of all finite entries together, each entry counted with as many as the largest has."""
+
 MATCHING = 1e-5
 """Relative difference up to which a function counts as following its compiled form; float32
 arithmetic inside the function is that coarse."""
@@ -104,6 +107,11 @@ def _compile_lookup(probe: Probe, block: Block) -> Lookups:
     low = np.concatenate([probe.leaves[j].low for j in block if probe.leaves[j].low])
     values = np.concatenate([probe.leaves[j].values for j in block if probe.leaves[j].values])
     n, most = len(low), int(values.max())
+    if n * most > MAX_VALUES:
+        raise SymmetryError(
+            f"{probe.leaves[block[0]]} has {n} entries of up to {most:,} values: tables of where "
+            f"each value goes are made up to {MAX_VALUES:,} in all"
+        )
 
     def moved(offsets: Array) -> Array:
         return probe.on_block(block, low + np.minimum(offsets, values - 1))

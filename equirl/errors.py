@@ -23,3 +23,16 @@ class AgentError(EquirlError):
 
 class ConfigError(EquirlError):
     """A configuration names something that does not exist or does not fit."""
+
+
+class RunError(RuntimeError):
+    """What ended a run that had begun well, such as a full disk; said in one line.
+
+    Args:
+        message: the line.
+        code: exit code of the command: 2 where other input would mend it, else 1.
+    """
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from equirl.affines import Affines
-from equirl.closures import Closure, close_generators
+from equirl.closures import MAX_ORDER, Closure, close_generators
 from equirl.compilation import compile_block
 from equirl.errors import GroupError, SymmetryError
 from equirl.group_actions import GroupAction
@@ -26,6 +26,10 @@ from equirl.maps import CLOSING, Maps
 from equirl.observation_maps import ObservationMap
 from equirl.probes import Block, Probe, blocks_of
 from equirl.signed_permutations import SignedPermutations
+
+MAX_NUMBERS = 2**27
+"""In the matrices of all elements together (1 GiB): affine maps of 2,048 entries are closed within
+32 elements, of 362 and fewer within 1,024."""
 
 BlockMaps = tuple[Maps, ...]
 """One element of a group: its map on each block of leaves."""
@@ -51,7 +55,7 @@ def close_actions(
     named = dict(zip(generators, compiled, strict=True))
     try:
         with np.errstate(all="ignore"):  # powers of a generator of infinite order may overflow
-            closure = close_generators(named, identity, _compose, _Finder())
+            closure = close_generators(named, identity, _compose, _Finder(), _most(identity))
         group = FiniteGroup(closure.table, closure.names)
     except GroupError as error:
         raise SymmetryError(str(error)) from error
@@ -98,6 +102,12 @@ def _action(
         check_fits_dtype(group, stack, block, space, leaves)
         stacks.append(stack)
     return GroupAction(group, leaves, tuple(blocks), tuple(stacks))
+
+
+def _most(identity: BlockMaps) -> int:
+    """Up to how many elements to close, so that their matrices stay within memory."""
+    numbers = sum(maps.entries**2 for maps in identity if isinstance(maps, Affines))
+    return MAX_ORDER if numbers == 0 else min(MAX_ORDER, MAX_NUMBERS // numbers)
 
 
 def _compose(g: BlockMaps, h: BlockMaps) -> BlockMaps:

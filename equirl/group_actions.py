@@ -205,7 +205,9 @@ class GroupAction:
 
     def pull_back_each(self, g: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """g⁻¹·y row by row, as `move_each`, for one tensor."""
-        back: torch.Tensor = self._inverse_maps.each(g, y.flatten(1)).view(y.shape)
+        back: torch.Tensor = self._inverse_maps.each(g, y.reshape(-1, self.maps[0].entries)).view(
+            y.shape
+        )
         return back
 
     def _is_plain_batch(self, x: Any, batch_dimensions: int) -> bool:

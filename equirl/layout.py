@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from equirl.errors import SymmetryError
+from equirl.shown import shown
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def leaves_of(space: spaces.Space[Any]) -> tuple[Leaf, ...]:
     """The arrays that an observation of ``space`` consists of.
 
     Raises:
-        SymmetryError: the space is of a kind that Stable-Baselines3's DQN cannot take either.
+        SymmetryError: the space is of a kind that Stable-Baselines3's DQN cannot take either, or
+            its observations are empty.
     """
     if isinstance(space, spaces.Dict):
         leaves = []
@@ -65,12 +67,21 @@ def leaves_of(space: spaces.Space[Any]) -> tuple[Leaf, ...]:
                     "(gymnasium.wrappers.FlattenObservation)"
                 )
             leaves.append(_leaf(key, part))
+        if not leaves:
+            raise SymmetryError("the observation space is a Dict without any parts")
         return tuple(leaves)
     return (_leaf(None, space),)
 
 
 def _leaf(key: str | None, space: spaces.Space[Any]) -> Leaf:
+    where = "the observation space" if key is None else f"observation[{key!r}]"
+    if not isinstance(space, spaces.Space):
+        raise SymmetryError(f"{where} must be a Gymnasium space, got {shown(space)}")
     shape, dtype = space.shape, np.dtype(space.dtype).name if space.dtype is not None else ""
+    if shape is not None and 0 in shape:
+        raise SymmetryError(f"{where} has no entries, its shape is {shape}")
+    if dtype in ("float128", "float96"):
+        raise SymmetryError(f"{where} holds {dtype}, which PyTorch lacks: cast it to float64")
     if isinstance(space, spaces.Box) and space.dtype == np.bool_:
         return _finite(key, space.shape, dtype, 0, np.full(space.shape, 2))
     if isinstance(space, spaces.Box):
@@ -81,7 +92,6 @@ def _leaf(key: str | None, space: spaces.Space[Any]) -> Leaf:
         return _finite(key, shape, dtype, 0, np.full(shape, 2))
     if isinstance(space, spaces.MultiDiscrete):
         return _finite(key, space.nvec.shape, dtype, space.start, space.nvec)
-    where = "the observation space" if key is None else f"observation[{key!r}]"
     raise SymmetryError(
         f"{where} is a {type(space).__name__}: symmetries act on Box, Discrete, MultiBinary, "
         "MultiDiscrete, or a Dict of these"

@@ -15,6 +15,10 @@ HEADS = (256, 4096, 32768)
 compared before all of them are."""
 
 
+FEW = 4
+"""So many entries of vectors are compared one by one before all of them are at once."""
+
+
 def largest_points(x: Any, action: GroupAction) -> Tensor:
     """`lexicographic_weights` of the orbit of x, looking at no more of it than is needed.
 
@@ -33,15 +37,19 @@ def largest_points(x: Any, action: GroupAction) -> Tensor:
 
 
 def _largest_vectors(orbit: Tensor, first_moved: int | None) -> Tensor:
-    """Looks at one entry of each, which nearly always decides; earlier ones never can."""
+    """Looks at a few entries, which nearly always decide; unmoved ones before them never can."""
     if first_moved is None or orbit.dtype not in PRECISE:
         return lexicographic_weights(orbit)
-    entry = orbit.flatten(2)[:, :, first_moved]
-    best = entry.amax(dim=0) - TIE_TOLERANCE[orbit.dtype] * magnitude(orbit)
-    weights = (entry >= best).to(orbit.dtype)
-    undecided = weights.sum(dim=0) != 1  # more than one, or none of numbers that are none
-    if undecided.any():
-        weights[:, undecided] = lexicographic_weights(orbit[:, undecided])
+    tolerance = TIE_TOLERANCE[orbit.dtype] * magnitude(orbit)
+    leading = torch.ones(orbit.shape[:2], dtype=torch.bool)
+    for entry in orbit.flatten(2)[:, :, first_moved : first_moved + FEW].unbind(dim=2):
+        best = entry.masked_fill(~leading, -torch.inf).amax(dim=0)
+        leading &= entry >= best - tolerance
+        undecided = leading.sum(dim=0) != 1  # more than one, or none of numbers that are none
+        if not undecided.any():
+            return leading.to(orbit.dtype)
+    weights = leading.to(orbit.dtype)
+    weights[:, undecided] = lexicographic_weights(orbit[:, undecided])
     return weights
 
 

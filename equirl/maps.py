@@ -183,7 +183,10 @@ def gather_entries(x: Any, index: Any) -> Any:
 
 def select_entries(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """``[batch, n] -> [batch, m]``: the entries ``index`` ``[m]`` of each point."""
-    if x.device.type == "cpu" and x.shape[1] >= LARGE_POINT and not x.requires_grad:
+    if x.dtype in SIGNED_VIEWS:  # as in `gather_entries`
+        return select_entries(x.view(SIGNED_VIEWS[x.dtype]), index).view(x.dtype)
+    row_by_row = x.device.type == "cpu" and x.shape[1] >= LARGE_POINT and not x.requires_grad
+    if row_by_row and not torch.compiler.is_exporting():  # to which the batch has any size
         selected = x.new_empty(len(x), len(index))
         for row, out in zip(x, selected, strict=True):
             torch.index_select(row, 0, index, out=out)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from equirl.errors import SymmetryError
 from equirl.layout import Leaf
+from equirl.shown import reason, shown
 
 ObservationMap = Callable[[Any], Any] | npt.ArrayLike | Mapping[str, Any] | None
 """A function; a permutation, signs or a matrix; one of these per key; None for no change."""
@@ -22,11 +23,17 @@ def as_function(name: str, given: ObservationMap, leaves: tuple[Leaf, ...]) -> C
         SymmetryError: an array is no map of such observations, or a key is missing or unknown.
     """
     if isinstance(given, Mapping):
-        keys = [leaf.key for leaf in leaves]
+        keys = [leaf.key for leaf in leaves if leaf.key is not None]
+        if not keys:
+            raise SymmetryError(
+                f"observation map {name!r} is a dict of maps, the observation is one array: give "
+                "one map"
+            )
         if set(given) != set(keys):
             raise SymmetryError(
-                f"observation map {name!r} is given for keys {sorted(given)}, the observation has "
-                f"{sorted(map(str, keys))}: give each key a map, None for one that stays as it is"
+                f"observation map {name!r} is given for keys {shown(sorted(given, key=str))}, the "
+                f"observation has {sorted(keys)}: give each key a map, None for one that stays as "
+                "it is"
             )
         parts = {leaf.key: _leaf_function(name, given[str(leaf.key)], leaf) for leaf in leaves}
         return lambda observation: {key: part(observation[key]) for key, part in parts.items()}
@@ -45,22 +52,37 @@ def _leaf_function(name: str, given: Any, leaf: Leaf) -> Callable[[Any], Any]:
         return lambda observation: observation
     if callable(given):
         return cast(Callable[[Any], Any], given)
-    array, n = np.asarray(given), leaf.size
+    array, n = _numbers(name, given), leaf.size
     if leaf.low is not None and leaf.shape == () and leaf.values is not None:
         start, count = leaf.low[0], leaf.values[0]
-        if array.ndim == 1 and np.array_equal(np.sort(array), np.arange(count) + start):
+        if array.shape == (count,) and np.array_equal(np.sort(array), np.arange(count) + start):
             return lambda observation: array[observation - start]
         raise SymmetryError(
             f"observation map {name!r}: expected a permutation of {start} … {start + count - 1}, "
-            f"got {array.tolist()}"
+            f"got {shown(array.tolist())}"
         )
     if array.ndim == 1 and np.array_equal(np.sort(array), np.arange(n)):
         return lambda observation: observation.ravel()[array].reshape(observation.shape)
     if array.shape == (n,) and np.isin(array, (-1, 1)).all():
         return lambda observation: observation * array.reshape(observation.shape)
-    if array.shape == (n, n) and np.issubdtype(array.dtype, np.number):
+    if array.shape == (n, n):
         return lambda observation: (array @ observation.ravel()).reshape(observation.shape)
     raise SymmetryError(
         f"observation map {name!r} has shape {array.shape}: for {leaf} of {n} entries give a "
         f"permutation of 0 … {n - 1}, {n} signs, a matrix ({n}, {n}), or a function"
     )
+
+
+def _numbers(name: str, given: Any) -> npt.NDArray[Any]:
+    """An observation map that is no function, as an array of real numbers."""
+    expected = (
+        f"observation map {name!r} must be a function, a permutation, signs or a matrix, got "
+        f"{shown(given)}"
+    )
+    try:
+        array = np.asarray(given)
+    except Exception as error:  # ragged, or a class of the caller's own
+        raise SymmetryError(f"{expected} ({reason(error)})") from error
+    if array.dtype.kind not in "biuf":
+        raise SymmetryError(expected)
+    return array

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from equirl.errors import SymmetryError
 from equirl.layout import Leaf, as_leaves, from_leaves, leaves_of
 from equirl.observation_maps import ObservationMap, as_function
+from equirl.shown import reason
 
 Array = npt.NDArray[Any]
 Block = tuple[int, ...]
@@ -44,8 +45,7 @@ class Probe:
                 moved = self._function(from_leaves(given, self.leaves))
         except Exception as error:
             raise SymmetryError(
-                f"observation map {self.name!r} failed on one observation: "
-                f"{type(error).__name__}: {error}"
+                f"observation map {self.name!r} failed on one observation: {reason(error)}"
             ) from error
         arrays = as_leaves(moved, self.leaves)
         return [self._checked(a, leaf) for a, leaf in zip(arrays, self.leaves, strict=True)]
@@ -53,9 +53,9 @@ class Probe:
     def _checked(self, array: Any, leaf: Leaf) -> Array:
         try:
             result = np.asarray(array)
-        except ValueError as error:  # nested lists of unequal lengths
+        except Exception as error:  # nested lists of unequal lengths, or a class of its own
             raise SymmetryError(
-                f"observation map {self.name!r} returns no array: {error}"
+                f"observation map {self.name!r} returns no array: {reason(error)}"
             ) from error
         if result.shape != leaf.shape:
             raise SymmetryError(

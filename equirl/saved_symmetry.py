@@ -43,7 +43,7 @@ def from_plain(plain: dict[str, Any]) -> Symmetry:
     """The symmetry that `to_plain` took apart.
 
     Raises:
-        SymmetryError: it was saved by a later version.
+        SymmetryError: it was saved by a later version, or is damaged.
     """
     if plain["format"] > FORMAT:
         raise SymmetryError(
@@ -52,6 +52,14 @@ def from_plain(plain: dict[str, Any]) -> Symmetry:
         )
     group = FiniteGroup(plain["table"], plain["names"])
     maps = tuple(KINDS[name](**arrays) for name, arrays in plain["maps"])
-    space = plain["observation_space"]
-    action = GroupAction(group, leaves_of(space), plain["blocks"], maps)
+    space, blocks = plain["observation_space"], plain["blocks"]
+    leaves = leaves_of(space)
+    sizes = [sum(leaves[j].size for j in block if j < len(leaves)) for block in blocks]
+    if (
+        sorted(j for block in blocks for j in block) != list(range(len(leaves)))
+        or [m.entries for m in maps] != sizes
+        or plain["permutations"].shape != (group.order, plain["action_space"].n)
+    ):
+        raise SymmetryError("the symmetry that was saved is damaged: it does not fit its spaces")
+    action = GroupAction(group, leaves, blocks, maps)
     return Symmetry(group, space, plain["action_space"], action, plain["permutations"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ class SignedPermutations(Maps):
         constants = self.constants(x)
         moved: Any
         if isinstance(x, torch.Tensor):
-            moved = select_entries(x, constants["orbit_index"]).view(len(x), *self.index.shape)
+            moved = select_entries(x, constants["orbit_index"]).view(x.shape[0], *self.index.shape)
         else:
             moved = x[:, constants["index"]]
         return self._shifted(moved, constants["sign"], constants["offset"])
@@ -109,7 +110,14 @@ class SignedPermutations(Maps):
         return mean if self.offset is None else mean + constants["offset"].mean(dim=0)
 
     def _is_small(self, x: torch.Tensor) -> bool:
-        return self.count * self.entries <= SMALL_ORBIT and x.dtype in _MULTIPLIED
+        """Whether x may be multiplied by a matrix: what is not finite would spread, as 0 · ∞."""
+        return (
+            self.count * self.entries <= SMALL_ORBIT
+            and x.dtype in _MULTIPLIED
+            and x.device.type == "cpu"  # a GPU had better not wait for the answer
+            and not torch.compiler.is_compiling()
+            and math.isfinite(float(x.detach().sum()))
+        )
 
     def _block_matrix(self, x: torch.Tensor) -> torch.Tensor:
         """``[K, n, K, n]``: entry (k, j, k, i) is how much entry j of a point k counts for i."""

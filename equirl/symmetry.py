@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 
 from equirl.closures import Closure
+from equirl.declarations import checked_action_space, checked_generators
 from equirl.element_names import word_name
 from equirl.errors import SymmetryError
 from equirl.generated_actions import close_actions
@@ -111,19 +112,10 @@ class Symmetry:
             >>> symmetry.transform_observation("mirror", np.array([0.1, 0.2, 0.3, 0.4]))
             array([-0.1, -0.2, -0.3, -0.4])
         """
-        actions = _checked_action_space(action_space)
-        if not generators:
+        actions = checked_action_space(action_space)
+        maps, permutations = checked_generators(generators, int(actions.n))
+        if not maps:
             return cls.trivial(observation_space, actions)
-        maps: dict[str, ObservationMap] = {}
-        permutations: dict[str, npt.NDArray[np.int64]] = {}
-        for name in generators:
-            pair: Any = generators[name]
-            if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise SymmetryError(
-                    f"generator {name!r} must be a pair (observation map, action permutation)"
-                )
-            maps[name] = pair[0]
-            permutations[name] = _checked_permutation(name, pair[1], int(actions.n))
         closure, observations = close_actions(observation_space, maps)
         return cls(
             observations.group,
@@ -138,7 +130,7 @@ class Symmetry:
         cls, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
     ) -> Symmetry:
         """The group {e}: nothing moves."""
-        actions = _checked_action_space(action_space)
+        actions = checked_action_space(action_space)
         _, observations = close_actions(observation_space, {"e": None})
         return cls(
             FiniteGroup.trivial(),
@@ -242,31 +234,6 @@ class Symmetry:
 
     def __repr__(self) -> str:
         return f"Symmetry({self.group!r} on {self.observation_space}, {self.action_space})"
-
-
-def _checked_action_space(space: spaces.Space[Any]) -> spaces.Discrete:
-    if not isinstance(space, spaces.Discrete) or space.start != 0:
-        raise SymmetryError(f"the action space must be Discrete from 0 (DQN), got {space}")
-    return space
-
-
-def _checked_permutation(name: str, given: Any, n: int) -> npt.NDArray[np.int64]:
-    try:
-        permutation = np.asarray(given)
-    except ValueError:  # ragged
-        permutation = np.asarray(given, dtype=object)
-    if permutation.shape != (n,):
-        raise SymmetryError(
-            f"generator {name!r}: the action permutation must list all {n} actions once, got "
-            f"{permutation.tolist()}"
-        )
-    if not np.issubdtype(permutation.dtype, np.integer) or sorted(permutation.tolist()) != list(
-        range(n)
-    ):
-        raise SymmetryError(
-            f"generator {name!r}: {permutation.tolist()} is not a permutation of 0 … {n - 1}"
-        )
-    return permutation.astype(np.int64)
 
 
 def _permutations_of(

@@ -157,7 +157,7 @@ def lexicographic_weights(orbit: Any) -> Tensor:
         ``[|G|, batch]`` in the default float dtype, or that of the points.
     """
     parts = list(orbit.values()) if isinstance(orbit, dict) else [orbit]
-    flat = [part.reshape(*part.shape[:2], -1) for part in parts]
+    flat = [part[..., None].flatten(2) for part in parts]
     # Measured part by part: beside an image from 0 to 255 a small velocity still counts.
     tolerances = [_rounding(part) for part in flat]
     if len(flat) > 1:

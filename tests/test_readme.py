@@ -23,6 +23,7 @@ SHORT = {
     "evaluate": ["episodes=2", "progress=false"],
     "transfer": ["episodes=2", "progress=false"],
     "check": ["progress=false"],
+    "export": [],
 }
 
 

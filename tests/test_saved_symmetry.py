@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import pickletools
 from typing import Any
@@ -13,6 +14,7 @@ from gymnasium import spaces
 from equirl import Symmetry
 from equirl.errors import SymmetryError
 from equirl.saved_symmetry import FORMAT, from_plain, to_plain
+from equirl.symmetry_json import from_json, to_json
 
 TURN = np.array([[np.cos(np.pi / 3), -np.sin(np.pi / 3)], [np.sin(np.pi / 3), np.cos(np.pi / 3)]])
 IMAGE = spaces.Box(0, 255, (5, 5, 3), np.uint8)
@@ -36,6 +38,15 @@ def symmetries() -> dict[str, Symmetry]:
         ),
         "lookup": declare(spaces.Discrete(4, start=2), four, {"r": ([3, 4, 5, 2], [1, 2, 3, 0])}),
         "dict": declare(exchanged, two, {"mirror": (exchange, [1, 0])}),
+        "keys unsorted": declare(
+            spaces.Dict([("z", spaces.MultiDiscrete([2, 2])), ("a", spaces.MultiBinary((2,)))]),
+            two,
+            {"mirror": ({"z": np.flip, "a": None}, [1, 0])},
+        ),
+        "multi-binary": declare(spaces.MultiBinary(3), two, {"mirror": (np.flip, [1, 0])}),
+        "multi-discrete": declare(
+            spaces.MultiDiscrete([3, 3], np.int32, start=[1, 1]), two, {"swap": ([1, 0], [1, 0])}
+        ),
     }
 
 
@@ -45,6 +56,9 @@ def test_plain_data_gives_the_same_symmetry(name: str) -> None:
     again = pickle.loads(pickle.dumps(symmetry))
     assert again == symmetry
     assert from_plain(to_plain(symmetry)) == symmetry
+    from_text = from_json(json.loads(json.dumps(to_json(symmetry))))
+    assert from_text == symmetry
+    assert str(from_text) == str(symmetry)
     observation = symmetry.observation_space.sample()
     for g in range(symmetry.group.order):
         moved, expected = (s.transform_observation(g, observation) for s in (again, symmetry))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,6 +17,7 @@ COMMANDS = {
     "evaluate": "play episodes with a saved agent, seen through any group element",
     "check": "compare the declared symmetry with the live environment, or discover it",
     "transfer": "make a trained plain SB3 agent equivariant, without training",
+    "export": "write the greedy policy, symmetry included, as ONNX or a torch.export program",
     "benchmark": "time every method beside stock SB3 DQN, in turn in one run",
 }
 """Each is a function of the same name in the module ``equirl.commands.<name>``, with a
@@ -63,6 +65,7 @@ def _run(command: str, overrides: list[str]) -> None:
 
     from equirl.commands.mistakes import MISTAKES, explain
     from equirl.configs.schema import register_schemas
+    from equirl.errors import RunError
 
     for override in overrides:
         _check_syntax(command, override)
@@ -72,6 +75,7 @@ def _run(command: str, overrides: list[str]) -> None:
     overrides = [f"++{o}" if o.startswith("env.kwargs.") else o for o in overrides]
     # Hydra takes -m before the keys or behind them, not in between.
     overrides.sort(key=lambda override: override not in ("-m", "--multirun"))
+    _check_options(command, overrides)
     sys.argv = [f"equirl {command}", *overrides]
     run = getattr(importlib.import_module(f"equirl.commands.{command}"), command)
     began = False
@@ -83,6 +87,8 @@ def _run(command: str, overrides: list[str]) -> None:
             return run(config)
         except MISTAKES as error:  # before Hydra adds a line of its own
             _refuse(command, explain(error))
+        except RunError as error:
+            _end(command, error, error.code)
 
     application = hydra.main(
         version_base="1.3", config_path="pkg://equirl.configs", config_name=command
@@ -95,6 +101,11 @@ def _run(command: str, overrides: list[str]) -> None:
         if began:
             raise
         _refuse(command, explain(error))
+    except (TypeError, AttributeError, LookupError, AssertionError) as error:  # env=[0] and so on
+        if began:
+            raise
+        what = f"{type(error).__name__}: {explain(error)}"
+        _refuse(command, f"Hydra cannot read these arguments ({what}); write them key=value")
     except BrokenPipeError:  # the reader, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -112,6 +123,26 @@ def _check_syntax(command: str, override: str) -> None:
         _refuse(command, f"{override!r} adds or removes a key (arguments are written key=value)")
 
 
+def _check_options(command: str, arguments: list[str]) -> None:
+    """Refuse in one line what Hydra's parser would refuse with a page of usage."""
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> NoReturn:
+        _refuse(command, f"{message} (arguments are written key=value; see --help)")
+
+    parser = get_args_parser()
+    setattr(parser, "error", refuse)  # noqa: B010 (mypy lets no method be assigned)
+    parser.parse_args(arguments)
+
+
 def _refuse(command: str, line: str) -> NoReturn:
-    print(f"equirl {command}: {line}", file=sys.stderr)
+    print(f"equirl {command}: {' '.join(line.split())}", file=sys.stderr)
     sys.exit(2)
+
+
+def _end(command: str, error: BaseException, code: int) -> NoReturn:
+    """One line, or with ``EQUIRL_DEBUG=1`` where the error came from as well."""
+    if os.environ.get("EQUIRL_DEBUG"):
+        traceback.print_exception(error)
+    print(f"equirl {command}: {error}", file=sys.stderr)
+    sys.exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,13 +21,22 @@ from stable_baselines3.common.utils import get_device
 from tqdm import tqdm
 
 import equirl
-from equirl.commands.benchmark_cells import PARTS, Cell, Measurement, TooLong, cells_of, measure
+from equirl.commands.benchmark_cells import (
+    PARTS,
+    Cell,
+    Measurement,
+    TooLong,
+    cells_of,
+    measure,
+    training_of,
+)
 from equirl.commands.benchmark_plot import plot_cost
 from equirl.commands.benchmark_subjects import NETWORKS, ORDERS
 from equirl.commands.environments import check_device, check_run_dir, environment_maker
 from equirl.commands.mistakes import nearest
+from equirl.commands.train_settings import check_settings
 from equirl.configs.schema import BenchmarkConfig
-from equirl.errors import ConfigError
+from equirl.errors import ConfigError, EquirlError
 from equirl.symmetrize import Method
 
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -63,7 +73,6 @@ def benchmark(config: DictConfig) -> None:
 
     run_dir.mkdir(parents=True)
     machine = _machine(device)
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
     measurements: list[Measurement] = []
     left_out: list[tuple[Cell, str]] = []
     cells = list(cells_of(settings, order))
@@ -74,11 +83,18 @@ def benchmark(config: DictConfig) -> None:
                 measurements += measure(cell, settings, device)
             except TooLong as estimate:
                 left_out.append((cell, str(estimate)))
+            except EquirlError:
+                if not measurements:
+                    run_dir.rmdir()
+                raise
+    print(", ".join(f"{key} {value}" for key, value in machine.items()))
     for part, own in groupby(measurements, key=lambda m: m.cell.part):
         Console().print(_table(MEANING[part], list(own)))
     for cell, length in left_out:
         print(f"left out: {_label(cell)} ({length}; raise cell_seconds to have it)")
 
+    if not torch.cuda.is_available():
+        print("no CUDA device here; where there is one: equirl benchmark compile=true")
     report = {
         "machine": machine,
         "config": OmegaConf.to_container(config, resolve=True),
@@ -106,11 +122,15 @@ def _check(settings: BenchmarkConfig, run_dir: Path) -> None:
         if not getattr(settings, key):
             raise ConfigError(f"{key} is empty")
     positive = [*settings.batch_sizes, settings.rounds, settings.training_steps]
-    if min(positive) < 1 or min(settings.turn_seconds, settings.cell_seconds) < 0:
+    lengths = (settings.turn_seconds, settings.cell_seconds)
+    if min(positive) < 1 or not all(0 <= length < math.inf for length in lengths):
         raise ConfigError(
             "batch_sizes, rounds and training_steps must be at least 1, turn_seconds and "
             "cell_seconds at least 0"
         )
+    # What it shares with train is checked as train checks it.
+    for method in ("plain", *settings.methods):
+        check_settings(training_of(settings, method, get_device(settings.device)))
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

@@ -77,13 +77,39 @@ def cells_of(settings: BenchmarkConfig, order_of_env: int) -> Iterator[Cell]:
     """The cells that the settings ask for."""
     for part in settings.parts:
         if part == "training":
-            yield Cell(part, str(settings.env.name), order_of_env, settings.env.dqn.batch_size)
+            yield Cell(
+                part,
+                str(settings.env.name or settings.env.id),
+                order_of_env,
+                settings.env.dqn.batch_size,
+            )
             continue
         for network in settings.networks if part != "orbit" else ["mlp-64-64", "nature-cnn"]:
             for order in settings.orders:
-                for batch_size in settings.batch_sizes if part != "predict" else [1]:
-                    if part != "memory" or batch_size == 32:
-                        yield Cell(part, network, order, batch_size)
+                for batch_size in _batch_sizes(part, settings):
+                    yield Cell(part, network, order, batch_size)
+
+
+def training_of(settings: BenchmarkConfig, method: str, device: torch.device) -> TrainConfig:
+    """What ``equirl train`` would be told for one turn of the training part."""
+    ours = method not in ("plain", "augment")
+    return TrainConfig(
+        env=settings.env,
+        method=MethodConfig(name=method),
+        seed=settings.seed,
+        device=str(device),
+        threads=settings.threads,
+        total_timesteps=settings.training_steps,
+        device_replay=settings.device_replay and method != "augment",
+        compile=settings.compile and ours,
+        bf16=settings.bf16 and ours,
+    )
+
+
+def _batch_sizes(part: str, settings: BenchmarkConfig) -> list[int]:
+    if part == "predict":
+        return [1]
+    return [min(settings.batch_sizes)] if part == "memory" else settings.batch_sizes
 
 
 def _training(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> list[Measurement]:
@@ -92,16 +118,7 @@ def _training(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> li
     trivial = Symmetry.trivial(symmetry.observation_space, symmetry.action_space)
 
     def learner(method: str, moved_by: Symmetry) -> Work:
-        train = TrainConfig(
-            env=settings.env,
-            method=MethodConfig(name=method),
-            seed=settings.seed,
-            device=str(device),
-            total_timesteps=settings.training_steps,
-            device_replay=settings.device_replay and method != "augment",
-            compile=settings.compile and method not in ("plain", "augment"),
-            bf16=settings.bf16 and method not in ("plain", "augment"),
-        )
+        train = training_of(settings, method, device)
         env = DummyVecEnv([lambda: Monitor(make_env())] * settings.env.n_envs)
         model = build_model(train, env, moved_by)
         model.learn(settings.env.dqn.learning_starts)

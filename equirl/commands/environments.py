@@ -7,7 +7,9 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,8 @@ def environment_maker(
         try:
             if config.register is not None and env_id not in gym.registry:
                 imported(config.register)()
-            env = gym.make(env_id, **arguments)
+            with _warned_of_if_it_works():
+                env = gym.make(env_id, **arguments)
             for wrapper in wrappers:
                 env = wrapper(env)
             return env
@@ -79,6 +82,15 @@ def environment_maker(
             single if config.frame_stack == 1 else _stacked(single, config.frame_stack)
         )
     return lambda: SymmetryWrapper(make_stacked(), symmetry), symmetry
+
+
+@contextmanager
+def _warned_of_if_it_works() -> Iterator[None]:
+    """Warnings are shown afterwards: where it fails, the error says it all in one line."""
+    with warnings.catch_warnings(record=True) as noted:
+        yield
+    for warning in noted:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _is_installed(extra: str) -> bool:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import time
-from math import inf
-from operator import attrgetter
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
+import gymnasium as gym
 import torch
 from gymnasium import spaces
 from omegaconf import DictConfig, OmegaConf
 from stable_baselines3 import DQN
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat, configure
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from equirl.agents import (
     DeviceDictReplayBuffer,
@@ -25,114 +22,105 @@ from equirl.agents import (
     OrbitDictReplayBuffer,
     OrbitReplayBuffer,
 )
-from equirl.agents.callbacks import (
-    CheckpointCallback,
-    EquivarianceCallback,
-    EvaluationCallback,
-    save_atomically,
-)
-from equirl.agents.evaluation import Episodes, play_episodes
-from equirl.agents.policies import CanonicalScore
+from equirl.agents.checkpoint_callback import CheckpointCallback
+from equirl.agents.worker_processes import WorkerProcesses
 from equirl.commands.environments import (
-    check_device,
     check_run_dir,
     environment_maker,
     imported,
 )
-from equirl.commands.mistakes import nearest
+from equirl.commands.interruption import Interruption, explained
+from equirl.commands.provenance import version_differences, write_provenance
+from equirl.commands.run_directory import (
+    finished_return,
+    held,
+    repeated_config,
+    resumed_config,
+    write_config,
+)
+from equirl.commands.train_settings import check_settings
+from equirl.commands.training import EVALUATION_SEED, FINAL_EVALUATION_SEED, Training, warn
 from equirl.configs.schema import EnvConfig, TrainConfig
+from equirl.envs.guarded import GuardedEnv
+from equirl.envs.resumable import ResumableEnv
 from equirl.errors import ConfigError
-from equirl.symmetrize import Gradient, Init, Method
 from equirl.symmetry import Symmetry
-
-EVALUATION_SEED = 1_000_000
-FINAL_EVALUATION_SEED = 2_000_000
-"""Far from the training seeds and from each other: the final episodes are fresh ones."""
-
-CHOICES = {
-    "env.policy": ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"),
-    "method.name": ("plain", "augment", *get_args(Method)),
-    "method.gradient": get_args(Gradient),
-    "method.init": get_args(Init),
-    "method.canonical_score": get_args(CanonicalScore),
-}
-"""What a key may say."""
-
-LIMITS: dict[str, tuple[float, float]] = {
-    "seed": (0, 2**32 - 1),
-    "total_timesteps": (1, inf),
-    "checkpoint_every": (0, inf),
-    "threads": (1, inf),
-    "eval.every": (1, inf),
-    "eval.episodes": (1, inf),
-    "eval.final_episodes": (1, inf),
-    "method.orbit_samples": (1, inf),
-    "env.n_envs": (1, inf),
-    "env.frame_stack": (1, inf),
-    "env.net_arch": (1, inf),
-    "env.dqn.learning_rate": (0, 1e9),
-    "env.dqn.buffer_size": (1, inf),
-    "env.dqn.learning_starts": (0, inf),
-    "env.dqn.batch_size": (1, inf),
-    "env.dqn.tau": (0, 1),
-    "env.dqn.gamma": (0, 1),
-    "env.dqn.train_freq": (1, inf),
-    "env.dqn.gradient_steps": (-1, inf),
-    "env.dqn.n_steps": (1, inf),
-    "env.dqn.target_update_interval": (1, inf),
-    "env.dqn.exploration_fraction": (0, 1),
-    "env.dqn.exploration_initial_eps": (0, 1),
-    "env.dqn.exploration_final_eps": (0, 1),
-    "env.dqn.max_grad_norm": (0, inf),
-}
-"""The least and the most that a number, or each number of a list, may be."""
 
 
 def train(config: DictConfig) -> float:
     """Train as configured; returns the best model's mean return over fresh episodes."""
+    resumes, source = config.resume is not None, config.resume or config.repeat
+    if resumes and config.repeat is not None:
+        raise ConfigError("resume= goes on with a run, repeat= begins it anew: say one of them")
+    if resumes:
+        config = resumed_config(config)
+    elif source is not None:
+        config = repeated_config(config)
     settings = cast(TrainConfig, OmegaConf.to_object(config))
     run_dir = Path(settings.run_dir)
-    _check(settings, run_dir)
+    if resumes:
+        finished = finished_return(run_dir, settings)
+        if finished is not None:
+            return finished
+    else:
+        check_run_dir(run_dir)
+    check_settings(settings)
+    differences = None if source is None else version_differences(Path(source))
+    if differences is not None:
+        warn(differences)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
 
-    make_env, symmetry = environment_maker(
-        settings.env, needs_symmetry=settings.method.name != "plain"
-    )
-    env = DummyVecEnv([lambda: Monitor(make_env())] * settings.env.n_envs)
-    model = build_model(settings, env, symmetry)
+    checkpoints = CheckpointCallback(run_dir / "checkpoints", settings.checkpoint_every)
+    interruption = Interruption()
+    with explained(interruption, lambda: _what_remains(run_dir, checkpoints)):
+        make_env, symmetry = environment_maker(
+            settings.env, needs_symmetry=settings.method.name != "plain"
+        )
+        with closing(_environments(settings, make_env)) as env:
+            model = build_model(settings, env, symmetry)
+            if not resumes:
+                _begin(run_dir, config, settings)
+            with held(run_dir):
+                training = Training(config, settings, model, make_env, checkpoints)
+                training.prepare(resumes)
+                print(_headline(settings, model, symmetry))
+                return training.run(interruption)
 
+
+def _begin(run_dir: Path, config: DictConfig, settings: TrainConfig) -> None:
     try:
         run_dir.mkdir(parents=True)
     except OSError as error:
         raise ConfigError(f"{run_dir} cannot be made: {error.strerror}") from error
-    OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
-    model.set_logger(configure(str(run_dir / "tensorboard"), ["tensorboard"]))
-    _write_config_tab(model, config)
-    print(_headline(settings, model, symmetry))
-
-    seeds = range(EVALUATION_SEED, EVALUATION_SEED + settings.eval.episodes)
-    evaluation = EvaluationCallback(
-        make_env, run_dir, settings.eval.every, seeds, settings.env.target_return
-    )
-    callbacks: list[BaseCallback] = [EquivarianceCallback(), evaluation]
-    if settings.checkpoint_every > 0:
-        callbacks.append(CheckpointCallback(run_dir / "checkpoints", settings.checkpoint_every))
-    started = time.monotonic()
-    model.learn(settings.total_timesteps, callback=callbacks, progress_bar=settings.progress)
-    seconds = time.monotonic() - started
-    if not evaluation.history or evaluation.history[-1][0] != model.num_timesteps:
-        evaluation.evaluate()
-    save_atomically(model, run_dir / "final_model.zip")
-
-    best = type(model).load(evaluation.best_path, device=settings.device, buffer_size=1)
-    fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + settings.eval.final_episodes)
-    final = play_episodes(best, make_env, fresh)
-    _finish(run_dir, config, model, final, seconds)
-    return final.mean
+    write_config(config, run_dir)
+    seeds = {
+        "training": settings.seed,
+        "evaluation": EVALUATION_SEED,
+        "final evaluation": FINAL_EVALUATION_SEED,
+    }
+    write_provenance(run_dir, seeds)
 
 
-def build_model(settings: TrainConfig, env: DummyVecEnv, symmetry: Symmetry | None) -> DQN:
+def _environments(settings: TrainConfig, make_env: Callable[[], gym.Env[Any, Any]]) -> VecEnv:
+    def make() -> gym.Env[Any, Any]:
+        return ResumableEnv(Monitor(GuardedEnv(make_env())))
+
+    kind = WorkerProcesses if settings.env.subprocess else DummyVecEnv
+    return kind([make] * settings.env.n_envs)
+
+
+def _what_remains(run_dir: Path, checkpoints: CheckpointCallback) -> str:
+    resume = f"equirl train resume={run_dir}"
+    paths = checkpoints.paths()
+    if paths:
+        return f"{resume} goes on from step {paths[-1].stem.removeprefix('step_')}"
+    if not (run_dir / "config.yaml").exists():
+        return "nothing was written"
+    return f"no checkpoint was saved yet, {resume} starts over"
+
+
+def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> DQN:
     """The model that the configuration describes.
 
     Raises:
@@ -194,82 +182,9 @@ def _policy_kwargs(config: EnvConfig) -> dict[str, Any]:
     return kwargs
 
 
-def _check(settings: TrainConfig, run_dir: Path) -> None:
-    check_run_dir(run_dir)
-    check_device(settings.device)
-    for key, choices in CHOICES.items():
-        value = attrgetter(key)(settings)
-        if value not in choices:
-            raise ConfigError(
-                f"{key} must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}"
-            )
-    _check_options(settings)
-    for key, (least, most) in LIMITS.items():
-        value = attrgetter(key)(settings)
-        for number in value if isinstance(value, list) else [] if value is None else [value]:
-            if not least <= number <= most:
-                bounds = f"at least {least}" if most == inf else f"between {least} and {most}"
-                raise ConfigError(f"{key} must be {bounds}, got {number}")
-
-
-def _check_options(settings: TrainConfig) -> None:
-    """Refuse options that the method would silently not heed."""
-    name = settings.method.name
-    if settings.method.orbit_samples is not None and name != "equitune":
-        raise ConfigError(f"method.orbit_samples is for method=equitune, got method={name}")
-    for option in ("compile", "bf16"):
-        if getattr(settings, option) and name in ("plain", "augment"):
-            raise ConfigError(f"{option} is for the equivariant methods, {name} is SB3's own DQN")
-    if settings.device_replay and name == "augment":
-        raise ConfigError("device_replay does not go with method=augment, which has its own buffer")
-
-
 def _headline(settings: TrainConfig, model: DQN, symmetry: Symmetry | None) -> str:
     group = "" if symmetry is None else f", |G| = {symmetry.group.order}"
     return (
         f"training {settings.method.name} on {settings.env.id}{group}, "
         f"{settings.total_timesteps} steps, seed {settings.seed}, {model.device}"
     )
-
-
-def _write_config_tab(model: DQN, config: DictConfig) -> None:
-    for output in model.logger.output_formats:
-        if isinstance(output, TensorBoardOutputFormat):
-            text = OmegaConf.to_yaml(config, resolve=True)
-            output.writer.add_text("config", "    " + text.replace("\n", "\n    "))
-
-
-def _finish(run_dir: Path, config: DictConfig, model: DQN, final: Episodes, seconds: float) -> None:
-    """Write and print the result."""
-    flat: dict[str, bool | str | float | int | None] = {
-        key: value if isinstance(value, int | float | str) else str(value)
-        for key, value in _flattened(OmegaConf.to_container(config, resolve=True)).items()
-    }
-    metrics: dict[str, float | int] = {"final/mean_return": final.mean}
-    model.logger.record("final/mean_return", final.mean)
-    model.logger.record("hparams", HParam(flat, metrics))
-    model.logger.dump(model.num_timesteps)
-    model.logger.close()
-    result = {
-        "env": config.env.id,
-        "method": config.method.name,
-        "seed": config.seed,
-        "best_mean_return": round(final.mean, 4),
-        "half_width_95": round(final.half_width, 4),
-        "episodes": len(final.returns),
-        "steps": model.num_timesteps,
-        "seconds": round(seconds, 1),
-    }
-    (run_dir / "result.json").write_text(json.dumps(result) + "\n")
-    print(f"best model: mean return {final}, none of them seen in training")
-    print(f"            {run_dir / 'best_model.zip'}, {model.num_timesteps} steps, {seconds:.0f} s")
-    print(f"curves:     tensorboard --logdir {run_dir}")
-
-
-def _flattened(node: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict):
-        return {prefix: node}
-    flat = {}
-    for key, value in node.items():
-        flat.update(_flattened(value, f"{prefix}.{key}" if prefix else str(key)))
-    return flat

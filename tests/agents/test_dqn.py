@@ -83,6 +83,7 @@ def test_a_loaded_agent_acts_as_before_and_trains_on(
             "gradient": "selected",
             "init": "equitune",
             "canonical_score": "lexicographic",
+            "orbit_samples": None,
             **variant,
             "net_arch": [16],
             "symmetry": None,

@@ -14,7 +14,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from stable_baselines3 import DQN
 
-from equirl.commands import main
+from equirl.commands import COMMANDS, main
 from refusals import Refused
 
 
@@ -88,7 +88,7 @@ def refused(equirl_command: Command, folder: Path) -> Refused:
         assert outcome.err.count("\n") == 1, outcome.err
         assert "Traceback" not in outcome.err
         assert _files_below(folder) == before
-        command = arguments[0] if arguments[0] in ("train", "evaluate", "transfer") else ""
+        command = arguments[0] if arguments[0] in COMMANDS else ""
         name = f"equirl {command}".strip()
         assert outcome.err.startswith(f"{name}: ")
         return str(outcome.err).strip().removeprefix(f"{name}: ")

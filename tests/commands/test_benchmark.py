@@ -152,9 +152,15 @@ def test_a_table_of_every_part_is_printed(whole: Run) -> None:
     for measurement in whole.report["measurements"]:
         if measurement["unit"] == "MiB":
             assert f"{measurement['value']['median']:.2f} MiB" in whole.out
-        ratio = measurement["ratio"]
-        if ratio["low"] != ratio["high"]:
-            assert f"{ratio['median']:.2f} ({ratio['low']:.2f} … {ratio['high']:.2f})" in whole.out
+    for baseline, *others in whole.cells().values():
+        assert len(others) > 0
+        for ratio in (m["ratio"] for m in others):
+            assert (
+                f" {ratio['median']:.2f} ({ratio['low']:.2f} … {ratio['high']:.2f}) " in whole.out
+            )
+        rows = [row for row in whole.out.splitlines() if f" {baseline['method']} " in row]
+        assert rows
+        assert all(row.rstrip(" │").endswith(" 1") for row in rows)
 
 
 def test_what_takes_too_long_is_left_out_and_said_to_be(

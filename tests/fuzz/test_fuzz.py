@@ -1,0 +1,195 @@
+"""Whatever is declared, typed or found in a file either works or is refused in one line."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from hypothesis import HealthCheck, given, seed, settings
+
+from equirl import Symmetry
+from equirl.errors import SymmetryError
+from fuzzed_agents import agent_files, read_and_build, saved
+from fuzzed_declarations import Named, declarations, declare
+from fuzzed_overrides import command_lines, prepared, run
+from saved_agents import rewritten
+
+SHARE = {"declarations": 300, "agents": 60, "overrides": 20}
+"""Inputs of the default test run; with ``-m slow`` a hundred times as many (38,000)."""
+
+
+def fuzzed(inputs: int) -> settings:
+    return settings(
+        max_examples=inputs,
+        database=None,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with prepared(tmp_path_factory.mktemp("fuzz")):
+        yield
+
+
+@fuzzed(SHARE["declarations"])
+@given(declarations())
+def test_a_declaration_works_or_is_refused(declaration: tuple[Any, Any, Any]) -> None:
+    declare(*declaration)
+
+
+@fuzzed(SHARE["agents"])
+@given(agent_files())
+def test_an_agent_file_works_or_is_refused(content: bytes) -> None:
+    read_and_build(content)
+
+
+@fuzzed(SHARE["overrides"])
+@given(command_lines())
+def test_a_command_line_works_or_is_refused(folder: None, arguments: tuple[str, ...]) -> None:
+    run(*arguments)
+
+
+@pytest.mark.slow
+@seed(2)
+@settings(fuzzed(100 * SHARE["declarations"]), derandomize=False)
+@given(declarations())
+def test_many_declarations_work_or_are_refused(declaration: tuple[Any, Any, Any]) -> None:
+    declare(*declaration)
+
+
+@pytest.mark.slow
+@seed(2)
+@settings(fuzzed(100 * SHARE["agents"]), derandomize=False)
+@given(agent_files())
+def test_many_agent_files_work_or_are_refused(content: bytes) -> None:
+    read_and_build(content)
+
+
+@pytest.mark.slow
+@seed(2)
+@settings(fuzzed(100 * SHARE["overrides"]), derandomize=False)
+@given(command_lines())
+def test_many_command_lines_work_or_are_refused(folder: None, arguments: tuple[str, ...]) -> None:
+    run(*arguments)
+
+
+TWO = spaces.Discrete(2)
+VECTOR = spaces.Box(-1, 1, (2,))
+
+
+class Unprintable:
+    """Neither an array nor to be printed."""
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("no array here")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("not even a name")
+
+
+@pytest.mark.parametrize(
+    ("space", "generators", "said"),
+    [
+        (VECTOR, {"m"}, "generators must be a dict of name: .*, got {'m'}"),
+        (VECTOR, 1, "generators must be a dict of name: .*, got 1"),
+        (VECTOR, [("m", (None, [0, 1]))], "generators must be a dict of name"),
+        (VECTOR, torch.tensor([1, 0]), "generators must be a dict of name"),
+        (VECTOR, {0: (None, [0, 1])}, "a generator's name must be a short text, got 0"),
+        (VECTOR, {"": (None, [0, 1])}, "a generator's name must be a short text, got ''"),
+        (VECTOR, {"a\nb": (None, [0, 1])}, r"a generator's name must be .*, got 'a\\nb'"),
+        (4, {}, "the observation space must be a Gymnasium space, got 4"),
+        (spaces.Box, {}, "the observation space must be a Gymnasium space, got <class"),
+        (spaces.Dict(), {}, "the observation space is a Dict without any parts"),
+        (spaces.Box(-1, 1, (0,)), {}, r"the observation space has no entries, its shape is \(0,\)"),
+        (spaces.Box(-1, 1, (2,), np.longdouble), {}, "holds float.*, which PyTorch lacks"),
+        (spaces.Discrete(10**9), {"m": (lambda s: s, [0, 1])}, "values: tables .* up to 65,536"),
+        (spaces.Discrete(2**62), {"m": ([0], [0, 1])}, "expected a permutation of 0 … 46116"),
+        (spaces.MultiDiscrete([10**8, 2]), {}, "2 entries of up to 100,000,000 values"),
+        (VECTOR, {"m": (None, Unprintable())}, "a Unprintable is not a permutation of 0 … 1"),
+        (VECTOR, {"m": (Unprintable(), [0, 1])}, "got a Unprintable .TypeError: no array here"),
+        (VECTOR, {"m": ([[1], [0, 1]], [0, 1])}, "must be a function, a permutation, signs or"),
+        (VECTOR, {"m": (np.eye(2) * 1j, [0, 1])}, "must be a function, a permutation, signs or"),
+        (VECTOR, {"m": ({None: None}, [0, 1])}, "is a dict of maps, the observation is one array"),
+        (VECTOR, {"m": (Named("ValueError"), [0, 1])}, "failed on one .*: ValueError: two lines"),
+        (VECTOR, {"m": (Named("RecursionError"), [0, 1])}, "RecursionError: x{10,}…"),
+        (VECTOR, {"m": (Named("bad array"), [0, 1])}, "returns no array: TypeError"),
+        (VECTOR, {"m": (Named("as tensor with gradient"), [0, 1])}, "returns no array: Runtime"),
+        (spaces.Dict(a=VECTOR), {"m": ({0: None, "a": None}, [0, 1])}, r"keys \[0, 'a'\], the obs"),
+    ],
+)
+def test_what_the_fuzzers_found_in_declarations_is_refused(
+    space: Any, generators: Any, said: str
+) -> None:
+    assert not declare(space, TWO, generators)
+    with pytest.raises(SymmetryError, match=said):
+        Symmetry.from_generators(space, TWO, generators)
+
+
+def test_matrices_that_do_not_close_stay_within_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equirl.generated_actions.MAX_NUMBERS", 1000)
+    space, shear = spaces.Box(-1, 1, (8,)), np.eye(8)
+    shear[1, 0] = 1
+    with pytest.raises(SymmetryError, match="do not close within 15 elements"):
+        Symmetry.from_generators(space, TWO, {"shear": (shear, [0, 1])})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "env=[0]"),
+        ("train", "env=cartpole", "-c"),
+        ("check", "env=cartpole", "--cfg=x"),
+        ("train", "env=gridworld", "--cfg", "hydra", "hydra"),
+        ("benchmark", "--package"),
+        ("check", "env.id=Taxi-v3"),
+        ("train", "env.id=a\x85b"),
+    ],
+)
+def test_what_the_fuzzers_found_on_the_command_line_is_refused(
+    folder: None, arguments: tuple[str, ...]
+) -> None:
+    assert not run(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("plain", "activation_fn", 3),
+        ("plain", "optimizer_class", []),
+        ("plain", "features_extractor_class", {}),
+        ("plain", "", 1),
+        ("lambda", "orbit_samples", {"a": None}),
+        ("lambda", "gradient", []),
+        ("lambda", "method", "two\nlines"),
+    ],
+)
+def test_policy_arguments_of_another_type_are_refused(
+    name: str, key: str, value: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(saved(name))
+    data = json.loads(zipfile.ZipFile(io.BytesIO(saved(name))).read("data"))
+    data["policy_kwargs"][key] = value
+    read_and_build(rewritten(path, data=json.dumps(data).encode()))
+
+
+@pytest.mark.parametrize("blocks", [[], [[0]], [[0, 1]], [[0], [2]], [[0], [0]], [[1], [0]]])
+def test_a_saved_symmetry_that_does_not_fit_its_spaces_is_refused(
+    blocks: list[list[int]], tmp_path: Path
+) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(saved("mixed"))
+    data = json.loads(zipfile.ZipFile(io.BytesIO(saved("mixed"))).read("data"))
+    data["equirl_symmetry"]["blocks"] = blocks
+    assert not read_and_build(rewritten(path, data=json.dumps(data).encode()))

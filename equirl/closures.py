@@ -54,7 +54,7 @@ def close_generators(
         limit: give up beyond that many elements.
 
     Raises:
-        GroupError: more than ``limit`` elements.
+        GroupError: more than ``limit`` elements, or a generator has the name of another element.
     """
     elements: list[T] = [identity]
     words: list[tuple[str, ...]] = [()]
@@ -103,6 +103,12 @@ def close_generators(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise GroupError(f"two elements would be called {twice!r}: give the generators other names")
+    for name in generators:
+        if name in names and names.index(name) != times[name][0]:
+            raise GroupError(
+                f"the generator {name!r} is another element than the one that is called so: give "
+                "it another name"
+            )
     return Closure(
         np.stack(columns, axis=1),
         names,

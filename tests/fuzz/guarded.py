@@ -9,7 +9,7 @@ from types import FrameType
 
 from equirl.errors import EquirlError
 
-SECONDS = 5
+SECONDS = 20
 """An input that takes longer hangs; the slowest take a tenth of a second."""
 
 

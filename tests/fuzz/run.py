@@ -39,6 +39,8 @@ class Findings:
         from guarded import Hang
 
         self.inputs += 1
+        if self.inputs % 10_000 == 0:
+            print(f"{self.inputs} inputs so far, {len(self.found)} findings", flush=True)
         try:
             self.worked += self.check(drawn)
         except (Exception, Hang) as error:

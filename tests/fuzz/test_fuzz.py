@@ -116,6 +116,11 @@ class Unprintable:
         (spaces.Discrete(10**9), {"m": (lambda s: s, [0, 1])}, "values: tables .* up to 65,536"),
         (spaces.Discrete(2**62), {"m": ([0], [0, 1])}, "expected a permutation of 0 … 46116"),
         (spaces.MultiDiscrete([10**8, 2]), {}, "2 entries of up to 100,000,000 values"),
+        (
+            VECTOR,
+            {"a": (np.flip, [0, 1]), "e": (np.flip, [0, 1])},
+            "the generator 'e' is another element than the one that is called so",
+        ),
         (VECTOR, {"m": (None, Unprintable())}, "a Unprintable is not a permutation of 0 … 1"),
         (VECTOR, {"m": (Unprintable(), [0, 1])}, "got a Unprintable .TypeError: no array here"),
         (VECTOR, {"m": ([[1], [0, 1]], [0, 1])}, "must be a function, a permutation, signs or"),

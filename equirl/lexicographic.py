@@ -41,13 +41,17 @@ def _largest_vectors(orbit: Tensor, first_moved: int | None) -> Tensor:
     if first_moved is None or orbit.dtype not in PRECISE:
         return lexicographic_weights(orbit)
     tolerance = TIE_TOLERANCE[orbit.dtype] * magnitude(orbit)
-    leading = torch.ones(orbit.shape[:2], dtype=torch.bool)
+    leading = None
     for entry in orbit.flatten(2)[:, :, first_moved : first_moved + FEW].unbind(dim=2):
-        best = entry.masked_fill(~leading, -torch.inf).amax(dim=0)
-        leading &= entry >= best - tolerance
+        if leading is None:
+            leading = entry >= entry.amax(dim=0) - tolerance
+        else:
+            best = entry.masked_fill(~leading, -torch.inf).amax(dim=0)
+            leading &= entry >= best - tolerance
         undecided = leading.sum(dim=0) != 1  # more than one, or none of numbers that are none
         if not undecided.any():
             return leading.to(orbit.dtype)
+    assert leading is not None
     weights = leading.to(orbit.dtype)
     weights[:, undecided] = lexicographic_weights(orbit[:, undecided])
     return weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from equirl.commands.benchmark_cells import Measurement
@@ -24,12 +25,17 @@ def plot_cost(measurements: Sequence[Measurement], path: Path) -> None:
     from matplotlib.figure import Figure
 
     steps = [m for m in measurements if m.cell.part == "gradient_step" and m.method != STOCK]
-    panels = sorted({(m.cell.network, m.cell.batch_size) for m in steps})
-    figure = Figure(figsize=(max(4 * len(panels), 5), 4), layout="constrained")
-    for axes, panel in zip(
-        figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True
-    ):
+    networks = sorted({m.cell.network for m in steps})
+    batch_sizes = sorted({m.cell.batch_size for m in steps})
+    orders = sorted({m.cell.order for m in steps})
+    rows, columns = len(networks), len(batch_sizes)
+    figure = Figure(figsize=(max(3.5 * columns, 5), 3 * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, panel in zip(grid.flat, product(networks, batch_sizes), strict=True):
         here = [m for m in steps if (m.cell.network, m.cell.batch_size) == panel]
+        if not here:  # left out
+            axes.set_axis_off()
+            continue
         for method, colour in COLOURS.items():
             own = sorted((m.cell.order, m.ratio) for m in here if m.method == method)
             if own:
@@ -45,14 +51,13 @@ def plot_cost(measurements: Sequence[Measurement], path: Path) -> None:
                     marker=MARKERS[method],
                     label=method,
                 )
-        orders = sorted({m.cell.order for m in here})
         axes.plot(orders, orders, color="#999999", linestyle=":", label="|G| times stock")
         axes.axhline(1, color="#999999", linewidth=0.8)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.set_xticks(orders, [str(order) for order in orders])
         axes.set_title(f"{panel[0]}, batch {panel[1]}")
-        axes.set_xlabel("|G|")
-    figure.axes[0].set_ylabel("seconds of a gradient step ÷ stock SB3")
-    figure.axes[-1].legend()
-    figure.savefig(path, dpi=150)
+    figure.supxlabel("|G|")
+    figure.supylabel("seconds of a gradient step ÷ stock SB3")
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
+    figure.savefig(path, dpi=110)

@@ -55,6 +55,7 @@ KEYS = (
     *("progress=false", "env.net_arch=[32]", "env.dqn.learning_starts=100", "checkpoint_every=100"),
     *("env.dqn.buffer_size=900", "env.dqn.train_freq=8", "env.dqn.gradient_steps=2"),
     *("eval.every=700", "eval.episodes=3", "eval.final_episodes=3", "total_timesteps=20000"),
+    "env.target_return=null",
 )
 
 

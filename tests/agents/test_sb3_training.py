@@ -175,7 +175,9 @@ def test_the_target_network_is_updated_as_often_as_asked(
 
 @each_algorithm
 @pytest.mark.parametrize(
-    "schedule", [LinearSchedule(1e-2, 1e-3, 1.0), lambda left: 1e-3 + 9e-3 * left], ids=str
+    "schedule",
+    [LinearSchedule(1e-2, 1e-3, 1.0), lambda left: 1e-3 + 9e-3 * left],
+    ids=["LinearSchedule", "function"],
 )
 def test_the_learning_rate_follows_its_schedule(algorithm: type[DQN], schedule: Any) -> None:
     model = agent(algorithm, learning_rate=schedule, train_freq=1)

@@ -350,7 +350,11 @@ def declare(observation_space: Any, action_space: Any, generators: Any) -> bool:
 
 
 def _check_works(symmetry: Symmetry, generators: Any) -> None:
-    observation, leaves = symmetry.observation_space.sample(), symmetry.observations.leaves
+    leaves = symmetry.observations.leaves
+    try:
+        observation = symmetry.observation_space.sample()
+    except ValueError:  # Gymnasium adds one to the bound of an integer Box, beyond int64 here
+        return
     for g in range(min(symmetry.group.order, 8)):
         moved = symmetry.transform_observation(g, observation)
         back = symmetry.transform_observation(int(symmetry.group.inverses[g]), moved)
@@ -365,7 +369,7 @@ def _check_works(symmetry: Symmetry, generators: Any) -> None:
             moved = symmetry.transform_observation(name, observation)
             _check_close(
                 moved,
-                given(symmetry.observation_space.sample() * 0 + observation)
+                given(observation * 0 + observation)
                 if len(leaves) == 1 and leaves[0].key is None
                 else moved,
                 leaves,

@@ -23,6 +23,7 @@ SHORT = {
     "evaluate": ["episodes=2", "progress=false"],
     "transfer": ["episodes=2", "progress=false"],
     "check": ["progress=false"],
+    "benchmark": ["parts=[predict]", "networks=[mlp-64-64]", "orders=[1]", "rounds=1"],
     "export": [],
 }
 

@@ -195,6 +195,7 @@ def test_q_values_that_diverge_end_the_training(
     diverging = ("env.dqn.learning_rate=1e9", "env.net_arch=[8,8,8,8,8]")
     outcome = equirl_command("train", *KEYS, *keys, *diverging, f"run_dir={run}")
     ends(outcome, 2, "training diverged", "a lower env.dqn.learning_rate may help", step=None)
+    assert "the loss is" in outcome.err  # noticed before there was anything to save
     for path in (run / "checkpoints").glob("*.zip"):
         assert all(bool(value.isfinite().all()) for value in parameters(path).values())
 

@@ -292,6 +292,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     assert outcome.err.count("\n") == 1
     assert f"equirl train resume={run} goes on from step " in outcome.err
     step = int(outcome.err.rstrip().rpartition(" ")[2])
+    assert step >= 180  # saved after the signal, and not one from before
     assert (run / "checkpoints" / f"step_{step}.zip").exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert equirl_command("train", f"resume={run}").code == 0

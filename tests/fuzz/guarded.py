@@ -24,13 +24,14 @@ def comes_to_an_end(seconds: float = SECONDS) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Hang(f"not through in {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Of the processor, as on a busy machine anything may take long by the clock.
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def check_message(error: EquirlError) -> None:

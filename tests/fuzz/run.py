@@ -103,7 +103,12 @@ def _fuzz(name: str, inputs: int, guided: bool, seed: int) -> int:
             "-rss_limit_mb=0",
             "-max_len=2048",
         ]
-        options += ["-verbosity=0", "-len_control=0", f"-artifact_prefix={folder}/"]
+        options += [
+            "-verbosity=0",
+            "-len_control=0",
+            "-report_slow_units=1000000",
+            f"-artifact_prefix={folder}/",
+        ]
         atheris.Setup([sys.argv[0], *options], one)
         atheris.Fuzz()
     return 0

@@ -11,6 +11,7 @@ from equirl.agents.policies import (
     EquivariantQNetwork,
 )
 from equirl.agents.replay import OrbitDictReplayBuffer, OrbitReplayBuffer
+from equirl.agents.transfer import Transferred, transfer_agent
 from equirl.agents.vec_normalize import SymmetricVecNormalize
 
 __all__ = [
@@ -27,4 +28,6 @@ __all__ = [
     "OrbitReplayBuffer",
     "SmallCnn",
     "SymmetricVecNormalize",
+    "Transferred",
+    "transfer_agent",
 ]

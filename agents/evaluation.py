@@ -78,7 +78,7 @@ def play_episodes(
         observations = [env.reset(seed=seeds[i])[0] for i, env in enumerate(envs)]
         following = len(envs)
         while playing:
-            actions, _ = model.predict(_stacked(observations), deterministic=True)
+            actions, _ = model.predict(stacked(observations), deterministic=True)
             still_playing = []
             for i, (env, episode) in enumerate(zip(envs, playing, strict=True)):
                 observations[i], reward, terminated, truncated, info = env.step(actions[i])
@@ -106,7 +106,8 @@ def play_episodes(
     return Episodes(returns, lengths, np.array(known) if len(known) == count else None)
 
 
-def _stacked(observations: list[Any]) -> Any:
+def stacked(observations: Sequence[Any]) -> Any:
+    """Observations as one batch; of dicts, a dict of batches."""
     if isinstance(observations[0], dict):
         return {key: np.stack([o[key] for o in observations]) for key in observations[0]}
     return np.stack(observations)

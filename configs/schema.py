@@ -128,14 +128,37 @@ class ExportConfig:
 
 
 @dataclass
+class WeightsConfig:
+    """λ learned with the Q-network frozen."""
+
+    steps: int = 10_000  # environment steps, comparing the candidates included
+
+
+@dataclass
+class FinetuneConfig:
+    """The original and one equivariant version trained further, everything trainable."""
+
+    method: str = "equitune"
+    steps: int = 50_000  # environment steps of each
+    every: int = 2500  # environment steps between two evaluations
+    episodes: int = 20  # of each evaluation
+
+
+@dataclass
 class TransferConfig:
     """equirl transfer."""
 
-    agent: str = MISSING  # a .zip
+    agent: str = MISSING  # a .zip, or hub:user/repo
     env: EnvConfig = MISSING
+    stage: str = "weights"  # zero_shot, weights, finetune or all
     methods: list[str] = field(default_factory=lambda: ["equitune", "equizero", "canonical"])
-    episodes: int = 200  # of each version
-    seed: int = 1_000_000  # of the first episode
+    # of lambda(gs) = exp(beta * score), compared zero-shot
+    betas: list[float] = field(default_factory=lambda: [-3.0, -1.0, 0.3, 1.0, 3.0])
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    episodes: int = 200  # of each version in the comparison
+    seed: int = 1_000_000  # of the first of them
+    learning_seed: int = 0  # of what weights and finetune learn from
     threads: Optional[int] = 1  # of PyTorch on the CPU; null is PyTorch's default
     run_dir: str = MISSING
     device: str = "auto"

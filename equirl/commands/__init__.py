@@ -16,7 +16,7 @@ COMMANDS = {
     "train": "train an equivariant DQN agent, or a plain one beside it",
     "evaluate": "play episodes with a saved agent, seen through any group element",
     "check": "compare the declared symmetry with the live environment, or discover it",
-    "transfer": "make a trained plain SB3 agent equivariant, without training",
+    "transfer": "make a trained plain SB3 agent equivariant, in the way that suits it best",
     "export": "write the greedy policy, symmetry included, as ONNX or a torch.export program",
     "benchmark": "time every method beside stock SB3 DQN, in turn in one run",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,17 @@ import pytest
 import torch
 from gymnasium import spaces
 from hypothesis import HealthCheck, given, seed, settings
+from stable_baselines3 import DQN
 
 from equirl import Symmetry
-from equirl.errors import SymmetryError
+from equirl.agents.restore import restore
+from equirl.agents.saved_agent import read_agent
+from equirl.errors import AgentError, SymmetryError
 from fuzzed_agents import agent_files, read_and_build, saved
 from fuzzed_declarations import Named, declarations, declare
 from fuzzed_overrides import command_lines, prepared, run
+from guarded import check_message
+from sampled import Sampled
 from saved_agents import rewritten
 
 SHARE = {"declarations": 300, "agents": 60, "overrides": 20}
@@ -198,3 +204,66 @@ def test_a_saved_symmetry_that_does_not_fit_its_spaces_is_refused(
     data = json.loads(zipfile.ZipFile(io.BytesIO(saved("mixed"))).read("data"))
     data["equirl_symmetry"]["blocks"] = blocks
     assert not read_and_build(rewritten(path, data=json.dumps(data).encode()))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"data": b'{"equirl_format": 99, "equirl_version": "a\\nb"}'}, "saved by equirl a b in"),
+        ({"data": b'{"equirl_format": "' + b"x" * 9999 + b'"}'}, "equirl_format is 'xxxx"),
+        ({"data": b'{"equirl_format": ' + b"9" * 4300 + b"}"}, "in format 9999"),
+        ({"policy_pth": None, "policy_optimizer_pth": None}, "it holds ['data', 'pytorch_var"),
+    ],
+)
+def test_what_a_file_says_is_shown_on_one_line_and_not_at_any_length(
+    changed: dict[str, bytes | None], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(saved("plain"))
+    path.write_bytes(rewritten(path, **changed))
+    with pytest.raises(AgentError, match=re.escape(said)) as refusal:
+        read_agent(path)
+    check_message(refusal.value)
+
+
+def test_a_zip_whose_directory_gives_another_length_of_a_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "agent.zip"
+    content = saved("plain")
+    path.write_bytes(content[:26] + b"\xff\xff" + content[28:])  # the length of the first name
+    with pytest.raises(
+        AgentError, match="BadZipFile: File name in directory 'data' and"
+    ) as refusal:
+        read_agent(path)
+    check_message(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("activation_fn", "two\nlines" + "x" * 9999, "activation_fn two linesxxx"),
+        ("activation_fn", "<class 'torch." + "x" * 9999 + ".Y'>", "needs <class 'torch.xxx"),
+        ("a\nb" + "x" * 9999, "AAAA", "a bxxx"),
+    ],
+)
+def test_policy_arguments_are_shown_on_one_line_and_not_at_any_length(
+    key: str, value: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(saved("plain"))
+    data = json.loads(zipfile.ZipFile(io.BytesIO(saved("plain"))).read("data"))
+    data["policy_kwargs"][key] = value
+    path.write_bytes(rewritten(path, data=json.dumps(data).encode()))
+    with pytest.raises(AgentError, match=re.escape(said)) as refusal:
+        read_agent(path).build(DQN, Sampled(VECTOR), buffer_size=1)
+    check_message(refusal.value)
+
+
+def test_a_module_name_of_any_length_is_shown_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(saved("lambda"))
+    data = json.loads(zipfile.ZipFile(io.BytesIO(saved("lambda"))).read("data"))
+    data["policy_class"]["__module__"] = "two\nlines" + "x" * 9999
+    path.write_bytes(rewritten(path, data=json.dumps(data).encode()))
+    with pytest.raises(AgentError, match="policy class of two linesxxx") as refusal:
+        restore(read_agent(path))
+    check_message(refusal.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -369,7 +370,7 @@ def _check_works(symmetry: Symmetry, generators: Any) -> None:
             moved = symmetry.transform_observation(name, observation)
             _check_close(
                 moved,
-                given(observation * 0 + observation)
+                given(deepcopy(observation))
                 if len(leaves) == 1 and leaves[0].key is None
                 else moved,
                 leaves,

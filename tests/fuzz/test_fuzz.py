@@ -147,6 +147,11 @@ def test_what_the_fuzzers_found_in_declarations_is_refused(
         Symmetry.from_generators(space, TWO, generators)
 
 
+def test_a_function_of_truth_values_is_compared_on_truth_values() -> None:
+    flipped = {"m": (Named("invert"), [0, 1])}
+    assert declare(spaces.Box(0, 1, (3,), np.bool_), TWO, flipped)
+
+
 def test_matrices_that_do_not_close_stay_within_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("equirl.generated_actions.MAX_NUMBERS", 1000)
     space, shear = spaces.Box(-1, 1, (8,)), np.eye(8)

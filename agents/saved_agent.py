@@ -208,7 +208,7 @@ class SavedAgent:
         # The network's own weights tell its widths, whatever the file says.
         described["net_arch"] = self.net_arch
         features = self.weights.get("q_net.features_extractor.linear.0.weight")
-        if features is not None:
+        if features is not None and features.dim() == 2:
             described["features_extractor_kwargs"] = {
                 **described.get("features_extractor_kwargs", {}),
                 "features_dim": int(features.shape[0]),

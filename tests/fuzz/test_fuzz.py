@@ -200,6 +200,16 @@ def test_policy_arguments_of_another_type_are_refused(
     read_and_build(rewritten(path, data=json.dumps(data).encode()))
 
 
+def test_a_features_extractor_of_another_shape_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(saved("plain"))
+    weights = torch.load(io.BytesIO(zipfile.ZipFile(path).read("policy.pth")))
+    weights["q_net.features_extractor.linear.0.weight"] = torch.tensor(1.0)
+    file = io.BytesIO()
+    torch.save(weights, file)
+    assert not read_and_build(rewritten(path, policy_pth=file.getvalue()))
+
+
 @pytest.mark.parametrize("blocks", [[], [[0]], [[0, 1]], [[0], [2]], [[0], [0]], [[1], [0]]])
 def test_a_saved_symmetry_that_does_not_fit_its_spaces_is_refused(
     blocks: list[list[int]], tmp_path: Path

@@ -217,7 +217,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "gains z": lambda x: {**x, "z": 1},
     "a into b": lambda x: {**x, "b": x["b"] + x["a"]},
     "clears": lambda x: x.clear(),
-    "two arguments": lambda x, y: x,  # type: ignore[misc,dict-item]
+    "two arguments": lambda x, y: x,
     "class": type,
     "ValueError": _raises(ValueError("two\nlines")),
     "KeyError": _raises(KeyError()),

@@ -18,13 +18,14 @@ from hypothesis import HealthCheck, given, seed, settings
 from stable_baselines3 import DQN
 
 from equirl import Symmetry
+from equirl.affines import Affines
 from equirl.agents.restore import restore
 from equirl.agents.saved_agent import read_agent
 from equirl.errors import AgentError, SymmetryError
 from fuzzed_agents import agent_files, read_and_build, saved
 from fuzzed_declarations import Named, declarations, declare
 from fuzzed_overrides import command_lines, prepared, run
-from guarded import check_message
+from guarded import check_message, comes_to_an_end
 from sampled import Sampled
 from saved_agents import rewritten
 
@@ -150,6 +151,19 @@ def test_what_the_fuzzers_found_in_declarations_is_refused(
 def test_a_function_of_truth_values_is_compared_on_truth_values() -> None:
     flipped = {"m": (Named("invert"), [0, 1])}
     assert declare(spaces.Box(0, 1, (3,), np.bool_), TWO, flipped)
+
+
+def test_many_maps_that_mix_few_entries_each_are_soon_made_exact() -> None:
+    # As 710 radians are 113 turns, to single precision, a turn by a radian has the order 710.
+    steps = np.arange(710)
+    matrix = np.tile(np.eye(144), (710, 1, 1))
+    cos, sin = np.cos(2 * np.pi * steps / 710), np.sin(2 * np.pi * steps / 710)
+    for i in range(12):
+        matrix[:, i, i] = matrix[:, i + 12, i + 12] = cos
+        matrix[:, i, i + 12], matrix[:, i + 12, i] = -sin, sin
+    with comes_to_an_end():
+        exact = Affines(matrix, np.zeros((710, 144))).polished(np.add.outer(steps, steps) % 710)
+    np.testing.assert_allclose(exact.matrix, matrix, atol=1e-12)
 
 
 def test_matrices_that_do_not_close_stay_within_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from equirl import __version__
 from equirl.errors import AgentError
+from equirl.shown import shortened, shown
 from equirl.symmetry import Symmetry
 from equirl.symmetry_json import to_json
 
@@ -38,12 +39,12 @@ def check_format(path: object, data: dict[str, Any]) -> None:
     """
     found = data.get("equirl_format", 0)
     if not isinstance(found, int):
-        raise AgentError(f"{path} is damaged: its equirl_format is {found!r}, no whole number")
+        raise AgentError(f"{path} is damaged: its equirl_format is {shown(found)}, no whole number")
     if found > FORMAT:
-        by = data.get("equirl_version", "a later version")
+        by = shortened(str(data.get("equirl_version", "a later version")))
         raise AgentError(
-            f"{path} was saved by equirl {by} in format {found}, this is equirl {__version__}, "
-            f"which reads up to {FORMAT}: pip install --upgrade equirl"
+            f"{path} was saved by equirl {by} in format {shown(found)}, this is equirl "
+            f"{__version__}, which reads up to {FORMAT}: pip install --upgrade equirl"
         )
 
 

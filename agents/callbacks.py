@@ -100,7 +100,7 @@ class EquivarianceCallback(PeriodicCallback):
         observations = buffer.sample(
             self.batch_size, env=self.model.get_vec_normalize_env()
         ).observations
-        np.random.set_state(random_state)  # noqa: NPY002
+        np.random.set_state(random_state)  # noqa: NPY002  # as above
         training = q_net.training
         q_net.set_training_mode(False)
         for name, value in equivariance_metrics(q_net, observations).items():

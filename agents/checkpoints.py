@@ -209,7 +209,7 @@ def _random_states(model: DQN) -> dict[str, Any]:
 
 def _set_random_states(model: DQN, states: Mapping[str, Any]) -> None:
     random.setstate(states["python"])
-    np.random.set_state(states["numpy"])  # noqa: NPY002
+    np.random.set_state(states["numpy"])  # noqa: NPY002  # as above
     torch.set_rng_state(states["torch"])
     if states["cuda"] and torch.cuda.device_count() == len(states["cuda"]):
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -11,6 +11,7 @@ from equirl.agents.dqn import EquivariantDQN
 from equirl.agents.saved_agent import SavedAgent
 from equirl.envs import symmetry_of
 from equirl.errors import AgentError, SymmetryError
+from equirl.shown import shortened
 from equirl.symmetry import Symmetry
 
 
@@ -44,11 +45,11 @@ def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str
         if env is None:
             raise AgentError(f"{agent.path} does not describe its spaces: name its environment")
         return agent.build(DQN, env, **kwargs)
-    module = agent.policy_module
-    if not module.startswith("equirl."):
+    if not agent.policy_module.startswith("equirl."):
+        module = shortened(agent.policy_module) or "an unknown module"
         raise AgentError(
-            f"{agent.path} was saved with a policy class of {module or 'an unknown module'}, which "
-            "only its pickle holds, and that could run any code"
+            f"{agent.path} was saved with a policy class of {module}, which only its pickle holds, "
+            "and that could run any code"
         )
     symmetry = agent.symmetry or _symmetry_of(agent, env)
     policy_kwargs = {"symmetry": symmetry, **agent.symmetrization}
@@ -62,7 +63,8 @@ def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str
     # `build` lets the method change; here a λ that is not there would be another agent.
     differing = sorted(set(model.policy.state_dict()) ^ set(agent.weights))
     if differing:
-        raise AgentError(f"{agent.path} holds another network: {', '.join(differing[:3])} differ")
+        names = shortened(", ".join(differing[:3]))
+        raise AgentError(f"{agent.path} holds another network: {names} differ")
     return model
 
 
@@ -77,6 +79,7 @@ def _symmetry_of(agent: SavedAgent, env: gym.Env[Any, Any] | None) -> Symmetry:
     by_name = env.spec is not None and saved == env.spec.id
     if saved != repr(symmetry) and not by_name:
         raise AgentError(
-            f"{agent.path} was saved with the symmetry {saved}, the environment has {symmetry}"
+            f"{agent.path} was saved with the symmetry {shortened(str(saved))}, the environment "
+            f"has {symmetry}"
         )
     return symmetry

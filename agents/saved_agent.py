@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import json
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import maybe_make_env
@@ -18,11 +14,11 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
-from equirl.agents.agent_format import check_format
+from equirl.agents.agent_file import agent_path, read_parts
 from equirl.agents.library_classes import library_class
 from equirl.agents.train_frequency import read_train_freq
 from equirl.errors import AgentError, EquirlError, SymmetryError
-from equirl.shown import reason
+from equirl.shown import reason, shortened, shown
 from equirl.symmetry import Symmetry
 from equirl.symmetry_json import from_json
 
@@ -143,7 +139,7 @@ class SavedAgent:
             model = cls(alias, env, policy_kwargs=policy_kwargs, **{**hyper_parameters, **kwargs})
         except AssertionError as error:  # how SB3 says that an extractor cannot take these spaces
             raise AgentError(
-                f"{self.path} does not fit this environment: {_first_line(error)}"
+                f"{self.path} does not fit this environment: {_line(error, 0)}"
             ) from error
         except EquirlError:
             raise
@@ -157,15 +153,15 @@ class SavedAgent:
             missing, unexpected = model.policy.load_state_dict(self.weights, strict=False)
         except RuntimeError as error:
             raise AgentError(
-                f"{self.path} does not fit this environment: {_last_line(error)}"
+                f"{self.path} does not fit this environment: {_line(error, -1)}"
             ) from error
         # What only one method has, such as the λ of lambda, belongs to the method, not the network.
         missing = [key for key in missing if ".symmetrized." not in key]
         unexpected = [key for key in unexpected if ".symmetrized." not in key]
         if missing or unexpected:
             raise AgentError(
-                f"{self.path} holds another network: missing {missing[:3]}, unexpected "
-                f"{unexpected[:3]}; give its policy_kwargs"
+                f"{self.path} holds another network: missing {shown(missing[:3])}, unexpected "
+                f"{shown(unexpected[:3])}; give its policy_kwargs"
             )
         return model
 
@@ -212,7 +208,7 @@ class SavedAgent:
         # The network's own weights tell its widths, whatever the file says.
         described["net_arch"] = self.net_arch
         features = self.weights.get("q_net.features_extractor.linear.0.weight")
-        if features is not None:
+        if features is not None and features.dim() == 2:
             described["features_extractor_kwargs"] = {
                 **described.get("features_extractor_kwargs", {}),
                 "features_dim": int(features.shape[0]),
@@ -234,25 +230,16 @@ class SavedAgent:
         try:
             found = library_class(name, described)
         except ImportError as error:
-            raise AgentError(f"{self.path} needs {described}: {error}") from error
+            raise AgentError(
+                f"{self.path} needs {shortened(described)}: {reason(error)}"
+            ) from error
         if found is None:
+            name, described = shortened(name), shortened(described)
             raise AgentError(
                 f"{self.path} was saved with {name} {described}, which only its pickle holds, and "
                 f"that could run any code: give it yourself, policy_kwargs=dict({name}=…)"
             )
         return found
-
-
-def _existing(path: Path) -> Path:
-    for candidate in (path, Path(f"{path}.zip"), path / "best_model.zip"):
-        try:
-            if candidate.is_file():
-                return candidate
-        except OSError:  # such as a name longer than the file system takes
-            break
-    raise AgentError(
-        f"there is no agent at {path}: give the .zip that model.save wrote, or a run directory"
-    )
 
 
 def read_agent(path: str | Path) -> SavedAgent:
@@ -262,46 +249,11 @@ def read_agent(path: str | Path) -> SavedAgent:
         AgentError: there is no such file, it is damaged, not a DQN agent, or saved by a later
             version of equirl.
     """
-    path = _existing(Path(path))
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if not {"data", "policy.pth"} <= set(names):
-                raise AgentError(
-                    f"{path} is not a Stable-Baselines3 agent: it holds {', '.join(names[:5])}, "
-                    "not data and policy.pth"
-                )
-            data = json.loads(archive.read("data"))
-            weights = _tensors(archive.read("policy.pth"))
-            optimizer = (
-                _tensors(archive.read("policy.optimizer.pth"))
-                if "policy.optimizer.pth" in names
-                else None
-            )
-    except AgentError:
-        raise
-    except Exception as error:  # damaged bytes make zlib, json and torch raise almost anything
-        raise AgentError(
-            f"{path} is damaged or not a zip ({type(error).__name__}: {_first_line(error)})"
-        ) from error
-    if not isinstance(data, dict):
-        raise AgentError(f"{path} is damaged: its data is a JSON {type(data).__name__}, not object")
-    check_format(path, data)
-    agent = SavedAgent(path, data, weights, _learning_rate(optimizer))
-    if not _is_state_dict(weights) or not agent._layer_weights():
+    path = agent_path(Path(path))
+    agent = SavedAgent(path, *read_parts(path))
+    if not agent._layer_weights():
         raise AgentError(f"{path} is not a DQN agent: its policy has no q_net.q_net layers")
     return agent
-
-
-def _tensors(file: bytes) -> Any:
-    return torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
-
-
-def _learning_rate(optimizer: Any) -> float | None:
-    try:
-        return float(optimizer["param_groups"][0]["lr"])
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
 
 
 def _described(data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -310,15 +262,5 @@ def _described(data: dict[str, Any], name: str) -> dict[str, Any]:
     return described if isinstance(described, dict) else {}
 
 
-def _is_state_dict(weights: Any) -> bool:
-    return isinstance(weights, dict) and all(
-        isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].strip()
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+def _line(error: Exception, which: int) -> str:
+    return shortened((str(error).strip() or type(error).__name__).splitlines()[which])

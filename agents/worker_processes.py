@@ -28,8 +28,13 @@ class WorkerProcesses(SubprocVecEnv):
 
     def __init__(self, make_envs: list[Callable[[], gym.Env[Any, Any]]]) -> None:
         self.processes: list[Any] = []
-        with self._alive():
-            super().__init__([partial(_in_worker, make_env) for make_env in make_envs])
+        self.remotes: Any = ()
+        try:
+            with self._alive():
+                super().__init__([partial(_in_worker, make_env) for make_env in make_envs])
+        except BaseException:
+            self.close()  # or Python would wait for those that live, at its end and for ever
+            raise
 
     def reset(self) -> Any:
         """See `VecEnv`."""

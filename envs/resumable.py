@@ -122,7 +122,7 @@ class ResumableEnv(gym.Wrapper[Any, Any, Any, Any]):
         return same_place and _equal(_states(self.env), episode.generators_now)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """Refuses what would come back as new: an `EzPickle` is pickled as its constructor's arguments.
 
     Box2D, MuJoCo and Atari environments are of this kind.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -61,18 +62,49 @@ class Affines(Maps):
         ``A_g ← 1/|G| Σ_h A_gh A_h⁻¹`` squares the distance to a representation at every step
         (Grove, Karcher & Ruh 1974), so a few steps reach machine precision.
         """
-        n = self.entries
-        homogeneous = np.zeros((self.count, n + 1, n + 1))
-        homogeneous[:, :n, :n], homogeneous[:, :n, n] = self.matrix, self.offset
-        homogeneous[:, n, n] = 1
+        matrix, offset = self.matrix.copy(), self.offset.copy()
+        for part in _mixed(self.matrix):
+            square = np.ix_(np.arange(self.count), part, part)
+            matrix[square], offset[:, part] = _polished(matrix[square], offset[:, part], table)
+        return Affines(matrix, offset)
+
+
+def _mixed(matrix: NumpyArray) -> Iterator[NumpyArray]:
+    """The sets of entries, as few in each as can be, that no map mixes with others."""
+    n = matrix.shape[1]
+    mixes = (matrix != 0).any(axis=0)
+    mixes |= mixes.T | np.eye(n, dtype=bool)
+    first = np.arange(n)
+    while True:
+        found = np.where(mixes, first, n).min(axis=1)
+        found = found[found]
+        if np.array_equal(found, first):
+            break
+        first = found
+    return (np.flatnonzero(first == i) for i in np.unique(first))
+
+
+def _polished(
+    matrix: NumpyArray, offset: NumpyArray, table: NumpyArray
+) -> tuple[NumpyArray, NumpyArray]:
+    """`Affines.polished`, of the maps of one set of entries; its cost is |G|² n³."""
+    count, n = offset.shape
+    if (matrix == np.eye(n)).all() and not offset.any():
+        return matrix, offset
+    homogeneous = np.zeros((count, n + 1, n + 1))
+    homogeneous[:, :n, :n], homogeneous[:, :n, n] = matrix, offset
+    homogeneous[:, n, n] = 1
+    homogeneous[0] = np.eye(n + 1)
+    for _ in range(3):
+        inverse = np.linalg.inv(homogeneous).reshape(-1, n + 1)
+        # The sum over h is that of one product of matrices.
+        rows = np.ascontiguousarray(homogeneous.transpose(1, 0, 2))
+        sums = [rows[:, row].reshape(n + 1, -1) @ inverse for row in table]
+        homogeneous = np.stack(sums) / count
         homogeneous[0] = np.eye(n + 1)
-        for _ in range(3):
-            inverse = np.linalg.inv(homogeneous)
-            homogeneous = np.stack([(homogeneous[row] @ inverse).mean(axis=0) for row in table])
-            homogeneous[0] = np.eye(n + 1)
-        nearest = np.rint(homogeneous)
-        homogeneous = np.where(np.abs(homogeneous - nearest) < 1e-14, nearest, homogeneous)
-        return Affines(homogeneous[:, :n, :n].copy(), homogeneous[:, :n, n].copy())
+    nearest = np.rint(homogeneous)
+    homogeneous = np.where(np.abs(homogeneous - nearest) < 1e-14, nearest, homogeneous)
+    return homogeneous[:, :n, :n], homogeneous[:, :n, n]
 
 
 def _broadcast(matrix: NumpyArray, vector: NumpyArray) -> tuple[NumpyArray, NumpyArray]:

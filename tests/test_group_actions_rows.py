@@ -10,8 +10,9 @@ import torch
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from equirl import Symmetry
+from equirl import GroupAction, Symmetry
 from map_stacks import assert_near, points
 from representations import GROUPS, affine_action, output_action, signed_action, size
 from symmetrized_models import a_few, group_and_seed, square_of_images
@@ -22,15 +23,19 @@ every_kind = st.sampled_from(KINDS)
 dtypes = st.sampled_from([torch.float16, torch.float32, torch.float64])
 
 
+def pulled_back_one_by_one(action: GroupAction, y: Tensor) -> Tensor:
+    """Row g moved by the inverse of g."""
+    inverses = action.group.inverses.tolist()
+    return torch.stack([action.transform(h, row) for h, row in zip(inverses, y, strict=True)])
+
+
 @given(group_and_seed, every_kind, dtypes)
 @a_few
 def test_pulling_back_moves_row_g_by_the_inverse_of_g(where, kind, dtype):
     group, seed = where
     action = kind(group, np.random.default_rng(seed))
     y = points((group.order, 3, size(action)), dtype, seed)
-    expected = torch.stack(
-        [action.transform(int(group.inverses[g]), y[g]) for g in range(group.order)]
-    )
+    expected = pulled_back_one_by_one(action, y)
     for learns in (False, True):
         back = action.pull_back(y.clone().requires_grad_(learns))
         assert back.dtype == dtype
@@ -57,8 +62,7 @@ def test_gradients_of_the_mean_back_are_those_of_the_mean_of_what_is_pulled_back
     action = kind(group, np.random.default_rng(seed))
     y = points((group.order, 3, size(action)), torch.float64, seed).requires_grad_()
     upstream = points((3, size(action)), torch.float64, seed + 1)
-    one_by_one = [action.transform(int(group.inverses[g]), y[g]) for g in range(group.order)]
-    expected = torch.stack(one_by_one).mean(dim=0)
+    expected = pulled_back_one_by_one(action, y).mean(dim=0)
     assert_near(
         torch.autograd.grad(action.mean_back(y), y, upstream)[0],
         torch.autograd.grad(expected, y, upstream)[0],
@@ -96,13 +100,13 @@ def test_rows_of_every_kind_of_space_are_moved_each_by_its_own_element(case):
 def test_images_are_pulled_back_pixel_by_pixel():
     action, _ = square_of_images()
     y = points((8, 2, 2, 6, 6), torch.float32)
-    inverses = action.group.inverses
-    expected = torch.stack([action.transform(int(inverses[g]), y[g]) for g in range(8)])
+    expected = pulled_back_one_by_one(action, y)
     assert torch.equal(action.pull_back(y), expected)
     assert torch.equal(action.pull_back(y.requires_grad_()), expected)
     torch.testing.assert_close(action.mean_back(y), expected.mean(dim=0))
     g = torch.tensor([3, 5])
-    assert torch.equal(action.pull_back_each(g, y[0]), action.transform(inverses[[3, 5]], y[0]))
+    inverses = action.group.inverses[[3, 5]]
+    assert torch.equal(action.pull_back_each(g, y[0]), action.transform(inverses, y[0]))
 
 
 @every_case

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -89,17 +90,31 @@ def train(config: DictConfig) -> float:
 
 
 def _begin(run_dir: Path, config: DictConfig, settings: TrainConfig) -> None:
-    try:
-        run_dir.mkdir(parents=True)
-    except OSError as error:
-        raise ConfigError(f"{run_dir} cannot be made: {error.strerror}") from error
-    write_config(config, run_dir)
+    """Make the run directory, which is there with its configuration or not at all."""
     seeds = {
         "training": settings.seed,
         "evaluation": EVALUATION_SEED,
         "final evaluation": FINAL_EVALUATION_SEED,
     }
-    write_provenance(run_dir, seeds)
+    aside = run_dir.with_name(f".{run_dir.name}.beginning")
+    try:
+        with _refused_as_config_error(run_dir):
+            shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed here
+            aside.mkdir(parents=True)
+        write_config(config, aside)
+        write_provenance(aside, seeds)
+        with _refused_as_config_error(run_dir):
+            aside.rename(run_dir)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _refused_as_config_error(run_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{run_dir} cannot be made: {error.strerror}") from error
 
 
 def _environments(settings: TrainConfig, make_env: Callable[[], gym.Env[Any, Any]]) -> VecEnv:

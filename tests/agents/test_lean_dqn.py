@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -52,21 +53,20 @@ def test_minibatches_drawn_together_are_used_one_by_one(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_training_on_images_gives_what_stock_training_gives(method: str) -> None:
-    kwargs = {"features_extractor_kwargs": {"features_dim": 16}}
-    model = agent(
-        {"method": method}, image_env(), "CnnPolicy", policy_kwargs=kwargs, buffer_size=100
-    )
-    assert_trained_alike(model, stock_twin(model, "CnnPolicy", image_env()), 3, 4)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_training_on_dicts_gives_what_stock_training_gives(method: str) -> None:
-    kwargs = {"features_extractor_kwargs": {"cnn_output_dim": 16}}
-    model = agent(
-        {"method": method}, dict_env(), "MultiInputPolicy", policy_kwargs=kwargs, buffer_size=100
-    )
-    assert_trained_alike(model, stock_twin(model, "MultiInputPolicy", dict_env()), 3, 4)
+@pytest.mark.parametrize(
+    ("policy", "make_env", "small"),
+    [
+        ("CnnPolicy", image_env, {"features_dim": 16}),
+        ("MultiInputPolicy", dict_env, {"cnn_output_dim": 16}),
+    ],
+    ids=["images", "dicts"],
+)
+def test_training_on_images_and_dicts_gives_what_stock_training_gives(
+    policy: str, make_env: Callable[[], Any], small: dict[str, int], method: str
+) -> None:
+    kwargs = {"features_extractor_kwargs": small}
+    model = agent({"method": method}, make_env(), policy, policy_kwargs=kwargs, buffer_size=100)
+    assert_trained_alike(model, stock_twin(model, policy, make_env()), 3, 4)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])

@@ -236,7 +236,7 @@ def test_subnormal_numbers_are_as_before_when_the_buffer_fails(already: bool) ->
     def fail(*_: Any, **__: Any) -> None:
         raise Failure
 
-    model.replay_buffer.sample = fail  # type: ignore[method-assign,assignment]
+    model.replay_buffer.sample = fail
     torch.set_flush_denormal(already)
     with pytest.raises(Failure):
         model.train(1, 8)

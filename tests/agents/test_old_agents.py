@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import pickle
 import subprocess
@@ -24,7 +23,7 @@ from equirl.agents.saved_agent import read_agent
 from equirl.envs import SymmetryWrapper
 from equirl.errors import AgentError
 from sampled import Sampled, q_values
-from saved_agents import MIRRORS, VECTOR, rewritten, saved
+from saved_agents import MIRRORS, VECTOR, rewritten, saved, trapped
 from small_agents import SMALL, cartpole
 
 FOLDER = Path(__file__).parents[1] / "data" / "agents"
@@ -180,7 +179,7 @@ def test_an_agent_of_a_task_of_ones_own_loads_where_there_is_no_such_task(
     there.mkdir()
     (here / "my_task.py").write_text(TASK)
     monkeypatch.syspath_prepend(here)
-    import my_task  # type: ignore[import-not-found]
+    import my_task
 
     env = SymmetryWrapper(my_task.Task(), {"mirror": (my_task.mirror, [1, 0])})
     model = EquivariantDQN("MlpPolicy", env, "lambda", **SMALL)
@@ -197,23 +196,6 @@ def test_an_agent_of_a_task_of_ones_own_loads_where_there_is_no_such_task(
     ).stdout
     assert printed.strip() == "('e', 'mirror')"
     np.testing.assert_allclose(np.load(there / "q_values.npy"), q_values(model, seen), atol=1e-6)
-
-
-def trapped(path: Path, target: Path, witness: Path) -> Path:
-    """A copy of the agent in which every pickle creates a file."""
-
-    class Trap:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return Path.touch, (witness,)
-
-    trap = base64.b64encode(cloudpickle.dumps(Trap())).decode()
-    data = json.loads(zipfile.ZipFile(path).read("data"))
-    for entry in data.values():
-        if isinstance(entry, dict) and ":serialized:" in entry:
-            entry[":serialized:"] = trap
-    assert json.dumps(data).count(trap) > 5
-    target.write_bytes(rewritten(path, data=json.dumps(data).encode()))
-    return target
 
 
 @pytest.mark.parametrize("path", OLD[:1] + OLD[-1:], ids=named)

@@ -12,8 +12,6 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
-from stable_baselines3.common.preprocessing import get_flattened_obs_dim
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from equirl import Symmetry
 from equirl.agents import OrbitDictReplayBuffer, OrbitReplayBuffer
@@ -21,6 +19,7 @@ from equirl.envs import SymmetryWrapper
 from equirl.envs.grid_world import GRID_WORLD_GENERATORS
 from equirl.errors import SymmetryError
 from hardware import needs_cuda
+from policy_tasks import Flat
 
 TURN = {
     "r": (lambda v: np.array([-v[1], v[0], v[2]], v.dtype), [3, 0, 1, 2]),
@@ -49,17 +48,6 @@ SPACES: dict[str, tuple[spaces.Space[Any], spaces.Space[Any], Any]] = {
     ),
 }
 COUNT = 20
-
-
-class Flat(BaseFeaturesExtractor):
-    """Everything side by side: an image of 5 x 5 is too small for SB3's convolutions."""
-
-    def __init__(self, observation_space: spaces.Space[Any]) -> None:
-        super().__init__(observation_space, get_flattened_obs_dim(observation_space))
-
-    def forward(self, observations: Any) -> torch.Tensor:
-        parts = observations.values() if isinstance(observations, dict) else [observations]
-        return torch.cat([part.float().flatten(1) for part in parts], dim=1)
 
 
 def filled(name: str, **kwargs: Any) -> tuple[Any, Symmetry, list[Any], np.ndarray]:
@@ -107,7 +95,7 @@ def same(sampled: Any, row: int, expected: Any) -> bool:
 @pytest.mark.parametrize("name", SPACES)
 def test_each_sample_is_a_stored_transition_moved_by_one_element(name: str) -> None:
     buffer, symmetry, raw, actions = filled(name)
-    np.random.seed(0)  # noqa: NPY002 - SB3's buffers draw from it
+    np.random.seed(0)  # noqa: NPY002  # SB3's buffers draw from it
     samples = buffer.sample(400)
     elements: Counter[int] = Counter()
     for row in range(400):
@@ -201,7 +189,7 @@ def test_the_same_seed_gives_the_same_samples() -> None:
     buffer, *_ = filled("vector")
     draws = []
     for _ in range(2):
-        np.random.seed(7)  # noqa: NPY002 - SB3's buffers draw from it
+        np.random.seed(7)  # noqa: NPY002  # SB3's buffers draw from it
         draws.append(buffer.sample(50))
     assert torch.equal(draws[0].observations, draws[1].observations)
     assert torch.equal(draws[0].actions, draws[1].actions)
@@ -249,10 +237,10 @@ def test_a_symmetry_of_other_observations_is_refused() -> None:
 def test_samples_lie_on_the_gpu(name: str) -> None:
     buffer, *_ = filled(name)
     buffer.device = torch.device("cuda")
-    np.random.seed(0)  # noqa: NPY002 - SB3's buffers draw from it
+    np.random.seed(0)  # noqa: NPY002  # SB3's buffers draw from it
     on_gpu = buffer.sample(20)
     buffer.device = torch.device("cpu")
-    np.random.seed(0)  # noqa: NPY002 - SB3's buffers draw from it
+    np.random.seed(0)  # noqa: NPY002  # SB3's buffers draw from it
     on_cpu = buffer.sample(20)
     assert on_gpu.actions.device.type == "cuda"
     assert torch.equal(on_gpu.actions.cpu(), on_cpu.actions)

@@ -70,6 +70,9 @@ def test_files_that_are_no_agents_are_refused(tmp_path: Path) -> None:
             rewritten(path, data=None),
         ],
         "is not a DQN agent: its policy has no q_net.q_net layers": [
+            rewritten(path, policy_pth=pickled({"actor.0.weight": torch.ones(2, 2)})),
+        ],
+        "is not a DQN agent: its policy.pth is no dict of tensors": [
             rewritten(path, policy_pth=pickled([1, 2])),
             rewritten(path, policy_pth=pickled({"q_net.q_net.0.weight": 3})),
             rewritten(path, policy_pth=pickled({0: torch.ones(2, 2)})),

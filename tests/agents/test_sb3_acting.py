@@ -137,7 +137,7 @@ def seeded(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     def reset(**_: Any) -> Any:
         return original(seed=next(seeds))
 
-    env.reset = reset  # type: ignore[method-assign]
+    env.reset = reset
     return env
 
 

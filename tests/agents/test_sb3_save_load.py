@@ -1,18 +1,13 @@
-"""Saving, loading and copying, in every way that SB3's own tests do it."""
+"""Saving and loading, in every way that SB3's own tests do it."""
 
 from __future__ import annotations
 
-import copy
-import io
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -20,38 +15,26 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import DummyVecEnv
-from torch import nn
 
-from equirl.agents import EquivariantDQN, EquivariantQNetwork
+from equirl.agents import EquivariantDQN
 from equirl.errors import AgentError
 from hardware import needs_cuda
-from policy_tasks import VARIANTS, stir
+from policy_tasks import VARIANTS
 from sb3_agents import (
     TASKS,
     agent,
     assert_equal,
     assert_is_the_same_agent,
     assert_same_layers,
-    assert_trains_on,
     each_algorithm,
     each_task,
     observations,
     q_values,
+    saved,
+    trained,
 )
 
 each_variant = pytest.mark.parametrize("variant", VARIANTS)
-
-
-def trained(algorithm: type[DQN], task: str = "vector", **kwargs: Any) -> DQN:
-    """With a target network of its own, and an optimiser that remembers something."""
-    return agent(algorithm, task, **kwargs).learn(24)
-
-
-def saved(model: DQN, **kwargs: Any) -> io.BytesIO:
-    file = io.BytesIO()
-    model.save(file, **kwargs)
-    file.seek(0)
-    return file
 
 
 @each_task
@@ -192,46 +175,17 @@ def test_an_environment_with_other_spaces_is_refused(algorithm: type[DQN]) -> No
         model.set_env(DummyVecEnv([TASKS["image"][1]]))
 
 
+@pytest.mark.gpu
+@needs_cuda
 @each_task
 @each_algorithm
-def test_set_parameters_takes_what_get_parameters_gives(algorithm: type[DQN], task: str) -> None:
-    model, other = trained(algorithm, task), agent(algorithm, task, seed=1)
-    other.replay_buffer = model.replay_buffer
-    given = copy.deepcopy(model.get_parameters())
-    assert set(given) == {"policy", "policy.optimizer"}
-    other.set_parameters(given, exact_match=True, device="cpu")
-    assert_is_the_same_agent(other, model)
-    other.set_parameters(given, exact_match=True, device="cpu")  # the dict is as it was
-    assert_equal(other.policy.state_dict(), given["policy"])
-
-
-@each_algorithm
-def test_set_parameters_reads_files(algorithm: type[DQN]) -> None:
-    model, other = trained(algorithm), trained(algorithm, seed=1)
-    other.set_parameters(saved(model), device="cpu")
-    other.replay_buffer = model.replay_buffer
-    assert_is_the_same_agent(other, model)
-
-
-@each_algorithm
-def test_an_exact_match_takes_no_less_and_no_more(algorithm: type[DQN]) -> None:
-    model = trained(algorithm)
-    given = copy.deepcopy(model.get_parameters())
-    some = {"policy": {"q_net.q_net.0.bias": torch.full((8,), 3.0)}}
-    with pytest.raises(RuntimeError, match="Missing key"):
-        model.set_parameters({**given, **some}, exact_match=True, device="cpu")
-    with pytest.raises(ValueError, match="do not match agents' parameters"):
-        model.set_parameters({"policy": given["policy"]}, exact_match=True, device="cpu")
-    with pytest.raises(ValueError, match="invalid object name"):
-        model.set_parameters({**given, "critic": {}}, exact_match=False, device="cpu")
-    model.set_parameters(some, exact_match=False, device="cpu")
-    assert model.q_net.q_net[0].bias.tolist() == [3.0] * 8
-    unchanged = {key: v for key, v in given["policy"].items() if key not in some["policy"]}
-    now = model.policy.state_dict()
-    assert_equal({key: now[key] for key in unchanged}, unchanged)
-    twin = agent(algorithm, seed=2)
-    twin.set_parameters(copy.deepcopy(model.get_parameters()), device="cpu")
-    assert_trains_on(twin, model)
+def test_an_agent_is_loaded_on_another_device(algorithm: type[DQN], task: str) -> None:
+    model = trained(algorithm, task)
+    on_gpu = algorithm.load(saved(model), env=TASKS[task][1](), device="cuda")
+    assert on_gpu.policy.device.type == "cuda"
+    on_gpu.learn(24)
+    back = algorithm.load(saved(on_gpu), device="cpu")
+    torch.testing.assert_close(q_values(back), q_values(on_gpu), rtol=1e-3, atol=1e-4)
 
 
 @each_algorithm
@@ -272,143 +226,6 @@ def test_the_replay_buffer_is_saved_beside_the_agent(
         assert buffer.n_steps == 3
     np.testing.assert_array_equal(buffer.actions, model.replay_buffer.actions)
     assert_is_the_same_agent(loaded, model)
-
-
-def by_saving(module: Any, tmp_path: Path) -> Any:
-    module.save(tmp_path / "module.pth")
-    return type(module).load(tmp_path / "module.pth", device="cpu")
-
-
-def by_pickling(module: Any, tmp_path: Path) -> Any:
-    return cloudpickle.loads(cloudpickle.dumps(module))
-
-
-def by_copying(module: Any, tmp_path: Path) -> Any:
-    return copy.deepcopy(module)
-
-
-def by_torch(module: Any, tmp_path: Path) -> Any:
-    torch.save(module, tmp_path / "whole.pth")
-    return torch.load(tmp_path / "whole.pth", weights_only=False)
-
-
-each_way = pytest.mark.parametrize("way", [by_saving, by_pickling, by_copying, by_torch])
-
-
-COPIED = [
-    *(("vector", variant) for variant in VARIANTS),
-    ("image", "canonical-learned"),
-    ("dict", "lambda"),
-]
-
-
-@each_way
-@pytest.mark.parametrize(("task", "variant"), COPIED)
-def test_a_policy_and_its_networks_are_copied_each_by_itself(
-    task: str, variant: str, way: Callable[[Any, Path], Any], tmp_path: Path
-) -> None:
-    method, *_ = VARIANTS[variant].values()
-    model = agent(
-        EquivariantDQN,
-        task,
-        method=method,
-        policy_kwargs={k: v for k, v in VARIANTS[variant].items() if k != "method"},
-    )
-    stir(model)
-    model.policy.set_training_mode(False)
-    for original in (model.q_net, model.q_net_target, model.policy):
-        before = q_values(model)
-        copied = way(original, tmp_path)
-        assert type(copied) is type(original)
-        assert_equal(copied.state_dict(), original.state_dict())
-        network = original if isinstance(original, EquivariantQNetwork) else original.q_net
-        copied_network = copied if network is original else copied.q_net
-        assert copied_network.symmetry_args == network.symmetry_args
-        points = model.policy.obs_to_tensor(observations(model))[0]
-        with torch.no_grad():
-            expected = network(points)
-            assert torch.equal(copied_network(points), expected)
-            actions, _ = copied.predict(observations(model), deterministic=True)
-            assert actions.tolist() == expected.argmax(dim=1).tolist()
-            for parameter in copied.parameters():
-                parameter.fill_(0.5)
-            assert not torch.equal(copied_network(points), expected)
-        assert torch.equal(q_values(model), before)  # nothing is shared
-
-
-@each_algorithm
-def test_a_deep_copy_is_an_agent_of_its_own(algorithm: type[DQN]) -> None:
-    model = trained(algorithm)
-    assert_is_the_same_agent(copy.deepcopy(model), model)
-
-
-def test_a_deep_copy_of_a_compiling_agent_computes_its_own_losses(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    model = trained(EquivariantDQN, method="equitune", compile=True)
-    assert_is_the_same_agent(copy.deepcopy(model), model)
-
-
-@each_algorithm
-def test_an_agent_trains_on_in_another_environment(algorithm: type[DQN]) -> None:
-    model = trained(algorithm)
-    twin = copy.deepcopy(model)
-    env = DummyVecEnv([TASKS["vector"][1]])
-    model.set_env(env)
-    assert model.get_env() is env
-    assert model._last_obs is None
-    assert_is_the_same_agent(model, twin)
-    model.learn(16, reset_num_timesteps=False)
-    assert model.num_timesteps == 40
-
-
-@each_algorithm
-def test_moving_the_policy_elsewhere_moves_all_of_it(algorithm: type[DQN]) -> None:
-    model = trained(algorithm)
-    for device in ("meta", "cpu"):
-        policy = copy.deepcopy(model.policy)
-        policy.to(device)
-        assert policy.device.type == policy.q_net.device.type == device
-        assert {p.device.type for p in policy.state_dict().values()} == {device}
-
-
-def test_the_device_is_that_of_layers_put_in_later() -> None:
-    model = trained(EquivariantDQN)
-    for i in (0, -1):
-        old = model.q_net.q_net[i]
-        model.q_net.q_net[i] = nn.Linear(old.in_features, old.out_features)
-    policy = model.policy.to("meta")
-    assert policy.device.type == "meta"
-
-
-@pytest.mark.gpu
-@needs_cuda
-@each_task
-@each_algorithm
-def test_an_agent_is_loaded_on_another_device(algorithm: type[DQN], task: str) -> None:
-    model = trained(algorithm, task)
-    on_gpu = algorithm.load(saved(model), env=TASKS[task][1](), device="cuda")
-    assert on_gpu.policy.device.type == "cuda"
-    on_gpu.learn(24)
-    back = algorithm.load(saved(on_gpu), device="cpu")
-    torch.testing.assert_close(q_values(back), q_values(on_gpu), rtol=1e-3, atol=1e-4)
-
-
-@each_algorithm
-def test_a_saved_optimiser_that_is_not_fused_is_taken_over(algorithm: type[DQN]) -> None:
-    model = trained(algorithm)
-    given = copy.deepcopy(model.get_parameters())
-    (group,) = given["policy.optimizer"]["param_groups"]
-    assert group["fused"]
-    group["fused"] = None  # as plain DQN writes it
-    other = agent(algorithm, seed=1)
-    other.set_parameters(given, device="cpu")
-    other.replay_buffer = model.replay_buffer
-    other._setup_learn(8)
-    before = q_values(other)
-    other.train(2, 8)
-    assert not torch.equal(q_values(other), before)
 
 
 @each_algorithm

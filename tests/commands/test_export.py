@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import pytest
 import torch
 from stable_baselines3 import DQN
@@ -18,7 +14,7 @@ from torch import nn
 
 from equirl.agents import EquivariantDQN
 from refusals import Refused
-from saved_agents import rewritten
+from saved_agents import trapped
 from small_agents import SMALL
 
 
@@ -88,21 +84,6 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
 ) -> None:
     Path("plain.zip").write_bytes(plain_agent.read_bytes())
     assert said in refused("export", *arguments)
-
-
-def trapped(path: Path, target: Path, witness: Path) -> None:
-    """A copy of the agent in which every pickle creates a file."""
-
-    class Trap:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return Path.touch, (witness,)
-
-    trap = base64.b64encode(cloudpickle.dumps(Trap())).decode()
-    data = json.loads(zipfile.ZipFile(path).read("data"))
-    for entry in data.values():
-        if isinstance(entry, dict) and ":serialized:" in entry:
-            entry[":serialized:"] = trap
-    target.write_bytes(rewritten(path, data=json.dumps(data).encode()))
 
 
 def test_nothing_in_a_file_is_run_unless_it_is_trusted(

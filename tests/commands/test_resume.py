@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from stable_baselines3.common.logger import configure
 
 from equirl.agents import checkpoints
 from equirl.agents.checkpoints import LOGGED, Checkpoint
-from resumption import CARTPOLE, KEYS, at_step, curves, differences, killed_at, parameters
+from resumption import CARTPOLE, KEYS, Killed, at_step, curves, differences, killed_at, parameters
 
 Command = Callable[..., Any]
 
@@ -189,6 +190,28 @@ def test_a_run_without_a_checkpoint_starts_over_and_says_so(
     assert "starting over" in outcome.out
     assert differences(uninterrupted(CARTPOLE), tmp_path / "run") == []
     assert not list((tmp_path / "run").rglob("*.writing*"))
+
+
+@pytest.mark.parametrize("at", ["write_config", "write_provenance"])
+def test_a_run_killed_before_it_has_a_configuration_is_begun_again_by_the_same_command(
+    equirl_command: Command, tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = (*KEYS, *CARTPOLE, f"run_dir={tmp_path / 'runs' / 'run'}")
+
+    def kill(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"equirl.commands.train.{at}", kill)
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)  # no process tidies up once killed
+        with pytest.raises(Killed):
+            equirl_command("train", *keys)
+    GlobalHydra.instance().clear()
+    left = [path.name for path in (tmp_path / "runs").iterdir()]
+    assert left == [".run.beginning"]
+    outcome = equirl_command("train", *keys)
+    assert outcome.code == 0, outcome.err
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["run"]
 
 
 def test_a_run_directory_may_be_moved(

@@ -11,8 +11,6 @@ from gymnasium import spaces
 from gymnasium.wrappers import (
     FlattenObservation,
 )
-from stable_baselines3.common.preprocessing import get_flattened_obs_dim
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     VecEnv,
@@ -24,6 +22,7 @@ from stable_baselines3.common.vec_env import (
 from carried_tasks import FLOAT, STACK, TASKS, Env, Layer, to_bytes, to_unit_range, told
 from equirl.agents import EquivariantDQN, SymmetricVecNormalize
 from equirl.envs import symmetry_of
+from policy_tasks import Flat
 
 
 def stacked(order: str | None = None) -> Layer:
@@ -85,17 +84,6 @@ def pipeline(name: str, *, moved: bool = False) -> VecEnv:
     for vec_wrapper in vec_wrappers:
         envs = vec_wrapper(envs)
     return envs
-
-
-class Flat(BaseFeaturesExtractor):
-    """Everything side by side: an image of 6 x 6 is too small for SB3's convolutions."""
-
-    def __init__(self, observation_space: spaces.Space[Any]) -> None:
-        super().__init__(observation_space, get_flattened_obs_dim(observation_space))
-
-    def forward(self, observations: Any) -> torch.Tensor:
-        parts = observations.values() if isinstance(observations, dict) else [observations]
-        return torch.cat([part.float().flatten(1) for part in parts], dim=1)
 
 
 def q_values(model: EquivariantDQN, observation: Any) -> np.ndarray:

@@ -46,7 +46,7 @@ class Worldly(Locked):
 
     def reset(self, **arguments: Any) -> Any:
         super().reset(**arguments)
-        self.state = np.random.uniform(-0.05, 0.05, 4)  # noqa: NPY002
+        self.state = np.random.uniform(-0.05, 0.05, 4)  # noqa: NPY002  # the point of it
         return np.array(self.state, dtype=np.float32), {}
 
 

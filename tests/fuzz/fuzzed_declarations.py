@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -216,7 +217,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "gains z": lambda x: {**x, "z": 1},
     "a into b": lambda x: {**x, "b": x["b"] + x["a"]},
     "clears": lambda x: x.clear(),
-    "two arguments": lambda x, y: x,  # type: ignore[misc,dict-item]
+    "two arguments": lambda x, y: x,
     "class": type,
     "ValueError": _raises(ValueError("two\nlines")),
     "KeyError": _raises(KeyError()),
@@ -369,7 +370,7 @@ def _check_works(symmetry: Symmetry, generators: Any) -> None:
             moved = symmetry.transform_observation(name, observation)
             _check_close(
                 moved,
-                given(observation * 0 + observation)
+                given(deepcopy(observation))
                 if len(leaves) == 1 and leaves[0].key is None
                 else moved,
                 leaves,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,18 @@ import pytest
 import torch
 from gymnasium import spaces
 from hypothesis import HealthCheck, given, seed, settings
+from stable_baselines3 import DQN
 
 from equirl import Symmetry
-from equirl.errors import SymmetryError
+from equirl.affines import Affines
+from equirl.agents.restore import restore
+from equirl.agents.saved_agent import read_agent
+from equirl.errors import AgentError, SymmetryError
 from fuzzed_agents import agent_files, read_and_build, saved
 from fuzzed_declarations import Named, declarations, declare
 from fuzzed_overrides import command_lines, prepared, run
+from guarded import check_message, comes_to_an_end
+from sampled import Sampled
 from saved_agents import rewritten
 
 SHARE = {"declarations": 300, "agents": 60, "overrides": 20}
@@ -141,6 +148,24 @@ def test_what_the_fuzzers_found_in_declarations_is_refused(
         Symmetry.from_generators(space, TWO, generators)
 
 
+def test_a_function_of_truth_values_is_compared_on_truth_values() -> None:
+    flipped = {"m": (Named("invert"), [0, 1])}
+    assert declare(spaces.Box(0, 1, (3,), np.bool_), TWO, flipped)
+
+
+def test_many_maps_that_mix_few_entries_each_are_soon_made_exact() -> None:
+    # As 710 radians are 113 turns, to single precision, a turn by a radian has the order 710.
+    steps = np.arange(710)
+    matrix = np.tile(np.eye(144), (710, 1, 1))
+    cos, sin = np.cos(2 * np.pi * steps / 710), np.sin(2 * np.pi * steps / 710)
+    for i in range(12):
+        matrix[:, i, i] = matrix[:, i + 12, i + 12] = cos
+        matrix[:, i, i + 12], matrix[:, i + 12, i] = -sin, sin
+    with comes_to_an_end():
+        exact = Affines(matrix, np.zeros((710, 144))).polished(np.add.outer(steps, steps) % 710)
+    np.testing.assert_allclose(exact.matrix, matrix, atol=1e-12)
+
+
 def test_matrices_that_do_not_close_stay_within_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("equirl.generated_actions.MAX_NUMBERS", 1000)
     space, shear = spaces.Box(-1, 1, (8,)), np.eye(8)
@@ -189,6 +214,16 @@ def test_policy_arguments_of_another_type_are_refused(
     read_and_build(rewritten(path, data=json.dumps(data).encode()))
 
 
+def test_a_features_extractor_of_another_shape_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(saved("plain"))
+    weights = torch.load(io.BytesIO(zipfile.ZipFile(path).read("policy.pth")))
+    weights["q_net.features_extractor.linear.0.weight"] = torch.tensor(1.0)
+    file = io.BytesIO()
+    torch.save(weights, file)
+    assert not read_and_build(rewritten(path, policy_pth=file.getvalue()))
+
+
 @pytest.mark.parametrize("blocks", [[], [[0]], [[0, 1]], [[0], [2]], [[0], [0]], [[1], [0]]])
 def test_a_saved_symmetry_that_does_not_fit_its_spaces_is_refused(
     blocks: list[list[int]], tmp_path: Path
@@ -198,3 +233,66 @@ def test_a_saved_symmetry_that_does_not_fit_its_spaces_is_refused(
     data = json.loads(zipfile.ZipFile(io.BytesIO(saved("mixed"))).read("data"))
     data["equirl_symmetry"]["blocks"] = blocks
     assert not read_and_build(rewritten(path, data=json.dumps(data).encode()))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"data": b'{"equirl_format": 99, "equirl_version": "a\\nb"}'}, "saved by equirl a b in"),
+        ({"data": b'{"equirl_format": "' + b"x" * 9999 + b'"}'}, "equirl_format is 'xxxx"),
+        ({"data": b'{"equirl_format": ' + b"9" * 4300 + b"}"}, "in format 9999"),
+        ({"policy_pth": None, "policy_optimizer_pth": None}, "it holds ['data', 'pytorch_var"),
+    ],
+)
+def test_what_a_file_says_is_shown_on_one_line_and_not_at_any_length(
+    changed: dict[str, bytes | None], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(saved("plain"))
+    path.write_bytes(rewritten(path, **changed))
+    with pytest.raises(AgentError, match=re.escape(said)) as refusal:
+        read_agent(path)
+    check_message(refusal.value)
+
+
+def test_a_zip_whose_directory_gives_another_length_of_a_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "agent.zip"
+    content = saved("plain")
+    path.write_bytes(content[:26] + b"\xff\xff" + content[28:])  # the length of the first name
+    with pytest.raises(
+        AgentError, match="BadZipFile: File name in directory 'data' and"
+    ) as refusal:
+        read_agent(path)
+    check_message(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("activation_fn", "two\nlines" + "x" * 9999, "activation_fn two linesxxx"),
+        ("activation_fn", "<class 'torch." + "x" * 9999 + ".Y'>", "needs <class 'torch.xxx"),
+        ("a\nb" + "x" * 9999, "AAAA", "a bxxx"),
+    ],
+)
+def test_policy_arguments_are_shown_on_one_line_and_not_at_any_length(
+    key: str, value: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(saved("plain"))
+    data = json.loads(zipfile.ZipFile(io.BytesIO(saved("plain"))).read("data"))
+    data["policy_kwargs"][key] = value
+    path.write_bytes(rewritten(path, data=json.dumps(data).encode()))
+    with pytest.raises(AgentError, match=re.escape(said)) as refusal:
+        read_agent(path).build(DQN, Sampled(VECTOR), buffer_size=1)
+    check_message(refusal.value)
+
+
+def test_a_module_name_of_any_length_is_shown_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(saved("lambda"))
+    data = json.loads(zipfile.ZipFile(io.BytesIO(saved("lambda"))).read("data"))
+    data["policy_class"]["__module__"] = "two\nlines" + "x" * 9999
+    path.write_bytes(rewritten(path, data=json.dumps(data).encode()))
+    with pytest.raises(AgentError, match="policy class of two linesxxx") as refusal:
+        restore(read_agent(path))
+    check_message(refusal.value)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from equirl import Symmetry
 from equirl.agents import (
@@ -33,6 +35,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "gradient": "straight_through",
     },
 }
+
+
+class Flat(BaseFeaturesExtractor):
+    """Everything side by side: SB3's convolutions take no small images."""
+
+    def __init__(self, observation_space: spaces.Space[Any]) -> None:
+        super().__init__(observation_space, get_flattened_obs_dim(observation_space))
+
+    def forward(self, observations: Any) -> torch.Tensor:
+        parts = observations.values() if isinstance(observations, dict) else [observations]
+        return torch.cat([part.float().flatten(1) for part in parts], dim=1)
 
 
 def dict_env() -> gym.Env[Any, Any]:

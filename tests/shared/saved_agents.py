@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3 import DQN
@@ -120,3 +123,20 @@ def rewritten(path: Path, compression: int = zipfile.ZIP_STORED, **changed: byte
             if content is not None:
                 new.writestr(name, content)
     return file.getvalue()
+
+
+def trapped(path: Path, target: Path, witness: Path) -> Path:
+    """A copy of the agent in which every pickle creates a file."""
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (witness,)
+
+    trap = base64.b64encode(cloudpickle.dumps(Trap())).decode()
+    data = json.loads(zipfile.ZipFile(path).read("data"))
+    for entry in data.values():
+        if isinstance(entry, dict) and ":serialized:" in entry:
+            entry[":serialized:"] = trap
+    assert json.dumps(data).count(trap) > 5
+    target.write_bytes(rewritten(path, data=json.dumps(data).encode()))
+    return target

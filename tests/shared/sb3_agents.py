@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from typing import Any
 
 import gymnasium as gym
@@ -59,6 +60,19 @@ def agent(
         policy_kwargs={**own, **small, **(policy_kwargs or {})},
         **options,
     )
+
+
+def trained(algorithm: type[DQN], task: str = "vector", **kwargs: Any) -> DQN:
+    """With a target network of its own, and an optimiser that remembers something."""
+    return agent(algorithm, task, **kwargs).learn(24)
+
+
+def saved(model: DQN, **kwargs: Any) -> io.BytesIO:
+    """Its file, at the beginning."""
+    file = io.BytesIO()
+    model.save(file, **kwargs)
+    file.seek(0)
+    return file
 
 
 def observations(model: DQN, count: int = 5) -> Any:

@@ -121,7 +121,7 @@ def hand_out(model: DQN, rows: np.ndarray) -> None:
     def sample(batch_size: int, env: Any = None) -> Any:
         return buffer._get_samples(np.array([next(pending) for _ in range(batch_size)]), env)
 
-    buffer.sample = sample  # type: ignore[method-assign,union-attr]
+    buffer.sample = sample
 
 
 def logged(model: DQN) -> dict[str, Any]:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 FEWEST_ROUNDS = 3
 """Nobody is eliminated before so many episodes: the spread of two says next to nothing."""
 
-LEVEL = 0.05
-"""One-sided level of the paired t-test that eliminates a candidate."""
+ELIMINATION_LEVEL, FINAL_LEVEL = 0.05, 0.1
+"""One-sided levels of the paired t-test that eliminates a candidate, and that decides in the end."""
 
 
 @dataclass
@@ -41,8 +40,8 @@ def race(
 
     After Birattari et al. 2002, with a paired t-test for the test: every round is one episode, the
     same for all, and whoever is worse than the leader at level 5 % drops out. The winner is the
-    first *in the order given* of those within one standard error of the best mean: returns decide
-    where they can, and the order where they cannot.
+    first *in the order given* of those that are not worse than the best mean at level 10 %: returns
+    decide where they can, and the order where they cannot.
 
     Args:
         candidates: names, the preferred first.
@@ -72,31 +71,22 @@ def race(
             seen.returns[name].append(value)
         rounds += 1
         if rounds >= FEWEST_ROUNDS:
-            racing = [name for name in racing if not _is_worse(seen, name, _leader(seen, racing))]
+            leader = _leader(seen, racing)
+            racing = [name for name in racing if not _is_worse(seen, name, leader)]
     leader = _leader(seen, racing)
-    close = [name for name in racing if _is_close(seen, name, leader)]
-    seen.winner = next(name for name in candidates if name in close)
+    worse = [name for name in racing if _is_worse(seen, name, leader, FINAL_LEVEL)]
+    seen.winner = next(name for name in candidates if name in racing and name not in worse)
     return seen
 
 
 def _leader(seen: Race, racing: Sequence[str]) -> str:
-    return max(racing, key=lambda name: float(np.mean(seen.returns[name])))
+    return max(racing, key=lambda name: sum(seen.returns.get(name, ())))
 
 
-def _behind(seen: Race, name: str, leader: str) -> NDArray[np.float64]:
-    behind: NDArray[np.float64] = np.subtract(seen.returns[leader], seen.returns[name])
-    return behind
-
-
-def _is_worse(seen: Race, name: str, leader: str) -> bool:
-    behind = _behind(seen, name, leader)
+def _is_worse(seen: Race, name: str, leader: str, level: float = ELIMINATION_LEVEL) -> bool:
+    behind = np.subtract(seen.returns.get(leader, []), seen.returns.get(name, []))
+    if len(behind) < 2:
+        return False
     if behind.std() == 0:
         return bool(behind[0] > 0)
-    return bool(stats.ttest_1samp(behind, 0, alternative="greater").pvalue < LEVEL)
-
-
-def _is_close(seen: Race, name: str, leader: str) -> bool:
-    behind = _behind(seen, name, leader)
-    if len(behind) < 2:
-        return True
-    return bool(behind.mean() <= behind.std(ddof=1) / np.sqrt(len(behind)))
+    return bool(stats.ttest_1samp(behind, 0, alternative="greater").pvalue < level)

@@ -12,7 +12,7 @@ FEWEST_ROUNDS = 3
 """Nobody is eliminated before so many episodes: the spread of two says next to nothing."""
 
 ELIMINATION_LEVEL, FINAL_LEVEL = 0.05, 0.1
-"""One-sided levels of the paired t-test that eliminates a candidate, and that decides in the end."""
+"""One-sided levels of the paired t-test: of that which eliminates, and of that in the end."""
 
 
 @dataclass

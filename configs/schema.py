@@ -104,7 +104,7 @@ class TrainConfig:
 class EvaluateConfig:
     """equirl evaluate."""
 
-    agent: str = MISSING  # a .zip
+    agent: str = MISSING  # a .zip, or hub:user/repo
     env: EnvConfig = MISSING  # left out: the one the agent was trained in
     episodes: int = 100
     seed: int = 1_000_000  # of the first episode
@@ -120,7 +120,7 @@ class EvaluateConfig:
 class ExportConfig:
     """equirl export."""
 
-    agent: str = MISSING  # a .zip
+    agent: str = MISSING  # a .zip, or hub:user/repo
     output: str = MISSING  # the file to write
     format: str = "onnx"  # onnx, or torch for a torch.export program
     env: EnvConfig = MISSING  # left out: what the agent says, or the one it was trained in

@@ -21,7 +21,7 @@ SHELL = [
 SHORT = {
     "train": ["total_timesteps=300", "eval.final_episodes=2", "progress=false", "run_dir=runs/one"],
     "evaluate": ["episodes=2", "progress=false"],
-    "transfer": ["episodes=2", "progress=false"],
+    "transfer": ["episodes=2", "weights.steps=1000", "progress=false"],
     "check": ["progress=false"],
     "benchmark": ["parts=[predict]", "networks=[mlp-64-64]", "orders=[1]", "rounds=1"],
     "export": [],
@@ -42,7 +42,9 @@ def test_the_readme_has_the_snippets_that_are_looked_for() -> None:
 @pytest.mark.parametrize("code", PYTHON, ids=lambda code: code.strip().splitlines()[-1][:40])
 def test_python_snippet_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(re.sub(r"learn\([\d_]+\)", "learn(150)", code), {"__name__": "readme"})
+    short = re.sub(r"learn\([\d_]+\)", "learn(150)", code)
+    short = short.replace('stage="weights"', 'stage="weights", weight_steps=1000, episodes=2')
+    exec(short, {"__name__": "readme"})
 
 
 @pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("make")])

@@ -16,6 +16,7 @@ from stable_baselines3 import DQN
 from tqdm import tqdm
 
 from equirl.agents.evaluation import play_episodes
+from equirl.agents.hub import local_agent
 from equirl.agents.saved_agent import read_agent
 from equirl.commands.environments import check_device, environment_maker
 from equirl.commands.loading import check_trust, environment_of, load_model, with_agent
@@ -34,7 +35,7 @@ def evaluate(config: DictConfig) -> float:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     check_trust(settings.trust)
-    agent = read_agent(settings.agent)
+    agent = read_agent(local_agent(settings.agent))
     environment = environment_of(agent, settings.env)
     make_env, symmetry = environment_maker(environment, needs_symmetry=settings.transform != "e")
     model = load_model(agent, make_env(), settings.device, settings.trust)

@@ -8,6 +8,7 @@ from typing import cast
 from omegaconf import DictConfig, OmegaConf
 
 from equirl.agents.export import check_export, export_policy
+from equirl.agents.hub import local_agent
 from equirl.agents.saved_agent import SavedAgent, read_agent
 from equirl.commands.environments import Environment, environment_maker
 from equirl.commands.loading import check_trust, environment_of, load_model, with_agent
@@ -23,7 +24,7 @@ def export(config: DictConfig) -> Path:
     output = Path(settings.output)
     check_export(output, settings.format)
     check_trust(settings.trust)
-    agent = read_agent(settings.agent)
+    agent = read_agent(local_agent(settings.agent))
     env = _environment(agent, settings.env, settings.trust)
     model = load_model(agent, env, "cpu", settings.trust)
     space = None if env is None else env.observation_space

@@ -70,8 +70,9 @@ def _check(settings: TransferConfig) -> None:
         raise ConfigError(f"episodes must be at least 2, got {settings.episodes}")
     if not settings.methods and settings.stage == "zero_shot" and not settings.betas:
         raise ConfigError(f"methods: name at least one of {', '.join(get_args(Method))}")
-    for method in [*settings.methods, settings.finetune.method]:
+    for method in settings.methods:
         _check_known("methods", method, get_args(Method))
+    _check_known("finetune.method", settings.finetune.method, get_args(Method))
     for beta in settings.betas:
         if not math.isfinite(beta):
             raise ConfigError(f"betas must be finite, got {beta}: equizero is the infinite one")

@@ -23,7 +23,7 @@ from equirl.agents.branch_table import (
 )
 from equirl.agents.evaluation import play_episodes
 from equirl.agents.weight_learning import (
-    FEWEST_STEPS,
+    LearnedWeights,
     fit_bellman_error,
     learn_weights,
     refine,
@@ -98,40 +98,51 @@ def success(model: DQN) -> float:
     return float(np.mean(played.lengths < 30))
 
 
-def test_learned_weights_find_the_half_of_the_world_that_the_network_knows(
-    half_blind: Path,
-) -> None:
-    plain, model = versions(half_blind)
-    assert success(plain) < 0.8
-    for method in ("equitune", "equizero"):
-        assert success(versions(half_blind, method)[1]) < 0.8
-    network = {key: value.clone() for key, value in model.q_net.q_net.state_dict().items()}
+STEPS = 2500
+
+
+def learned_model(path: Path) -> tuple[EquivariantDQN, LearnedWeights, int]:
+    plain, model = versions(path)
     steps = 0
 
     def note() -> None:
         nonlocal steps
         steps += 1
 
-    learned = learn_weights(model, plain, make_room, steps=4000, seed=0, on_step=note)
-    assert learned.chosen in ("fitted", "refined")
+    learned = learn_weights(model, plain, make_room, steps=STEPS, seed=0, on_step=note)
+    return model, learned, steps
+
+
+@pytest.fixture(scope="module")
+def learned(half_blind: Path) -> tuple[EquivariantDQN, LearnedWeights, int]:
+    return learned_model(half_blind)
+
+
+def test_learned_weights_find_the_half_of_the_world_that_the_network_knows(
+    half_blind: Path, learned: tuple[EquivariantDQN, LearnedWeights, int]
+) -> None:
+    plain, _ = versions(half_blind)
+    assert success(plain) < 0.8
+    for method in ("equitune", "equizero"):
+        assert success(versions(half_blind, method)[1]) < 0.8
+    model, how, steps = learned
+    assert how.chosen in ("fitted", "refined")
     assert success(model) == 1
-    assert learned.steps == steps <= 4000 + 30
-    for key, value in model.q_net.q_net.state_dict().items():
-        assert torch.equal(value, network[key])  # frozen
+    assert how.steps == steps <= STEPS + 30
+    for key, value in plain.q_net.q_net.state_dict().items():
+        assert torch.equal(model.q_net.q_net.state_dict()[key], value)  # frozen
 
 
 def test_learning_is_the_same_again_under_the_same_seed_and_leaves_torch_alone(
-    half_blind: Path,
+    half_blind: Path, learned: tuple[EquivariantDQN, LearnedWeights, int]
 ) -> None:
-    states = []
-    for _ in range(2):
-        plain, model = versions(half_blind)
-        torch.manual_seed(7)
-        learn_weights(model, plain, make_room, steps=FEWEST_STEPS, seed=3)
-        assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(7)))
-        states.append(weighting_of(model).state_dict())
-    for key, value in states[0].items():
-        assert torch.equal(value, states[1][key])
+    torch.manual_seed(7)
+    again, *how = learned_model(half_blind)
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(7)))
+    model, *before = learned
+    assert how == before
+    for key, value in weighting_of(model).state_dict().items():
+        assert torch.equal(value, weighting_of(again).state_dict()[key])
 
 
 @pytest.fixture(scope="module")

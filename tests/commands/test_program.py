@@ -85,7 +85,7 @@ def test_help_lists_the_commands(
     [
         ("train", ("env.id", "method.init", "seed", "run_dir", "env.dqn.learning_rate")),
         ("evaluate", ("agent", "env.symmetry", "episodes", "transform", "video")),
-        ("transfer", ("agent", "methods", "episodes", "run_dir")),
+        ("transfer", ("agent", "stage", "methods", "weights.steps", "finetune.steps", "run_dir")),
         ("check", ("transitions", "level", "discover")),
     ],
 )

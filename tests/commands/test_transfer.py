@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 import pytest
 import torch
 from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN
-from equirl.agents.evaluation import Episodes, play_episodes
-from equirl.commands.transfer import choose
+from equirl.agents.evaluation import play_episodes
 
 PUBLIC_AGENTS = Path(__file__).parents[2] / ".." / "shared" / "data" / "rl_zoo_agents"
 SEED = 1_000_000
+ZERO_SHOT = ("stage=zero_shot", "betas=[]")
 
 needs_public_agents = pytest.mark.skipif(
     not PUBLIC_AGENTS.is_dir(), reason=f"the public agents are not at {PUBLIC_AGENTS}"
@@ -60,7 +59,7 @@ def acrobot(
 ) -> Transferred:
     folder = tmp_path_factory.mktemp("transfer") / "acrobot"
     agent = PUBLIC_AGENTS / "dqn-Acrobot-v1.zip"
-    keys = ("env=acrobot", "episodes=50", "methods=[equitune,equizero]")
+    keys = ("env=acrobot", "episodes=50", "methods=[equitune,equizero]", *ZERO_SHOT)
     return transferred(equirl_command, folder, agent, *keys)
 
 
@@ -70,7 +69,7 @@ def cartpole(
 ) -> Transferred:
     folder = tmp_path_factory.mktemp("transfer") / "cartpole"
     agent = PUBLIC_AGENTS / "dqn-CartPole-v1.zip"
-    keys = ("env=cartpole", "episodes=12", "methods=[equitune,equizero]")
+    keys = ("env=cartpole", "episodes=12", "methods=[equitune,equizero]", *ZERO_SHOT)
     return transferred(equirl_command, folder, agent, *keys)
 
 
@@ -141,11 +140,11 @@ def test_agent_of_today_is_transferred_in_every_way(
     equirl_command: Callable[..., Any], plain_agent: Path, tmp_path: Path
 ) -> None:
     methods = ["equitune", "equizero", "canonical", "lambda"]
-    keys = ("env=cartpole", "episodes=4", f"methods=[{','.join(methods)}]")
+    keys = ("env=cartpole", "episodes=4", f"methods=[{','.join(methods)}]", *ZERO_SHOT)
     run = transferred(equirl_command, tmp_path / "run", plain_agent, *keys)
     assert list(run.report["versions"]) == ["plain", *methods]
     names = {path.name for path in run.folder.iterdir()}
-    assert names == {"best_model.zip", "config.yaml", "transfer.json"}
+    assert names == {"best_model.zip", "config.yaml", "transfer.json", "transfer.png"}
     played = play_episodes(
         DQN.load(plain_agent, device="cpu"),
         lambda: gym.make("CartPole-v1"),
@@ -171,7 +170,7 @@ def test_agent_whose_error_symmetry_cancels_is_replaced_by_a_better_one(
     model.q_net.q_net.load_state_dict(layers)
     model.save(tmp_path / "pushes_right.zip")
 
-    keys = ("env=cartpole", "episodes=8", "methods=[equitune]")
+    keys = ("env=cartpole", "episodes=8", "methods=[equitune]", *ZERO_SHOT)
     run = transferred(equirl_command, tmp_path / "run", tmp_path / "pushes_right.zip", *keys)
     assert run.report["chosen"] == "equitune"
     versions = run.report["versions"]
@@ -194,43 +193,3 @@ def test_agent_that_is_equivariant_already_is_refused(
     assert outcome.err.count("\n") == 1
     assert "equivariant already" in outcome.err
     assert not (tmp_path / "run").exists()
-
-
-def episodes(*returns: float) -> Episodes:
-    return Episodes(np.array(returns), np.ones(len(returns), dtype=np.int64), None)
-
-
-@pytest.mark.parametrize(
-    ("equitune", "equizero", "chosen"),
-    [
-        # Differences 2, 0, 2, 0: mean 1, standard deviation √(4/3), interval 1.96 · 0.577 = 1.13.
-        ((12, 20, 32, 40), (10, 20, 30, 40), "plain"),
-        # Differences 2, 1, 2, 1: mean 1.5, standard deviation √(1/3), interval 0.57. The returns
-        # spread by ±12.7: only episode by episode is the gain certain.
-        ((12, 21, 32, 41), (10, 20, 30, 40), "equitune"),
-        # 40, 0, 0, 0: the larger mean, 10, but with an interval of 19.6.
-        ((12, 21, 32, 41), (50, 20, 30, 40), "equitune"),
-        # Both certain: the larger mean, 3 against 1.5.
-        ((12, 21, 32, 41), (13, 23, 33, 43), "equizero"),
-        # A certain loss, and no difference at all.
-        ((5, 15, 25, 35), (10, 20, 30, 40), "plain"),
-    ],
-)
-def test_another_version_is_chosen_only_where_its_gain_is_certain(
-    equitune: tuple[float, ...], equizero: tuple[float, ...], chosen: str
-) -> None:
-    played = {
-        "plain": episodes(10, 20, 30, 40),
-        "equitune": episodes(*equitune),
-        "equizero": episodes(*equizero),
-    }
-    assert choose(played) == chosen
-
-
-def test_gain_must_exceed_its_interval() -> None:
-    # Differences 1 ± d have mean 1 and, for n of them, an interval of 1.96 · d · √(1 / (n - 1)).
-    d = (4 - 1) ** 0.5 / 1.96
-    for factor, chosen in ((0.999, "equitune"), (1.001, "plain")):
-        differences = 1 + factor * d * np.array([1, -1, 1, -1])
-        played = {"plain": episodes(0, 0, 0, 0), "equitune": episodes(*differences)}
-        assert choose(played) == chosen

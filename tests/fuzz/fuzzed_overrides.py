@@ -32,7 +32,7 @@ class Began(BaseException):
 LONG_WORK = (
     ("train", "Training"),
     ("evaluate", "play_episodes"),
-    ("transfer", "play_episodes"),
+    ("transfer", "transfer_agent"),
     ("check", "check_symmetry"),
     ("check", "collect"),
     ("benchmark", "measure"),
@@ -54,7 +54,8 @@ WORDS = [
     "torch.nn:Tanh", "numpy:negative", "builtins:int", ".x:y", "a..b:c", "run", "agent.zip",
     "text.txt", "/dev/null", "run/agent", "run\\0", ".", "..", "/", "~", "[]", "[1,2]", "[a,b]",
     "[1,[2]]", "[[]]", "[8]", "[-8]", "[1e400]", "[null]", "[equitune]", "[plain]", "[training]",
-    "[memory]", "{}", "{a:1}", "{a:{b:[1]}}", "{render_mode:human}", "{render_mode:7}", "{1:2}",
+    "[memory]",
+    "zero_shot", "finetune", "hub:user/repo", "hub:", "{}", "{a:1}", "{a:{b:[1]}}", "{render_mode:human}", "{render_mode:7}", "{1:2}",
     "{max_episode_steps:-1}", "{x}", "{", "}", "[", "]", "(", ")", "'", '"', "''", '""', "'a",
     "\"b'", "$", "${", "${}", "${seed}", "${no}", "${env}", "${run_dir}", "${.}", "${..seed}",
     "${oc.env:HOME}", "${oc.env:NO_SUCH}", "${oc.env:NO,5}", "${oc.decode:'['}", "${now:%Y}",

@@ -140,7 +140,7 @@ class ClosedForm:
         symmetrized = (weights * q_values).sum(dim=1, keepdim=True)
         loss = F.smooth_l1_loss(symmetrized, targets)
         slope = (symmetrized - targets).clamp_(-1, 1).div_(len(targets))
-        if learned is not None:
+        if learned is not None:  # before the network's own, which overwrites the features
             learned.backward(q_values, slope)
         slopes = torch.zeros_like(outputs)
         slopes.scatter_(1, moved.view(-1, 1), (weights * slope).view(-1, 1))

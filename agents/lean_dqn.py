@@ -164,16 +164,12 @@ class LeanDQN(DQN):
             assert self._closed_form is not None
             loss = self._closed_form.loss(batch)
             self._clip_gradient([self._closed_form.gradient])
-            if self._adam is None:
-                self._adam = FusedAdam.of(self.policy.optimizer)
+            self._adam = self._adam or FusedAdam.of(self.policy.optimizer)
+            (self._adam or self.policy.optimizer).step()
         else:
             loss = self._backpropagate(batch)
             self._clip_gradient([p.grad for p in self._parameters if p.grad is not None])
-            self._adam = None
-        if self._adam is None:
             self.policy.optimizer.step()
-        else:
-            self._adam.step()
         return loss
 
     def _backpropagate(self, batch: Minibatch) -> Tensor:

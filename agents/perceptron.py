@@ -47,7 +47,8 @@ class Perceptron:
         """Write the gradient of a loss L into the ``grad`` of each parameter, which must be there.
 
         Args:
-            given: what each layer was given; anything after that is not looked at.
+            given: what each layer was given; all but x is overwritten, as new memory costs more
+                than the arithmetic. Anything after that is not looked at.
             slope: ∂L/∂output, ``[rows, outputs]``.
         """
         for number in reversed(range(len(self.layers))):
@@ -55,7 +56,9 @@ class Perceptron:
             _transposed_product(slope, given[number], layer.weight.grad)
             torch.sum(slope, 0, out=layer.bias.grad)
             if number:
-                slope = torch.mm(slope, layer.weight).mul_(given[number].sign())  # 1 where ReLU ran
+                slope = torch.mm(slope, layer.weight).mul_(
+                    given[number].sign_()
+                )  # 1 where ReLU ran
 
 
 def _transposed_product(slope: Tensor, given: Tensor, out: Tensor | None) -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from equirl import GroupAction, Symmetrized
 from equirl.agents.greedy import FEW, greedy_action
+from equirl.groups import cyclic
 from policy_tasks import agent
 from stock_twins import agent as square_agent
 from stock_twins import square_env
@@ -109,3 +111,17 @@ def test_a_listener_on_the_network_hears_of_every_action() -> None:
     model.q_net.register_forward_hook(lambda *_: heard.append(1))
     model.predict(model.observation_space.sample(), deterministic=True)
     assert heard == [1]
+
+
+@pytest.mark.parametrize(("excess", "expected"), [(1e-6, 0), (1e-3, 1)])
+def test_scores_that_differ_by_rounding_share(excess: float, expected: int) -> None:
+    swap = GroupAction.on_vectors(cyclic(2), permutations=[[0, 1], [1, 0]])
+    # Pulled back the second row is (0.2, 1 + excess); the mean of both would choose action 0.
+    table = torch.tensor([[1.0, 0.0], [1.0 + excess, 0.2]])
+    symmetrized = Symmetrized(lambda rows: table, swap, swap, "equizero")
+    x = torch.randn(1, 2)
+    action = greedy_action(symmetrized, x)
+    with torch.no_grad():
+        long_way = symmetrized(x).argmax(dim=1)
+    assert action is not None
+    assert action.tolist() == long_way.tolist() == [expected]

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 STATE = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
 
@@ -35,21 +34,22 @@ class FusedAdam:
             or optimizer._optimizer_step_post_hooks
             or "step" in vars(optimizer)  # as learning-rate schedulers leave it
         )
+        is_plain = group["fused"] and not group.get("decoupled_weight_decay", False)
         has_stepped = all(optimizer.state.get(p) for p in group["params"])
-        return cls(optimizer) if group["fused"] and has_stepped and not is_heard else None
+        return cls(optimizer) if is_plain and has_stepped and not is_heard else None
 
     @torch.no_grad()
     def step(self) -> None:
         """One step; every parameter must have its gradient."""
         group: dict[str, Any] = self._group
-        adam(
+        torch._foreach_add_(self._state["step"], 1)
+        torch._fused_adam_(
             self._parameters,
             [p.grad for p in self._parameters if p.grad is not None],
             self._state["exp_avg"],
             self._state["exp_avg_sq"],
             self._state["max_exp_avg_sq"],
             self._state["step"],
-            fused=True,
             amsgrad=group["amsgrad"],
             beta1=group["betas"][0],
             beta2=group["betas"][1],

@@ -6,6 +6,7 @@ import math
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,7 +50,7 @@ def greedy_action(symmetrized: Symmetrized, observation: Any) -> Tensor | None:
     for share, row, moved in zip(shares, rows, _moved(symmetrized.output_action), strict=True):
         if share:
             q_values = [q + share * row[ga] for q, ga in zip(q_values, moved, strict=True)]
-    return torch.tensor([q_values.index(max(q_values))])
+    return torch.from_numpy(np.array([q_values.index(max(q_values))]))
 
 
 def moved_actions(q_values: GroupAction) -> Tensor:

@@ -209,7 +209,9 @@ class LeanDQN(DQN):
         """`torch.nn.utils.clip_grad_norm_` without its bookkeeping."""
         norms = gradients[0] if len(gradients) == 1 else torch.stack(torch._foreach_norm(gradients))
         norm = torch.linalg.vector_norm(norms)
-        if norm.device.type == "cpu" and norm <= self.max_grad_norm:  # elsewhere, do not wait
+        if (
+            norm.device.type == "cpu" and float(norm) <= self.max_grad_norm
+        ):  # elsewhere, do not wait
             return
         torch._foreach_mul_(gradients, (self.max_grad_norm / (norm + 1e-6)).clamp_(max=1))
 

@@ -14,6 +14,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import polyak_update
 from torch import Tensor, nn
 
+from equirl.agents.closed_form import ClosedForm, Rows
+from equirl.agents.fused_adam import FusedAdam
 from equirl.agents.policies import EquivariantQNetwork
 from equirl.maps import LARGE_POINT
 from equirl.symmetry import Symmetry
@@ -44,7 +46,8 @@ class LeanDQN(DQN):
 
     Several minibatches are sampled, and their targets computed, at once, as the target network does
     not change meanwhile; the loss is read once, at the end; parameters are updated in one call
-    rather than one by one. With the trivial group it steps aside for SB3's own code.
+    rather than one by one; the gradient of a perceptron on a CPU is written out (`ClosedForm`).
+    With the trivial group it steps aside for SB3's own code.
     """
 
     q_net: EquivariantQNetwork
@@ -60,6 +63,7 @@ class LeanDQN(DQN):
 
     def _create_aliases(self) -> None:
         super()._create_aliases()
+        self._closed_form: ClosedForm | None = None
         self._loss: Callable[..., Tensor] = self._temporal_difference
         self._targets: Callable[..., Tensor] = self._bootstrap
         if self.compile:
@@ -69,7 +73,14 @@ class LeanDQN(DQN):
             self._targets = partial(torch.compile(LeanDQN._bootstrap, mode=mode), self)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_loss", "_targets", "_parameters"]
+        return [
+            *super()._excluded_save_params(),
+            "_loss",
+            "_targets",
+            "_parameters",
+            "_closed_form",
+            "_adam",
+        ]
 
     def _on_step(self) -> None:
         if self.symmetry.group.order == 1:
@@ -99,6 +110,12 @@ class LeanDQN(DQN):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self._parameters = parameters_of(self.policy)  # anew: layers may have been replaced
+        is_plain = not self.compile and not self.bf16
+        is_ours = type(self)._temporal_difference is LeanDQN._temporal_difference
+        self._closed_form = (
+            ClosedForm.of(self.q_net, self.policy.optimizer) if is_plain and is_ours else None
+        )
+        self._adam: FusedAdam | None = None
         losses = []
         with _flushed_subnormals():
             for batch in self._minibatches(gradient_steps, batch_size):
@@ -108,10 +125,10 @@ class LeanDQN(DQN):
         if losses:
             self.logger.record("train/loss", float(torch.stack(losses).mean()))
 
-    def _minibatches(self, count: int, batch_size: int) -> Iterator[Minibatch]:
+    def _minibatches(self, count: int, batch_size: int) -> Iterator[Minibatch | Rows]:
         entries = sum(leaf.size for leaf in self.symmetry.observations.leaves)
-        rows = batch_size * self.symmetry.group.order
-        at_once = max(1, ROWS_AT_ONCE // rows) if entries < LARGE_POINT else 1
+        orbits = batch_size * self.symmetry.group.order
+        at_once = max(1, ROWS_AT_ONCE // orbits) if entries < LARGE_POINT else 1
         assert self.replay_buffer is not None
         while count > 0:
             steps = min(count, at_once)
@@ -126,17 +143,36 @@ class LeanDQN(DQN):
                 weights = self.q_net.symmetrized.fixed_weights(sample.observations)
             if self.compile:
                 targets = targets.clone()  # a CUDA graph writes the next ones in the same place
+            rows = None
+            if self._closed_form is not None:
+                rows = self._closed_form.rows(sample.observations, sample.actions, targets, weights)
             for start in range(0, steps * batch_size, batch_size):
-                rows_of_step = slice(start, start + batch_size)
+                own = slice(start, start + batch_size)
+                if rows is not None:
+                    yield Rows(*(part[own] for part in rows))
+                    continue
                 yield Minibatch(
-                    _rows(sample.observations, rows_of_step),
-                    sample.actions[rows_of_step],
-                    targets[rows_of_step],
-                    None if weights is None else weights[:, rows_of_step],
+                    _rows(sample.observations, own),
+                    sample.actions[own],
+                    targets[own],
+                    None if weights is None else weights[:, own],
                 )
 
-    def _gradient_step(self, batch: Minibatch) -> Tensor:
+    def _gradient_step(self, batch: Minibatch | Rows) -> Tensor:
         """One step down the Huber loss of the temporal-difference error, which is returned."""
+        if isinstance(batch, Rows):
+            assert self._closed_form is not None
+            loss = self._closed_form.loss(batch)
+            self._clip_gradient([self._closed_form.gradient])
+            self._adam = self._adam or FusedAdam.of(self.policy.optimizer)
+            (self._adam or self.policy.optimizer).step()
+        else:
+            loss = self._backpropagate(batch)
+            self._clip_gradient([p.grad for p in self._parameters if p.grad is not None])
+            self.policy.optimizer.step()
+        return loss
+
+    def _backpropagate(self, batch: Minibatch) -> Tensor:
         self._mark_step()
         with self._precision():
             loss = self._loss(*batch)
@@ -144,8 +180,6 @@ class LeanDQN(DQN):
             for parameter in group["params"]:
                 parameter.grad = None
         torch.autograd.backward(loss)
-        self._clip_gradient()
-        self.policy.optimizer.step()
         return loss.detach().clone() if self.compile else loss.detach()
 
     def _temporal_difference(
@@ -171,11 +205,13 @@ class LeanDQN(DQN):
             # Torch leaves it untyped.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
-    def _clip_gradient(self) -> None:
+    def _clip_gradient(self, gradients: list[Tensor]) -> None:
         """`torch.nn.utils.clip_grad_norm_` without its bookkeeping."""
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        if norm.device.type == "cpu" and norm <= self.max_grad_norm:  # elsewhere, do not wait
+        norms = gradients[0] if len(gradients) == 1 else torch.stack(torch._foreach_norm(gradients))
+        norm = torch.linalg.vector_norm(norms)
+        if (
+            norm.device.type == "cpu" and float(norm) <= self.max_grad_norm
+        ):  # elsewhere, do not wait
             return
         torch._foreach_mul_(gradients, (self.max_grad_norm / (norm + 1e-6)).clamp_(max=1))
 

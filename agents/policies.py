@@ -17,6 +17,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
+from equirl.agents.greedy import greedy_action
+from equirl.agents.perceptron import is_unheard, run_layers
 from equirl.envs import symmetry_of
 from equirl.errors import SymmetryError
 from equirl.symmetrize import Gradient, Init, Method, Symmetrized
@@ -94,21 +96,25 @@ class EquivariantQNetwork(QNetwork):
         q_values: Tensor = self.symmetrized(obs, weights)
         return q_values
 
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
+        is_ours = type(self) is EquivariantQNetwork and is_unheard(self)
+        action = greedy_action(self.symmetrized, observation) if is_ours else None
+        return super()._predict(observation, deterministic) if action is None else action
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self.symmetry_args}
 
     def _plain(self, obs: PyTorchObs) -> Tensor:
-        return super().forward(obs)
+        if not is_unheard(self.q_net):
+            return super().forward(obs)
+        return run_layers(self.q_net, self.extract_features(obs, self.features_extractor))
 
     def _hidden_layers(self, obs: PyTorchObs) -> Tensor:
         features = self.extract_features(obs, self.features_extractor)
-        for layer in list(self.q_net)[:-1]:
-            features = layer(features)
-        return features
+        return run_layers(list(self.q_net)[:-1], features)
 
     def _last_layer(self, features: Tensor) -> Tensor:
-        q_values: Tensor = self.q_net[-1](features)
-        return q_values
+        return run_layers([self.q_net[-1]], features)
 
     def _flat_observation(self, obs: PyTorchObs) -> Tensor:
         processed = preprocess_obs(obs, self.observation_space, self.normalize_images)

@@ -164,7 +164,7 @@ class Symmetrized(nn.Module):
         if self.order == 1:
             y = self._run(x)[0]
             return Branches(y[None], torch.ones(1, len(y), dtype=y.dtype, device=y.device))
-        outputs, features = self._outputs(x)
+        outputs, features = self.outputs(x)
         scores, scale = self._scores(outputs)
         if self.method == "equitune":
             weights = torch.full_like(scores, 1 / self.order)
@@ -179,7 +179,7 @@ class Symmetrized(nn.Module):
     def _average(self, x: Any) -> Tensor:
         if self.orbit_samples < self.order and torch.is_grad_enabled():
             return self._average_of_sample(x)
-        return self.output_action.mean_back(self._outputs(x)[0])
+        return self.output_action.mean_back(self.outputs(x)[0])
 
     def _average_of_sample(self, x: Any) -> Tensor:
         first = next(iter(x.values())) if isinstance(x, dict) else x
@@ -192,7 +192,7 @@ class Symmetrized(nn.Module):
 
     def _weigh(self, x: Any) -> Tensor:
         assert self.weighting is not None
-        outputs, features = self._outputs(x)
+        outputs, features = self.outputs(x)
         weights = self.weighting(*self._scores(outputs), features)
         return _weighted_sum(weights, self.output_action.pull_back(outputs))
 
@@ -200,7 +200,7 @@ class Symmetrized(nn.Module):
         learning = torch.is_grad_enabled()
         rerun = learning and self.gradient == "selected" and self.order >= RERUN_ORDER
         with torch.set_grad_enabled(learning and not rerun):
-            outputs, _ = self._outputs(x)
+            outputs, _ = self.outputs(x)
             weights = shared_among_best(*self._scores(outputs.detach()))
         if rerun:
             return self._run_chosen(x, weights)
@@ -210,7 +210,7 @@ class Symmetrized(nn.Module):
         weights, surrogate = self._canonical_weights(x)
         if self.gradient == "selected" or not torch.is_grad_enabled():
             return self._run_chosen(x, weights)
-        outputs, _ = self._outputs(x)
+        outputs, _ = self.outputs(x)
         return self._combined(weights.to(outputs.dtype), outputs, surrogate)
 
     def _combined(self, weights: Tensor, outputs: Tensor, surrogate: Tensor | None) -> Tensor:
@@ -233,7 +233,7 @@ class Symmetrized(nn.Module):
         size = magnitude(fixed).clamp(min=1)
         return shared_among_best(fixed, size), torch.softmax(scores, dim=0)
 
-    def _outputs(self, x: Any) -> tuple[Tensor, Tensor]:
+    def outputs(self, x: Any) -> tuple[Tensor, Tensor]:
         """M and its features along the orbit, ``[|G|, batch, …]``, in one forward pass."""
         outputs, features = self._run(_rows(self.input_action.orbit(x)))
         if self.weighting is None:  # nobody looks at the features

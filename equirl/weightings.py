@@ -53,9 +53,7 @@ def largest_entry(outputs: Tensor) -> Tensor:
 
 def magnitude(outputs: Tensor) -> Tensor:
     """``[|G|, batch, *shape] -> [batch]``: the largest absolute value along each orbit."""
-    rows = outputs.detach().transpose(0, 1).flatten(1)
-    largest: Tensor = torch.linalg.vector_norm(rows, ord=torch.inf, dim=1)
-    return largest
+    return outputs.detach().abs().transpose(0, 1).flatten(1).amax(dim=1)
 
 
 class LambdaWeighting(nn.Module):
@@ -109,8 +107,8 @@ class LambdaWeighting(nn.Module):
         learning = torch.is_grad_enabled()
         with torch.no_grad():
             if self.training and learning:
-                self._measure_spread(scores)
-            gaps = self._gaps(scores, scale)
+                self.measure_spread(scores)
+            gaps = self.gaps(scores, scale)
         if self._is_infinite() and not learning:
             return shared_among_best(scores, scale)
         # Features lie batch first in memory.
@@ -125,26 +123,35 @@ class LambdaWeighting(nn.Module):
 
     def _is_infinite(self) -> bool | None:
         """None where the answer would have to be waited for."""
-        if self.asinh_beta.device.type != "cpu" or torch.compiler.is_compiling():
-            return None
-        return float(self.beta.detach()) >= INFINITE_BETA
+        return None if self._waits() else float(self.beta.detach()) >= INFINITE_BETA
 
-    def _gaps(self, scores: Tensor, scale: Tensor) -> Tensor:
+    def _waits(self) -> bool:
+        """Whether numbers on the device had better stay there."""
+        return self.asinh_beta.device.type != "cpu" or torch.compiler.is_compiling()
+
+    def gaps(self, scores: Tensor, scale: Tensor) -> Tensor:
         """How far each score is below the best of its orbit, in units of the usual spread, ≤ 0."""
-        spread = self.running_score_spread.to(scores.dtype)
-        spread = torch.where(spread > 0, spread, 1.0)
+        running = self.running_score_spread
+        spread: Tensor | float
+        if self._waits():
+            spread = torch.where(running > 0, running, 1.0).to(scores.dtype)
+        else:
+            known = float(running)
+            spread = known if known > 0 else 1.0
         # Below this differences are no longer far above rounding, and must not be magnified.
-        spread = torch.maximum(spread, 1e-4 * scale)
+        spread = (1e-4 * scale).clamp_(min=spread)
         # Scores that are equal up to rounding count as equal, for the same reason.
         best = torch.sub(scores.amax(dim=0), scale, alpha=TIE_TOLERANCE[scores.dtype])
         return (scores - best).clamp_(max=0).div_(spread)
 
-    def _measure_spread(self, scores: Tensor) -> None:
-        spread = scores.var(dim=0, correction=0).mean().sqrt()
+    def measure_spread(self, scores: Tensor) -> None:
+        """Move σ by a hundredth towards how much these scores ``[|G|, batch]`` differ."""
         running = self.running_score_spread
-        running.copy_(
-            torch.where(running > 0, running.lerp(spread.to(running.dtype), 0.01), spread)
-        )
+        spread = scores.var(dim=0, correction=0).mean().sqrt().to(running.dtype)
+        if self._waits():
+            running.copy_(torch.where(running > 0, running.lerp(spread, 0.01), spread))
+        else:
+            running.lerp_(spread, 0.01 if float(running) > 0 else 1.0)
 
 
 def lexicographic_weights(orbit: Any) -> Tensor:

@@ -147,7 +147,9 @@ class LambdaWeighting(nn.Module):
     def measure_spread(self, scores: Tensor) -> None:
         """Move σ by a hundredth towards how much these scores ``[|G|, batch]`` differ."""
         running = self.running_score_spread
-        spread = scores.var(dim=0, correction=0).mean().sqrt().to(running.dtype)
+        centred = scores - scores.mean(dim=0)
+        # The root of the mean variance, which torch.var takes twice the time for.
+        spread = (torch.linalg.vector_norm(centred) / math.sqrt(centred.numel())).to(running.dtype)
         if self._waits():
             running.copy_(torch.where(running > 0, running.lerp(spread, 0.01), spread))
         else:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from equirl.commands import main
+from stable_baselines3 import DQN
+
 from equirl.envs import registry
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +44,7 @@ def test_the_readme_has_the_snippets_that_are_looked_for() -> None:
 @pytest.mark.parametrize("code", PYTHON, ids=lambda code: code.strip().splitlines()[-1][:40])
 def test_python_snippet_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    DQN("MlpPolicy", "Acrobot-v1", buffer_size=1, device="cpu").save("dqn_acrobot")
     short = re.sub(r"learn\([\d_]+\)", "learn(150)", code)
     short = short.replace('stage="weights"', 'stage="weights", weight_steps=1000, episodes=2')
     exec(short, {"__name__": "readme"})

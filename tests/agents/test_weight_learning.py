@@ -103,6 +103,7 @@ STEPS = 2500
 
 def learned_model(path: Path) -> tuple[EquivariantDQN, LearnedWeights, int]:
     plain, model = versions(path)
+    torch.manual_seed(7)
     steps = 0
 
     def note() -> None:
@@ -136,7 +137,6 @@ def test_learned_weights_find_the_half_of_the_world_that_the_network_knows(
 def test_learning_is_the_same_again_under_the_same_seed_and_leaves_torch_alone(
     half_blind: Path, learned: tuple[EquivariantDQN, LearnedWeights, int]
 ) -> None:
-    torch.manual_seed(7)
     again, *how = learned_model(half_blind)
     assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(7)))
     model, *before = learned

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -12,6 +14,13 @@ import pytest
 
 from equirl.agents.worker_processes import WorkerProcesses
 from equirl.errors import RunError
+
+
+@pytest.fixture(autouse=True)
+def installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes meet the installed package, not the folder of its name in the checkout."""
+    path = [folder for folder in sys.path if Path(folder).absolute() != Path.cwd()]
+    monkeypatch.setattr(sys, "path", path)
 
 
 def test_where_a_process_dies_at_the_start_none_is_left() -> None:

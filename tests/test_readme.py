@@ -5,10 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from equirl.commands import main
 from stable_baselines3 import DQN
 
+from equirl.commands import main
 from equirl.envs import registry
 
 ROOT = Path(__file__).parents[1]

@@ -140,10 +140,11 @@ class ClosedForm:
         symmetrized = (weights * q_values).sum(dim=1, keepdim=True)
         loss = F.smooth_l1_loss(symmetrized, targets)
         slope = (symmetrized - targets).clamp_(-1, 1).div_(len(targets))
+        shares = weights * slope
         if learned is not None:  # before the network's own, which overwrites the features
-            learned.backward(q_values, slope)
+            learned.backward(q_values, symmetrized, slope, shares)
         slopes = torch.zeros_like(outputs)
-        slopes.scatter_(1, moved.view(-1, 1), (weights * slope).view(-1, 1))
+        slopes.scatter_(1, moved.view(-1, 1), shares.view(-1, 1))
         if self.symmetrized.method == "equizero":
             kept = weights.flatten().nonzero().squeeze(1)
             given = [part.index_select(0, kept) for part in given[:-1]]
@@ -175,18 +176,26 @@ class _Lambda:
         beta = math.sinh(float(self.weighting.asinh_beta))
         logits = self._given[-1].view(self._gaps.shape).add(self._gaps, alpha=beta)
         self._soft = self.weights = torch.softmax(logits, dim=1)
-        if beta >= INFINITE_BETA:
+        self._is_soft = beta < INFINITE_BETA
+        if not self._is_soft:
             self.weights = shared_among_best(scores, scale).t()
         return self
 
-    def backward(self, q_values: Tensor, slope: Tensor) -> None:
-        """Write the gradients, from Q(gs, ga) ``[batch, |G|]`` and ∂L/∂Q_G(s, a) ``[batch, 1]``."""
-        share = self._soft * slope
-        mean = (self._soft * q_values).sum(dim=1, keepdim=True)
-        slopes = share.mul_(q_values - mean)
+    def backward(self, q_values: Tensor, mean: Tensor, slope: Tensor, shares: Tensor) -> None:
+        """Write the gradients.
+
+        Args:
+            q_values: Q(gs, ga), ``[batch, |G|]``.
+            mean: their mean under ``weights``, Q_G(s, a), ``[batch, 1]``.
+            slope: ∂L/∂Q_G(s, a), ``[batch, 1]``.
+            shares: ``weights`` times the slope.
+        """
+        if not self._is_soft:
+            mean, shares = (self._soft * q_values).sum(dim=1, keepdim=True), self._soft * slope
+        slopes = shares * (q_values - mean)
         asinh_beta = self.weighting.asinh_beta
         assert asinh_beta.grad is not None
-        by_beta = float((slopes * self._gaps).sum())
+        by_beta = float(torch.dot(slopes.flatten(), self._gaps.flatten()))
         asinh_beta.grad.fill_(by_beta * math.cosh(float(asinh_beta)))
         self.h.backward(self._given, slopes.view(-1, 1))
 

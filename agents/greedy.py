@@ -45,12 +45,30 @@ def greedy_action(symmetrized: Symmetrized, observation: Any) -> Tensor | None:
         rows: list[list[float]] = outputs[:, 0].tolist()
         if not math.isfinite(sum(map(sum, rows))):
             return None
+        branches = [
+            [row[ga] for ga in moved]
+            for row, moved in zip(rows, _moved(symmetrized.output_action), strict=True)
+        ]
+        agreed = _agreed(branches)
+        if agreed is not None:
+            return torch.from_numpy(np.array([agreed]))
         shares = _shares(rows, TIE_TOLERANCE[outputs.dtype], weighting, features)
     q_values = [0.0] * len(rows[0])
-    for share, row, moved in zip(shares, rows, _moved(symmetrized.output_action), strict=True):
+    for share, branch in zip(shares, branches, strict=True):
         if share:
-            q_values = [q + share * row[ga] for q, ga in zip(q_values, moved, strict=True)]
+            q_values = [q + share * own for q, own in zip(q_values, branch, strict=True)]
     return torch.from_numpy(np.array([q_values.index(max(q_values))]))
+
+
+def _agreed(branches: list[list[float]]) -> int | None:
+    """The one best action of every branch g⁻¹Q(gs), which no weights can change; else None."""
+    first = branches[0]
+    action = first.index(max(first))
+    for branch in branches:
+        best = branch[action]
+        if best < max(branch) or branch.count(best) > 1:
+            return None
+    return action
 
 
 def moved_actions(q_values: GroupAction) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from equirl import GroupAction, Symmetrized
+from equirl.agents import greedy
 from equirl.agents.greedy import FEW, greedy_action
 from equirl.groups import cyclic
 from policy_tasks import agent
@@ -125,3 +126,35 @@ def test_scores_that_differ_by_rounding_share(excess: float, expected: int) -> N
         long_way = symmetrized(x).argmax(dim=1)
     assert action is not None
     assert action.tolist() == long_way.tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("rows", "action", "asked"),
+    [
+        # Pulled back, the second row is read from right to left.
+        ([[0.0, 1.0], [3.0, 2.0]], 1, 0),
+        ([[1.0, 0.0], [2.0, 3.0]], 0, 0),
+        ([[0.0, 1.0], [2.0, 3.0]], 0, 1),  # they disagree; equizero takes the second
+        ([[1.0, 1.0], [3.0, 2.0]], 1, 1),  # a tie within a branch
+    ],
+)
+def test_weights_are_asked_for_only_where_branches_disagree(
+    rows: list[list[float]], action: int, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap = GroupAction.on_vectors(cyclic(2), permutations=[[0, 1], [1, 0]])
+    symmetrized = Symmetrized(lambda _: torch.tensor(rows), swap, swap, "equizero")
+    calls: list[Any] = []
+    shares = greedy._shares
+
+    def counted(*given: Any) -> list[float]:
+        calls.append(given)
+        return shares(*given)
+
+    monkeypatch.setattr(greedy, "_shares", counted)
+    x = torch.randn(1, 2)
+    chosen = greedy_action(symmetrized, x)
+    assert chosen is not None
+    with torch.no_grad():
+        long_way = symmetrized(x).argmax(dim=1)
+    assert chosen.tolist() == long_way.tolist() == [action]
+    assert len(calls) == asked

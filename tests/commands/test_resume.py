@@ -28,6 +28,8 @@ TASKS = {
     "plain": ("env=cartpole", "method=plain", "env.dqn.n_steps=3"),
     "two environments": ("env=cartpole", "method=augment", "env.n_envs=2"),
     "no pickling": ("env=lunarlander", "method=equitune"),
+    # The only task that draws from torch's own generator.
+    "drawn elements": ("env=cartpole", "method=equitune", "method.orbit_samples=1"),
 }
 
 

@@ -20,7 +20,8 @@ from equirl.weightings import LambdaWeighting, magnitude
 LARGEST_TABLE = 50_000_000
 """Numbers in the features of a table: 200 MB. Of longer data, so many transitions are drawn."""
 
-ROWS_AT_ONCE = 1024
+STATES_AT_ONCE = 256
+"""The most whose orbits the network is given at once."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def play_transitions(
     random = np.random.default_rng(seed)
     with make_env() as env:
         assert isinstance(env.action_space, gym.spaces.Discrete)
-        actions, start = int(env.action_space.n), int(env.action_space.start)
+        actions = int(env.action_space.n)
         while len(played) < steps:
             model = models[episodes % len(models)]
             observation, _ = env.reset(seed=seed + episodes)
@@ -85,10 +86,10 @@ def play_transitions(
             while not over and len(played) < steps:
                 action = int(model.predict(observation, deterministic=True)[0])
                 if random.random() < epsilon:
-                    action = start + int(random.integers(actions))
+                    action = int(random.integers(actions))
                 following, reward, terminated, truncated, _ = env.step(action)
                 played.observations.append(observation)
-                played.actions.append(action - start)
+                played.actions.append(action)
                 played.rewards.append(float(reward))
                 played.next_observations.append(following)
                 played.terminated.append(bool(terminated))
@@ -114,10 +115,14 @@ class Branches:
         """Those of some of the states, by number."""
         return Branches(self.values[:, rows], self.features[:, rows])
 
+    @property
+    def scores(self) -> Tensor:
+        """max_a Q(gs, a), which pulling back does not change, ``[|G|, N]``."""
+        return self.values.amax(dim=2)
+
     def q_values(self, weighting: LambdaWeighting) -> Tensor:
         """Q_G(s, ·) = Σ_g w_g(s) g⁻¹Q(gs), ``[N, actions]``."""
-        # The largest entry does not notice that the branches are pulled back already.
-        weights = weighting(self.values.amax(dim=2), magnitude(self.values), self.features)
+        weights = weighting(self.scores, magnitude(self.values), self.features)
         combined: Tensor = torch.einsum("gn,gna->na", weights, self.values)
         return combined
 
@@ -149,7 +154,7 @@ class BranchTable:
         By the symmetry (gs, ga, r, gs′) is a transition of the environment too, so each branch has
         errors of its own: they tell where the network can be believed.
         """
-        targets = self.rewards + self.discounts * self.following.values.amax(dim=2)
+        targets = self.rewards + self.discounts * self.following.scores
         chosen = self.actions.expand(len(targets), -1)[..., None]
         return self.now.values.gather(2, chosen)[..., 0] - targets
 
@@ -207,8 +212,8 @@ def branch_table(model: DQN, played: Transitions) -> BranchTable:
 
 def _branches(q_net: EquivariantQNetwork, observations: Sequence[Any]) -> Branches:
     parts = [
-        _branches_at_once(q_net, observations[i : i + ROWS_AT_ONCE])
-        for i in range(0, len(observations), ROWS_AT_ONCE)
+        _branches_at_once(q_net, observations[i : i + STATES_AT_ONCE])
+        for i in range(0, len(observations), STATES_AT_ONCE)
     ]
     return Branches(
         torch.cat([part.values for part in parts], dim=1),
@@ -217,16 +222,6 @@ def _branches(q_net: EquivariantQNetwork, observations: Sequence[Any]) -> Branch
 
 
 def _branches_at_once(q_net: EquivariantQNetwork, observations: Sequence[Any]) -> Branches:
-    symmetrized = q_net.symmetrized
-    assert symmetrized.features is not None
     x, _ = q_net.obs_to_tensor(stacked(observations))
-    orbit = symmetrized.input_action.orbit(x)
-    features = torch.stack(
-        [symmetrized.features(_moved(orbit, g)) for g in range(symmetrized.order)]
-    )
-    outputs = torch.stack([symmetrized.model(phi) for phi in features])
-    return Branches(symmetrized.output_action.pull_back(outputs), features.flatten(2))
-
-
-def _moved(orbit: Any, g: int) -> Any:
-    return {key: part[g] for key, part in orbit.items()} if isinstance(orbit, dict) else orbit[g]
+    outputs, features = q_net.symmetrized.outputs(x)
+    return Branches(q_net.symmetrized.output_action.pull_back(outputs), features)

@@ -21,12 +21,12 @@ from equirl.agents.saved_agent import SavedAgent, read_agent
 from equirl.agents.weight_learning import (
     LearnedWeights,
     learn_weights,
-    score_spread,
     set_weighting,
     with_beta,
 )
 from equirl.errors import AgentError
 from equirl.symmetrize import Method
+from equirl.weightings import score_spread
 
 Stage = Literal["zero_shot", "weights", "finetune", "all"]
 MakeEnv = Callable[[], gym.Env[Any, Any]]
@@ -69,7 +69,7 @@ def transfer_agent(
     agent: str | Path | SavedAgent,
     env: str | MakeEnv,
     *,
-    stage: Stage = "zero_shot",
+    stage: Stage = "weights",
     methods: Sequence[Method] = ("equitune", "equizero", "canonical"),
     betas: Sequence[float] = (-3, -1, 0.3, 1, 3),
     episodes: int = 200,
@@ -203,7 +203,7 @@ def _beta_family(
         model = build("lambda", buffer_size=1)
         if spread is None:
             played = play_transitions([plain], make_env, SPREAD_STEPS, 0.0, seed - SPREAD_STEPS)
-            spread = score_spread(branch_table(model, played))
+            spread = float(score_spread(branch_table(model, played).now.scores))
         set_weighting(model, with_beta(weighting_of(model), float(beta), spread))
         yield f"beta={beta:g}", model
 
@@ -211,4 +211,4 @@ def _beta_family(
 @contextmanager
 def _bar(total: int, name: str, unit: str, progress: bool) -> Iterator[Callable[[], None]]:
     with tqdm(total=total, desc=name, unit=unit, leave=False, disable=not progress) as bar:
-        yield lambda: bar.update() and None
+        yield bar.update

@@ -23,7 +23,7 @@ from equirl.agents.branch_table import (
 )
 from equirl.agents.evaluation import play_episodes
 from equirl.agents.race import Race, race
-from equirl.weightings import INFINITE_BETA, LambdaWeighting
+from equirl.weightings import INFINITE_BETA, LambdaWeighting, score_spread
 
 WeightingState = dict[str, Tensor]
 """The state of a `LambdaWeighting`: a candidate."""
@@ -80,12 +80,6 @@ def with_beta(weighting: LambdaWeighting, beta: float, spread: float) -> Weighti
     return state
 
 
-def score_spread(table: BranchTable) -> float:
-    """σ: how much max_a Q(gs, a) differs along an orbit, the mean over states being quadratic."""
-    scores = table.now.values.amax(dim=2)
-    return float(scores.var(dim=0, correction=0).mean().sqrt())
-
-
 def learn_weights(
     model: DQN,
     original: DQN,
@@ -97,9 +91,9 @@ def learn_weights(
 ) -> LearnedWeights:
     """Learn λ of a `lambda` agent; its Q-network stays as it is.
 
-    1. Play, and fit h so that λ(gs) = 1 / E[δ(gs)²], δ being the Bellman error of branch gs for
-       itself: weights inversely proportional to the variance make the best mean of estimates.
-       This tells the states the network knows from those it has never seen.
+    1. Play, and fit h(φ(gs)) = −E[log δ(gs)²], δ being the Bellman error of branch gs for itself:
+       weights inversely proportional to the variance make the best mean of estimates. This tells
+       the states the network knows from those it has never seen.
     2. Refine β and h by the Double-DQN loss of Q_G (van Hasselt et al. 2016), Q frozen.
     3. Race these, and the β-family with h = 0, for return; between those whose returns do not
        differ the Bellman error of Q_G decides, as measured on the same play.
@@ -130,7 +124,9 @@ def learn_weights(
             )
             table = branch_table(model, played)
             if round_ == 0:
-                weighting.load_state_dict(with_beta(weighting, 1.0, score_spread(table)))
+                weighting.load_state_dict(
+                    with_beta(weighting, 1.0, float(score_spread(table.now.scores)))
+                )
             if round_ < ROUNDS_OF_FITTING:
                 fit_bellman_error(weighting, table)
                 candidates["fitted"] = copy.deepcopy(weighting.state_dict())
@@ -139,7 +135,7 @@ def learn_weights(
                 candidates["refined"] = copy.deepcopy(weighting.state_dict())
             set_weighting(model, weighting.state_dict())
     assert table is not None
-    spread = score_spread(table)
+    spread = float(score_spread(table.now.scores))
     for beta in BETAS:
         candidates[beta_name(beta)] = with_beta(weighting, beta, spread)
 
@@ -171,7 +167,7 @@ def beta_name(beta: float) -> str:
 def fit_bellman_error(
     weighting: LambdaWeighting, table: BranchTable, steps: int = 600, batch_size: int = 512
 ) -> None:
-    """Fit h(φ(gs)) = −log δ(gs)² from where it is, the features standardised while fitting."""
+    """Fit h(φ(gs)) = −E[log δ(gs)²] from where it is, the features standardised meanwhile."""
     features = table.now.features.flatten(0, 1)
     mean, spread = features.mean(dim=0), features.std(dim=0)
     spread = spread.clamp(min=0.1 * float(spread.mean()) + 1e-6)

@@ -56,6 +56,14 @@ def magnitude(outputs: Tensor) -> Tensor:
     return outputs.detach().abs().transpose(0, 1).flatten(1).amax(dim=1)
 
 
+def score_spread(scores: Tensor) -> Tensor:
+    """How much scores ``[|G|, batch]`` differ along an orbit: the root of their mean variance."""
+    centred = scores - scores.mean(dim=0)
+    # torch.var takes twice the time.
+    spread: Tensor = torch.linalg.vector_norm(centred) / math.sqrt(centred.numel())
+    return spread
+
+
 class LambdaWeighting(nn.Module):
     """λ(gx) = exp(β · score(M(gx)) / σ + h(φ(gx))), learned (arXiv 2305.09900, section 3).
 
@@ -147,9 +155,7 @@ class LambdaWeighting(nn.Module):
     def measure_spread(self, scores: Tensor) -> None:
         """Move σ by a hundredth towards how much these scores ``[|G|, batch]`` differ."""
         running = self.running_score_spread
-        centred = scores - scores.mean(dim=0)
-        # The root of the mean variance, which torch.var takes twice the time for.
-        spread = (torch.linalg.vector_norm(centred) / math.sqrt(centred.numel())).to(running.dtype)
+        spread = score_spread(scores).to(running.dtype)
         if self._waits():
             running.copy_(torch.where(running > 0, running.lerp(spread, 0.01), spread))
         else:

@@ -118,6 +118,7 @@ def check_device(device: str) -> None:
         return
     try:
         torch.zeros(1, device=device).item()
+    # One of these, by the kind of device, is how torch says that it is not there.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         why = str(error).splitlines()[0].partition(". ")[0]
         raise ConfigError(f"device {device!r} cannot be used: {why}; say auto or cpu") from error

@@ -17,6 +17,7 @@ from equirl.agents.fine_tuning import fine_tune
 from equirl.agents.transfer import LEARNED, PLAIN, choose
 from equirl.envs import SymmetryWrapper
 from equirl.errors import AgentError
+from unbalanced_agent import save_unbalanced_agent
 
 
 def episodes(*returns: float) -> Episodes:
@@ -75,20 +76,7 @@ def test_versions_that_are_no_better_replace_the_original_in_one_case_of_twenty(
 
 @pytest.fixture(scope="module")
 def pushes_right(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Q = (0, θ + θ̇ / 2 + 1): always pushes right; the mean over the mirror balances the pole."""
-    kwargs = {"net_arch": [1]}
-    model = DQN("MlpPolicy", "CartPole-v1", policy_kwargs=kwargs, buffer_size=500, device="cpu")
-    weights = {
-        "0.weight": [[0, 0, 1, 0.5]],
-        "0.bias": [10],  # keeps the rectifier open
-        "2.weight": [[0], [1]],
-        "2.bias": [0, -9],
-    }
-    layers = {name: torch.tensor(values, dtype=torch.float32) for name, values in weights.items()}
-    model.q_net.q_net.load_state_dict(layers)
-    path = tmp_path_factory.mktemp("agents") / "pushes_right.zip"
-    model.save(path)
-    return path
+    return save_unbalanced_agent(tmp_path_factory.mktemp("agents") / "pushes_right.zip")
 
 
 def test_every_stage_has_its_versions_and_the_best_is_taken(pushes_right: Path) -> None:

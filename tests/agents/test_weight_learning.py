@@ -27,13 +27,13 @@ from equirl.agents.weight_learning import (
     fit_bellman_error,
     learn_weights,
     refine,
-    score_spread,
     set_weighting,
     with_beta,
 )
 from equirl.envs import SymmetryWrapper
 from equirl.envs.grid_world import GRID_WORLD_GENERATORS, GridWorld
 from equirl.errors import AgentError
+from equirl.weightings import score_spread
 
 SIZE, GAMMA = 4, 0.9
 
@@ -199,9 +199,7 @@ def test_fitted_weights_trust_branches_of_small_bellman_error(
     torch.manual_seed(0)
     fit_bellman_error(weighting, rows)
     with torch.no_grad():
-        weights = weighting(
-            rows.now.values.amax(2), rows.now.values.abs().amax((0, 2)), rows.now.features
-        )
+        weights = weighting(rows.now.scores, rows.now.values.abs().amax((0, 2)), rows.now.features)
     small = rows.bellman_errors().abs() < 0.02
     assert weights[small].mean() > 10 * weights[~small].mean()
     fitted = rows.residual(weighting)
@@ -230,7 +228,9 @@ def test_spread_is_that_of_the_scores_along_an_orbit(
 ) -> None:
     _, rows = table
     scores = rows.now.values.amax(2).numpy()
-    assert score_spread(rows) == pytest.approx(np.sqrt(scores.var(axis=0).mean()), rel=1e-5)
+    assert float(score_spread(rows.now.scores)) == pytest.approx(
+        np.sqrt(scores.var(axis=0).mean()), rel=1e-5
+    )
 
 
 def test_transitions_are_the_environments_own(half_blind: Path) -> None:

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import pytest
-import torch
 from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN
 from equirl.agents.evaluation import play_episodes
+from unbalanced_agent import save_unbalanced_agent
 
 PUBLIC_AGENTS = Path(__file__).parents[2] / ".." / "shared" / "data" / "rl_zoo_agents"
 SEED = 1_000_000
@@ -156,22 +156,9 @@ def test_agent_of_today_is_transferred_in_every_way(
 def test_agent_whose_error_symmetry_cancels_is_replaced_by_a_better_one(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    # Q = (0, θ + θ̇ / 2 + 1) always pushes right; the mean over the mirror pushes right exactly
-    # where θ + θ̇ / 2 > 0, which is how to balance a pole.
-    arguments = {"policy_kwargs": {"net_arch": [1]}, "buffer_size": 1, "device": "cpu"}
-    model = DQN("MlpPolicy", "CartPole-v1", **arguments)
-    weights = {
-        "0.weight": [[0, 0, 1, 0.5]],
-        "0.bias": [10],  # keeps the rectifier open
-        "2.weight": [[0], [1]],
-        "2.bias": [0, -9],
-    }
-    layers = {name: torch.tensor(values, dtype=torch.float32) for name, values in weights.items()}
-    model.q_net.q_net.load_state_dict(layers)
-    model.save(tmp_path / "pushes_right.zip")
-
+    agent = save_unbalanced_agent(tmp_path / "pushes_right.zip")
     keys = ("env=cartpole", "episodes=8", "methods=[equitune]", *ZERO_SHOT)
-    run = transferred(equirl_command, tmp_path / "run", tmp_path / "pushes_right.zip", *keys)
+    run = transferred(equirl_command, tmp_path / "run", agent, *keys)
     assert run.report["chosen"] == "equitune"
     versions = run.report["versions"]
     assert versions["plain"]["mean_return"] < 12  # a pole pushed one way falls in 8 to 11 steps

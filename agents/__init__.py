@@ -2,6 +2,7 @@
 
 from equirl.agents.callbacks import EquivarianceCallback, EvaluationCallback
 from equirl.agents.device_replay import DeviceDictReplayBuffer, DeviceReplayBuffer
+from equirl.agents.double_dqn import DoubleDQN
 from equirl.agents.dqn import EquivariantDQN
 from equirl.agents.features import SmallCnn
 from equirl.agents.policies import (
@@ -17,6 +18,7 @@ from equirl.agents.vec_normalize import SymmetricVecNormalize
 __all__ = [
     "DeviceDictReplayBuffer",
     "DeviceReplayBuffer",
+    "DoubleDQN",
     "EquivarianceCallback",
     "EquivariantCnnPolicy",
     "EquivariantDQN",

@@ -49,6 +49,7 @@ class EquivariantDQN(LeanDQN):
         compile: training steps through `torch.compile`, with CUDA graphs on a GPU. The first ones
             take some seconds to a minute; on a CPU it needs a C++ compiler.
         bf16: the networks in training in bfloat16 (`torch.autocast`), for large ones on a GPU.
+        double_q: the target of `DoubleDQN`.
         policy_kwargs: as for `DQN`; a ``symmetry`` or ``method`` in it counts before the above.
         dqn_kwargs: everything else that `stable_baselines3.DQN` takes, which checks the names.
 
@@ -80,12 +81,18 @@ class EquivariantDQN(LeanDQN):
         orbit_samples: int | None = None,
         compile: bool = False,
         bf16: bool = False,
+        double_q: bool = False,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
         **dqn_kwargs: Any,
     ) -> None:
         super().__init__(
-            policy, env, policy_kwargs=policy_kwargs, _init_setup_model=False, **dqn_kwargs
+            policy,
+            env,
+            double_q=double_q,
+            policy_kwargs=policy_kwargs,
+            _init_setup_model=False,
+            **dqn_kwargs,
         )
         self.compile = compile
         self.bf16 = bf16

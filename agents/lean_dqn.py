@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from stable_baselines3 import DQN
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import polyak_update
 from torch import Tensor, nn
 
 from equirl.agents.closed_form import ClosedForm, Rows
+from equirl.agents.double_dqn import DoubleDQN, value_of_best
 from equirl.agents.fused_adam import FusedAdam
 from equirl.agents.policies import EquivariantQNetwork
 from equirl.maps import LARGE_POINT
@@ -31,7 +31,7 @@ class Minibatch(NamedTuple):
     Args:
         observations: ``[batch, *shape]``, or a dict of them.
         actions: ``[batch, 1]``.
-        targets: r + γⁿ max_a Q⁻(s', a), ``[batch, 1]``.
+        targets: r + γⁿ max_a Q⁻(s', a), or `DoubleDQN`'s, ``[batch, 1]``.
         weights: of `Symmetrized.fixed_weights`, ``[|G|, batch]``, or None.
     """
 
@@ -41,13 +41,14 @@ class Minibatch(NamedTuple):
     weights: Tensor | None
 
 
-class LeanDQN(DQN):
+class LeanDQN(DoubleDQN):
     """DQN on an `EquivariantQNetwork`, without what SB3's loop waits for or does twice.
 
     Several minibatches are sampled, and their targets computed, at once, as the target network does
-    not change meanwhile; the loss is read once, at the end; parameters are updated in one call
-    rather than one by one; the gradient of a perceptron on a CPU is written out (`ClosedForm`).
-    With the trivial group it steps aside for SB3's own code.
+    not change meanwhile (but for the target of `DoubleDQN`, where the online network has a say);
+    the loss is read once, at the end; parameters are updated in one call rather than one by one;
+    the gradient of a perceptron on a CPU is written out (`ClosedForm`). With the trivial group it
+    steps aside for SB3's own code.
     """
 
     q_net: EquivariantQNetwork
@@ -128,7 +129,8 @@ class LeanDQN(DQN):
     def _minibatches(self, count: int, batch_size: int) -> Iterator[Minibatch | Rows]:
         entries = sum(leaf.size for leaf in self.symmetry.observations.leaves)
         orbits = batch_size * self.symmetry.group.order
-        at_once = max(1, ROWS_AT_ONCE // orbits) if entries < LARGE_POINT else 1
+        waits = self.double_q or entries >= LARGE_POINT
+        at_once = 1 if waits else max(1, ROWS_AT_ONCE // orbits)
         assert self.replay_buffer is not None
         while count > 0:
             steps = min(count, at_once)
@@ -191,7 +193,11 @@ class LeanDQN(DQN):
     def _bootstrap(
         self, observations: PyTorchObs, rewards: Tensor, dones: Tensor, discounts: Tensor | float
     ) -> Tensor:
-        best: Tensor = self.q_net_target(observations).amax(dim=1, keepdim=True)
+        following = self.q_net_target(observations)
+        if self.double_q:
+            best = value_of_best(self.q_net(observations), following)
+        else:
+            best = following.amax(dim=1, keepdim=True)
         return rewards + (1 - dones) * discounts * best.to(rewards.dtype)
 
     def _precision(self) -> AbstractContextManager[Any]:

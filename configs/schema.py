@@ -33,6 +33,7 @@ class DQNConfig:
     exploration_initial_eps: float = 1.0
     exploration_final_eps: float = 0.05
     max_grad_norm: float = 10.0
+    double_q: bool = False  # the target of Double DQN
 
 
 @dataclass

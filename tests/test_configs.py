@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from equirl.agents import DoubleDQN
 from equirl.configs import schema
 from equirl.envs import symmetry_of
 from equirl.symmetrize import Method
@@ -116,7 +117,12 @@ def test_defaults_of_dqn_are_those_of_sb3() -> None:
     from stable_baselines3 import DQN
 
     defaults = inspect.signature(DQN).parameters
+    (ours,) = {field.name for field in fields(schema.DQNConfig)} - set(defaults)
+    assert ours in inspect.signature(DoubleDQN).parameters
+    assert not getattr(schema.DQNConfig, ours)
     for field in fields(schema.DQNConfig):
+        if field.name == ours:
+            continue
         assert getattr(schema.DQNConfig, field.name) == defaults[field.name].default or (
             # The same number of transitions in a tenth of the memory.
             field.name == "buffer_size"

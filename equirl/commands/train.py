@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from equirl.agents import (
     DeviceDictReplayBuffer,
     DeviceReplayBuffer,
+    DoubleDQN,
     EquivariantDQN,
     OrbitDictReplayBuffer,
     OrbitReplayBuffer,
@@ -147,6 +148,8 @@ def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -
         "policy_kwargs": _policy_kwargs(settings.env),
         **vars(settings.env.dqn),
     }
+    double_q = arguments.pop("double_q")
+    plain = DoubleDQN if double_q else DQN
     method = settings.method
     is_dict = isinstance(env.observation_space, spaces.Dict)
     if is_dict != (settings.env.policy == "MultiInputPolicy"):
@@ -158,14 +161,14 @@ def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -
         arguments["replay_buffer_class"] = DeviceDictReplayBuffer if is_dict else DeviceReplayBuffer
     try:
         if method.name == "plain":
-            return DQN(settings.env.policy, env, **arguments)
+            return plain(settings.env.policy, env, **arguments)
         assert symmetry is not None
         if method.name == "augment":
             arguments["replay_buffer_class"] = (
                 OrbitDictReplayBuffer if is_dict else OrbitReplayBuffer
             )
             arguments["replay_buffer_kwargs"] = {"symmetry": symmetry}
-            return DQN(settings.env.policy, env, **arguments)
+            return plain(settings.env.policy, env, **arguments)
         return EquivariantDQN(
             settings.env.policy,
             env,
@@ -177,6 +180,7 @@ def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -
             orbit_samples=method.orbit_samples,
             compile=settings.compile,
             bf16=settings.bf16,
+            double_q=double_q,
             **arguments,
         )
     except (ValueError, AssertionError, MemoryError) as error:

@@ -17,7 +17,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from equirl.agents import EquivariantDQN
+from equirl.agents import DoubleDQN, EquivariantDQN
 from equirl.envs import SymmetryWrapper
 from policy_tasks import stir
 from sampled import Sampled
@@ -25,6 +25,8 @@ from sampled import Sampled
 GENTLE = 1e-3
 """Adam's ε. Some gradients vanish by symmetry, as those of the bias before batch normalisation do;
 with the usual ε Adam would make steps of full length out of what rounding leaves of them."""
+
+TAKEN_OVER = ("learning_rate", "tau", "gamma", "max_grad_norm", "seed", "device", "double_q")
 
 
 class BatchNormed(BaseFeaturesExtractor):
@@ -101,10 +103,7 @@ def stock_twin(model: EquivariantDQN, policy: str, env: gym.Env[Any, Any]) -> Eq
         policy,
         env,
         policy_kwargs=kwargs,
-        **{
-            name: getattr(model, name)
-            for name in ("learning_rate", "tau", "gamma", "max_grad_norm", "seed", "device")
-        },
+        **{name: getattr(model, name) for name in TAKEN_OVER},
         buffer_size=1,
     )
     twin.policy.load_state_dict(model.policy.state_dict())
@@ -138,7 +137,7 @@ def assert_trained_alike(
     for learner in (model, twin):
         hand_out(learner, rows)
     model.train(steps, batch_size)
-    DQN.train(twin, steps, batch_size)
+    DoubleDQN.train(twin, steps, batch_size)
 
     assert logged(model)["train/loss"] == pytest.approx(logged(twin)["train/loss"], rel=1e-5)
     assert logged(model)["train/n_updates"] == logged(twin)["train/n_updates"] == steps

@@ -1,9 +1,10 @@
 """The Stable-Baselines3 side: policies, the DQN subclass, replay, transfer, callbacks."""
 
-from equirl.agents.callbacks import EquivarianceCallback, EvaluationCallback
+from equirl.agents.callbacks import EquivarianceCallback
 from equirl.agents.device_replay import DeviceDictReplayBuffer, DeviceReplayBuffer
 from equirl.agents.double_dqn import DoubleDQN
 from equirl.agents.dqn import EquivariantDQN
+from equirl.agents.evaluation_callback import EvaluationCallback
 from equirl.agents.features import SmallCnn
 from equirl.agents.policies import (
     EquivariantCnnPolicy,

@@ -1,19 +1,17 @@
-"""Callbacks for SB3's `learn`: what equivariance looks like in TensorBoard, evaluation, saving."""
+"""Callbacks for SB3's `learn`: what equivariance looks like in TensorBoard, and saving."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from equirl.agents.evaluation import Episodes, play_episodes
 from equirl.agents.policies import EquivariantQNetwork
 from equirl.atomic_write import written_whole
 from equirl.verification import equivariance_error
@@ -130,89 +128,3 @@ def equivariance_metrics(q_net: EquivariantQNetwork, observations: Any) -> dict[
     if symmetrized.weighting is not None:
         metrics["lambda_inverse_temperature"] = float(symmetrized.weighting.beta)
     return metrics
-
-
-class EvaluationCallback(PeriodicCallback):
-    """Plays greedy episodes from time to time and keeps the best model.
-
-    Writes ``evaluations.npz`` in the format of SB3's `EvalCallback` and ``best_model.zip``.
-
-    Args:
-        make_env: makes one environment.
-        folder: where the files go.
-        every: environment steps between two evaluations.
-        seeds: of the episodes, the same at every evaluation.
-        target_return: stop training once an evaluation reaches this mean return.
-    """
-
-    def __init__(
-        self,
-        make_env: Callable[[], gym.Env[Any, Any]],
-        folder: Path,
-        every: int,
-        seeds: range,
-        target_return: float | None = None,
-    ) -> None:
-        super().__init__(every)
-        self.make_env = make_env
-        self.folder = folder
-        self.seeds = seeds
-        self.target_return = target_return
-        self.best_mean_return = -np.inf
-        self.history: list[tuple[int, Episodes]] = []
-
-    @property
-    def best_path(self) -> Path:
-        """Where the best model is."""
-        return self.folder / "best_model.zip"
-
-    def _on_time(self) -> bool:
-        mean = self.evaluate()
-        return self.target_return is None or mean < self.target_return
-
-    def evaluate(self) -> float:
-        """Plays the episodes now; returns their mean return."""
-        episodes = play_episodes(self.model, self.make_env, self.seeds)
-        self.history.append((self.num_timesteps, episodes))
-        self.logger.record("eval/mean_reward", episodes.mean)
-        self.logger.record("eval/mean_ep_length", float(episodes.lengths.mean()))
-        if episodes.successes is not None:
-            self.logger.record("eval/success_rate", float(episodes.successes.mean()))
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(self.num_timesteps)
-        if episodes.mean > self.best_mean_return:
-            self.best_mean_return = episodes.mean
-            save_atomically(self.model, self.best_path)
-        # After the model: whoever reads of a best evaluation finds the best model there.
-        self._write_history()
-        return episodes.mean
-
-    def state(self) -> dict[str, Any]:
-        """See `PeriodicCallback`."""
-        return {**super().state(), "history": self.history, "best": self.best_mean_return}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """See `PeriodicCallback`. A better model saved after the checkpoint stays the best one."""
-        super().restore(state)
-        self.history = list(state["history"])
-        self.best_mean_return = state["best"]
-        if self._history_path.exists() and self.best_path.exists():
-            with np.load(self._history_path) as written:
-                best = float(written["results"].mean(axis=1).max())
-            self.best_mean_return = max(self.best_mean_return, best)
-
-    @property
-    def _history_path(self) -> Path:
-        return self.folder / "evaluations.npz"
-
-    def _write_history(self) -> None:
-        columns: dict[str, Any] = {
-            "timesteps": np.array([step for step, _ in self.history]),
-            "results": np.stack([episodes.returns for _, episodes in self.history]),
-            "ep_lengths": np.stack([episodes.lengths for _, episodes in self.history]),
-        }
-        successes = [e.successes for _, e in self.history if e.successes is not None]
-        if len(successes) == len(self.history):
-            columns["successes"] = np.stack(successes)
-        with written_whole(self._history_path) as aside:
-            np.savez(aside, **columns)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from stable_baselines3.common.base_class import BaseAlgorithm
 
 MAX_PARALLEL = 64
+
+
+class Player(Protocol):
+    """A model of SB3, or a policy alone."""
+
+    def predict(self, observation: Any, *, deterministic: bool = False) -> tuple[Any, Any]:
+        """Actions for a batch of observations, and a state that nobody asks for."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def half_width(values: npt.NDArray[np.float64]) -> float:
 
 
 def play_episodes(
-    model: BaseAlgorithm,
+    model: Player,
     make_env: Callable[[], gym.Env[Any, Any]],
     seeds: Sequence[int],
     on_episode: Callable[[], None] = lambda: None,

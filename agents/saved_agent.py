@@ -148,6 +148,16 @@ class SavedAgent:
                 f"{self.path} cannot be built as it says, or with the arguments given: "
                 f"{reason(error)}"
             ) from error
+        self.give_weights(model)
+        return model
+
+    def give_weights(self, model: DQN) -> None:
+        """Give a model of the same architecture these weights; it may be of another method.
+
+        Raises:
+            AgentError: the agent was made for other observations or actions, or has another
+                network.
+        """
         self._check_spaces(model)
         try:
             missing, unexpected = model.policy.load_state_dict(self.weights, strict=False)
@@ -163,7 +173,6 @@ class SavedAgent:
                 f"{self.path} holds another network: missing {shown(missing[:3])}, unexpected "
                 f"{shown(unexpected[:3])}; give its policy_kwargs"
             )
-        return model
 
     def _hyper_parameters(self, given: set[str]) -> dict[str, Any]:
         plain = {

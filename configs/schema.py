@@ -78,6 +78,8 @@ class EvaluationConfig:
     every: int = 2000  # environment steps
     episodes: int = 20
     final_episodes: int = 20  # fresh ones, played with the best model at the end
+    # of equitune, equizero, canonical: a plain agent seen through them, at every evaluation
+    zero_shot: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -88,6 +90,7 @@ class TrainConfig:
     repeat: Optional[str] = None  # a run directory, whose configuration is trained anew
     env: EnvConfig = MISSING
     method: MethodConfig = MISSING
+    pretrained: Optional[str] = None  # a .zip, or hub:user/repo, whose weights training begins with
     seed: int = 0
     total_timesteps: int = MISSING
     run_dir: str = MISSING

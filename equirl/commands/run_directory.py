@@ -97,8 +97,10 @@ def write_config(config: DictConfig, run_dir: Path) -> None:
 
 def clear(run_dir: Path) -> None:
     """Remove what training left in a run directory, for it to begin anew."""
-    for name in ("evaluations.npz", "best_model.zip", "final_model.zip", "result.json"):
+    for name in ("best_model.zip", "final_model.zip", "result.json"):
         (run_dir / name).unlink(missing_ok=True)
+    for path in run_dir.glob("evaluations*.npz"):
+        path.unlink()
     for name in ("tensorboard", "checkpoints"):
         shutil.rmtree(run_dir / name, ignore_errors=True)
 

@@ -25,6 +25,8 @@ from equirl.agents import (
     OrbitReplayBuffer,
 )
 from equirl.agents.checkpoint_callback import CheckpointCallback
+from equirl.agents.hub import local_agent
+from equirl.agents.saved_agent import read_agent
 from equirl.agents.worker_processes import WorkerProcesses
 from equirl.commands.environments import (
     check_run_dir,
@@ -76,15 +78,21 @@ def train(config: DictConfig) -> float:
     checkpoints = CheckpointCallback(run_dir / "checkpoints", settings.checkpoint_every)
     interruption = Interruption()
     with explained(interruption, lambda: _what_remains(run_dir, checkpoints)):
-        make_env, symmetry = environment_maker(
-            settings.env, needs_symmetry=settings.method.name != "plain"
-        )
+        agent = None
+        if settings.pretrained is not None and not checkpoints.paths():
+            agent = read_agent(local_agent(settings.pretrained))
+            config.env.net_arch = settings.env.net_arch = agent.net_arch
+        is_plain = settings.method.name == "plain" and not settings.eval.zero_shot
+        make_env, symmetry = environment_maker(settings.env, needs_symmetry=not is_plain)
         with closing(_environments(settings, make_env)) as env:
             model = build_model(settings, env, symmetry)
+            if agent is not None:
+                agent.give_weights(model)
+                model.q_net_target.load_state_dict(model.q_net.state_dict())
             if not resumes:
                 _begin(run_dir, config, settings)
             with held(run_dir):
-                training = Training(config, settings, model, make_env, checkpoints)
+                training = Training(config, settings, model, make_env, symmetry, checkpoints)
                 training.prepare(resumes)
                 print(_headline(settings, model, symmetry))
                 return training.run(interruption)

@@ -22,6 +22,9 @@ CHOICES = {
 }
 """What a key may say."""
 
+ZERO_SHOT = ("equitune", "equizero", "canonical")
+"""Methods that have nothing to learn."""
+
 LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "total_timesteps": (1, inf),
@@ -82,5 +85,13 @@ def _check_options(settings: TrainConfig) -> None:
     for option in ("compile", "bf16"):
         if getattr(settings, option) and name in ("plain", "augment"):
             raise ConfigError(f"{option} is for the equivariant methods, {name} is SB3's own DQN")
+    if settings.eval.zero_shot and name not in ("plain", "augment"):
+        raise ConfigError(f"eval.zero_shot is for plain networks, got method={name}")
+    for method in settings.eval.zero_shot:
+        if method not in ZERO_SHOT:
+            raise ConfigError(
+                f"eval.zero_shot must be of {', '.join(ZERO_SHOT)}, got {method!r}"
+                f"{nearest(method, ZERO_SHOT)}"
+            )
     if settings.device_replay and name == "augment":
         raise ConfigError("device_replay does not go with method=augment, which has its own buffer")

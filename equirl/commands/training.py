@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 from omegaconf import DictConfig, OmegaConf
@@ -14,11 +14,13 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat, configure
 
-from equirl.agents.callbacks import EquivarianceCallback, EvaluationCallback, save_atomically
+from equirl.agents.callbacks import EquivarianceCallback, save_atomically
 from equirl.agents.checkpoint_callback import CheckpointCallback, DivergenceCallback
 from equirl.agents.checkpoints import Checkpoint
 from equirl.agents.evaluation import Episodes, play_episodes
+from equirl.agents.evaluation_callback import EvaluationCallback
 from equirl.agents.resumed_logger import resumed_logger
+from equirl.agents.zero_shot import ZeroShot
 from equirl.atomic_write import written_whole
 from equirl.commands.interruption import Interruption, InterruptionCallback
 from equirl.commands.provenance import note_resumption
@@ -26,6 +28,7 @@ from equirl.commands.run_directory import clear, given_keys, result_of, write_co
 from equirl.configs.schema import TrainConfig
 from equirl.envs.guarded import GuardedEnv
 from equirl.errors import ConfigError
+from equirl.symmetry import Symmetry
 
 EVALUATION_SEED = 1_000_000
 FINAL_EVALUATION_SEED = 2_000_000
@@ -40,6 +43,7 @@ class Training:
         settings: the same, typed.
         model: new.
         make_env: makes one environment, for evaluation.
+        symmetry: of the environment, where it is needed.
         checkpoints: saves and reads them.
     """
 
@@ -49,14 +53,25 @@ class Training:
         settings: TrainConfig,
         model: DQN,
         make_env: Callable[[], gym.Env[Any, Any]],
+        symmetry: Symmetry | None,
         checkpoints: CheckpointCallback,
     ) -> None:
         self.config, self.settings, self.model = config, settings, model
         self.run_dir = Path(settings.run_dir)
         self.make_env = lambda: GuardedEnv(make_env())
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + settings.eval.episodes)
+        methods = settings.eval.zero_shot
+        assert symmetry is not None or not methods
         self.evaluation = EvaluationCallback(
-            self.make_env, self.run_dir, settings.eval.every, seeds, settings.env.target_return
+            self.make_env,
+            self.run_dir,
+            settings.eval.every,
+            seeds,
+            settings.env.target_return,
+            versions={
+                f"zero_shot_{m}": ZeroShot(cast(Any, symmetry), cast(Any, m)) for m in methods
+            },
+            at_start=settings.pretrained is not None,
         )
         self.equivariance = EquivarianceCallback()
         self.checkpoints = checkpoints
@@ -86,7 +101,7 @@ class Training:
         self._learn(callbacks)
         interruption.at_once = True
         model, evaluation = self.model, self.evaluation
-        if not evaluation.history or evaluation.history[-1][0] != model.num_timesteps:
+        if not evaluation.history or evaluation.history[-1].step != model.num_timesteps:
             evaluation.evaluate()
         if saves and self.checkpoints.between_rounds:
             self.checkpoints.save()  # from which to train longer

@@ -19,12 +19,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from equirl.agents import EquivariantDQN, OrbitReplayBuffer
 from equirl.agents.callbacks import (
     EquivarianceCallback,
-    EvaluationCallback,
     equivariance_metrics,
     save_atomically,
 )
 from equirl.agents.checkpoint_callback import CheckpointCallback
 from equirl.agents.evaluation import play_episodes
+from equirl.agents.evaluation_callback import EvaluationCallback
 from equirl.envs import SymmetryWrapper
 from small_agents import METHODS, SMALL, cartpole
 
@@ -174,7 +174,7 @@ def test_the_best_model_is_the_one_with_the_greatest_mean_return(tmp_path: Path)
     model = EquivariantDQN("MlpPolicy", cartpole(), "lambda", learning_rate=0.01, **SMALL)
     callback = EvaluationCallback(cartpole, tmp_path, every=50, seeds=range(5))
     model.learn(400, callback=callback)
-    means = [episodes.mean for _, episodes in callback.history]
+    means = [episodes.mean for _, episodes, _ in callback.history]
     assert len(means) == 8
     assert len(set(means)) > 2
     assert callback.best_mean_return == max(means)
@@ -223,7 +223,7 @@ def test_training_that_goes_on_counts_from_where_it_is(callback: str, tmp_path: 
     if callback == "evaluation":
         evaluation = EvaluationCallback(cartpole, tmp_path, every=40, seeds=range(1))
         model.learn(60, callback=evaluation, reset_num_timesteps=False)
-        assert [step for step, _ in evaluation.history] == [140]
+        assert [step for step, *_ in evaluation.history] == [140]
     elif callback == "checkpoint":
         model.learn(60, callback=CheckpointCallback(tmp_path, every=40), reset_num_timesteps=False)
         assert [path.name for path in tmp_path.glob("*.zip")] == ["step_140.zip"]

@@ -15,7 +15,8 @@ from stable_baselines3 import DQN
 
 from equirl import Symmetry
 from equirl.agents import EquivariantDQN, OrbitReplayBuffer
-from equirl.agents.callbacks import EquivarianceCallback, EvaluationCallback
+from equirl.agents.callbacks import EquivarianceCallback
+from equirl.agents.evaluation_callback import EvaluationCallback
 from equirl.envs import SymmetryWrapper
 from small_agents import METHODS, cartpole
 

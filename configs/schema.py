@@ -17,9 +17,10 @@ from equirl.configs.help_text import keys, options
 
 @dataclass
 class DQNConfig:
-    """Hyper-parameters of DQN, with SB3's names and meaning; tuned for the plain agent."""
+    """Hyper-parameters of DQN; those of SB3's have its names and meaning."""
 
     learning_rate: float = 1e-4
+    learning_rate_final: Optional[float] = None  # where it falls to, linearly; null keeps it
     buffer_size: int = 100_000
     learning_starts: int = 100
     batch_size: int = 32

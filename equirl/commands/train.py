@@ -14,6 +14,7 @@ from gymnasium import spaces
 from omegaconf import DictConfig, OmegaConf
 from stable_baselines3 import DQN
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from equirl.agents import (
@@ -156,7 +157,9 @@ def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -
         "policy_kwargs": _policy_kwargs(settings.env),
         **vars(settings.env.dqn),
     }
-    double_q = arguments.pop("double_q")
+    double_q, final_rate = arguments.pop("double_q"), arguments.pop("learning_rate_final")
+    if final_rate is not None:
+        arguments["learning_rate"] = LinearSchedule(arguments["learning_rate"], final_rate, 1.0)
     plain = DoubleDQN if double_q else DQN
     method = settings.method
     is_dict = isinstance(env.observation_space, spaces.Dict)

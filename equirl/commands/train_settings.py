@@ -38,6 +38,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "env.frame_stack": (1, inf),
     "env.net_arch": (1, inf),
     "env.dqn.learning_rate": (0, 1e9),
+    "env.dqn.learning_rate_final": (0, 1e9),
     "env.dqn.buffer_size": (1, inf),
     "env.dqn.learning_starts": (0, inf),
     "env.dqn.batch_size": (1, inf),

@@ -25,7 +25,11 @@ Command = Callable[..., Any]
 TASKS = {
     "lambda": CARTPOLE,
     "a room": ("env=gridworld", "method=equizero", "env.kwargs.size=5", "eval.episodes=4"),
-    "plain": ("env=cartpole", "method=plain", "env.dqn.n_steps=3"),
+    "plain": ("env=cartpole", "method=plain", "env.dqn.n_steps=3", "eval.zero_shot=[equizero]"),
+    "remedies": (
+        *("env=cartpole", "method=equizero"),
+        *("env.dqn.double_q=true", "env.dqn.learning_rate_final=1e-5"),
+    ),
     "two environments": ("env=cartpole", "method=augment", "env.n_envs=2"),
     "no pickling": ("env=lunarlander", "method=equitune"),
     # The only task that draws from torch's own generator.

@@ -91,8 +91,13 @@ def differences(run: Path, other: Path) -> list[str]:
         ours, theirs = parameters(run / name), parameters(other / name)
         assert ours.keys() == theirs.keys()
         found += [f"{name}: {key}" for key in ours if not torch.equal(ours[key], theirs[key])]
-    with np.load(run / "evaluations.npz") as ours, np.load(other / "evaluations.npz") as theirs:
-        found += [key for key in ours if not np.array_equal(ours[key], theirs[key])]
+    evaluations = [sorted(p.name for p in folder.glob("*.npz")) for folder in (run, other)]
+    assert evaluations[0] == evaluations[1]
+    for name in evaluations[0]:
+        with np.load(run / name) as ours, np.load(other / name) as theirs:
+            assert set(ours) == set(theirs)
+            learned = set(ours) - {"seconds", "cpu_seconds"}
+            found += [key for key in learned if not np.array_equal(ours[key], theirs[key])]
     if curves(run) != curves(other):
         found.append("TensorBoard")
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, other)]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor
 
 from equirl.agents.perceptron import is_unheard, run_layers
@@ -15,15 +17,19 @@ from equirl.group_actions import GroupAction
 from equirl.symmetrize import Symmetrized
 from equirl.weightings import INFINITE_BETA, TIE_TOLERANCE, LambdaWeighting, largest_entry
 
+if TYPE_CHECKING:
+    from equirl.agents.policies import EquivariantQNetwork
+
 FEW = 64
 """Up to this many Q-values, one tensor operation takes longer to begin than Python to be done."""
 
 
-def greedy_action(symmetrized: Symmetrized, observation: Any) -> Tensor | None:
+def greedy_action(q_net: EquivariantQNetwork, observation: Any) -> Tensor | None:
     """The action ``[1]`` for a batch of one observation, with `equizero` and `lambda` on a CPU.
 
-    None where something else is asked for, and `Symmetrized` itself has to run.
+    None where something else is asked for, and the network itself has to run.
     """
+    symmetrized = q_net.symmetrized
     weighting = symmetrized.weighting
     is_ours = (
         isinstance(observation, Tensor)
@@ -39,25 +45,64 @@ def greedy_action(symmetrized: Symmetrized, observation: Any) -> Tensor | None:
     if not is_ours:
         return None
     with torch.no_grad():
-        outputs, features = symmetrized.outputs(observation)
-        if outputs.numel() > FEW or outputs.dtype not in TIE_TOLERANCE:
-            return None
-        rows: list[list[float]] = outputs[:, 0].tolist()
-        if not math.isfinite(sum(map(sum, rows))):
-            return None
-        branches = [
-            [row[ga] for ga in moved]
-            for row, moved in zip(rows, _moved(symmetrized.output_action), strict=True)
-        ]
-        agreed = _agreed(branches)
-        if agreed is not None:
-            return torch.from_numpy(np.array([agreed]))
-        shares = _shares(rows, TIE_TOLERANCE[outputs.dtype], weighting, features)
+        action = best_action(symmetrized, *_along_orbit(q_net, observation))
+    return None if action is None else torch.from_numpy(np.array([action]))
+
+
+def best_action(symmetrized: Symmetrized, outputs: Tensor, features: Tensor) -> int | None:
+    """arg max Q_G(s, ·) of one s, for `equizero` and `lambda`.
+
+    None where there are too many numbers, or some that are not finite.
+
+    Args:
+        symmetrized: whose output was asked for, not looked at but for how it combines.
+        outputs: Q(gs, ·), ``[|G|, actions]``.
+        features: of gs, ``[|G|, feature_dim]``.
+    """
+    if outputs.numel() > FEW or outputs.dtype not in TIE_TOLERANCE:
+        return None
+    rows: list[list[float]] = outputs.tolist()
+    if not math.isfinite(sum(map(sum, rows))):
+        return None
+    branches = [
+        [row[ga] for ga in moved]
+        for row, moved in zip(rows, _moved(symmetrized.output_action), strict=True)
+    ]
+    agreed = _agreed(branches)
+    if agreed is not None:
+        return agreed
+    shares = _shares(rows, TIE_TOLERANCE[outputs.dtype], symmetrized.weighting, features)
     q_values = [0.0] * len(rows[0])
     for share, branch in zip(shares, branches, strict=True):
         if share:
             q_values = [q + share * own for q, own in zip(q_values, branch, strict=True)]
-    return torch.from_numpy(np.array([q_values.index(max(q_values))]))
+    return q_values.index(max(q_values))
+
+
+def _along_orbit(q_net: EquivariantQNetwork, observation: Any) -> tuple[Tensor, Tensor]:
+    """Q(gs, ·) and the features of gs, ``[|G|, …]``, of a batch of one observation."""
+    symmetrized, extractor, space = (
+        q_net.symmetrized,
+        q_net.features_extractor,
+        q_net.observation_space,
+    )
+    is_vector = (
+        type(extractor) is FlattenExtractor
+        and isinstance(space, spaces.Box)
+        and space.dtype == np.float32
+        and observation.dtype == torch.float32
+        and is_unheard(extractor)
+        and is_unheard(extractor.flatten)
+        and is_unheard(q_net.q_net)
+    )
+    if not is_vector:
+        outputs, features = symmetrized.outputs(observation)
+        return outputs[:, 0], features[:, 0]
+    *hidden, last = q_net.q_net
+    # One array is one block of entries, whose maps are spared being looked up by `orbit`.
+    rows = symmetrized.input_action.maps[0].orbit(observation.flatten(1))[0]
+    features = run_layers(hidden, rows)
+    return run_layers([last], features), features
 
 
 def _agreed(branches: list[list[float]]) -> int | None:
@@ -97,7 +142,7 @@ def _shares(
         return [float(score >= least) for score in scores]
     running = float(weighting.running_score_spread)
     unit = max(running if running > 0 else 1.0, 1e-4 * size)
-    h: list[float] = run_layers(weighting.h, features[:, 0])[:, 0].tolist()
+    h: list[float] = run_layers(weighting.h, features).flatten().tolist()
     logits = [
         own + beta * min(score - least, 0.0) / unit for own, score in zip(h, scores, strict=True)
     ]

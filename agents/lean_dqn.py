@@ -24,6 +24,10 @@ ROWS_AT_ONCE = 1024
 """The most rows that a network is given at once when the targets of several minibatches of small
 observations are computed together: their activations should stay in the cache."""
 
+MANY_STEPS = 8
+"""From so many gradient steps in one call on, it is worth while to move all that Adam knows into
+one piece of memory and back."""
+
 
 class Minibatch(NamedTuple):
     """What one gradient step needs.
@@ -116,15 +120,20 @@ class LeanDQN(DoubleDQN):
         self._closed_form = (
             ClosedForm.of(self.q_net, self.policy.optimizer) if is_plain and is_ours else None
         )
-        self._adam: FusedAdam | None = None
+        self._adam = None if self._closed_form is None else FusedAdam.of(self.policy.optimizer)
         losses = []
-        with _flushed_subnormals():
+        with _flushed_subnormals(), self._adam_in_one_piece(gradient_steps):
             for batch in self._minibatches(gradient_steps, batch_size):
                 losses.append(self._gradient_step(batch))
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         if losses:
             self.logger.record("train/loss", float(torch.stack(losses).mean()))
+
+    def _adam_in_one_piece(self, gradient_steps: int) -> AbstractContextManager[None]:
+        if self._adam is None or self._closed_form is None or gradient_steps < MANY_STEPS:
+            return nullcontext()
+        return self._adam.in_one_piece(self._closed_form.parameters, self._closed_form.gradient)
 
     def _minibatches(self, count: int, batch_size: int) -> Iterator[Minibatch | Rows]:
         entries = sum(leaf.size for leaf in self.symmetry.observations.leaves)

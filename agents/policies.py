@@ -98,7 +98,7 @@ class EquivariantQNetwork(QNetwork):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
         is_ours = type(self) is EquivariantQNetwork and is_unheard(self)
-        action = greedy_action(self.symmetrized, observation) if is_ours else None
+        action = greedy_action(self, observation) if is_ours else None
         return super()._predict(observation, deterministic) if action is None else action
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

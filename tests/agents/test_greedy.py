@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
-from equirl import GroupAction, Symmetrized
-from equirl.agents import greedy
-from equirl.agents.greedy import FEW, greedy_action
+from equirl import GroupAction, Symmetrized, Symmetry
+from equirl.agents import EquivariantDQNPolicy, greedy
+from equirl.agents.greedy import FEW, best_action, greedy_action
 from equirl.groups import cyclic
 from policy_tasks import agent
 from stock_twins import agent as square_agent
@@ -35,7 +36,7 @@ def test_the_action_is_that_of_the_largest_q_value(name: str, variant: dict[str,
         observation, _ = model.policy.obs_to_tensor(space.sample())
         with torch.no_grad():
             q_values = model.q_net(observation)[0]
-        action = greedy_action(model.q_net.symmetrized, observation)
+        action = greedy_action(model.q_net, observation)
         assert action is not None
         assert action.shape == (1,)
         rounding = 1e-5 * float(q_values.abs().max())
@@ -65,7 +66,7 @@ def test_shares_of_tied_branches_are_those_of_the_network(
         tensor = torch.as_tensor(observation)
         with torch.no_grad():
             q_values = model.q_net(tensor)[0]
-        action = greedy_action(model.q_net.symmetrized, tensor)
+        action = greedy_action(model.q_net, tensor)
         assert action is not None
         assert float(q_values[action[0]]) >= float(q_values.max()) - 1e-6
         assert model.predict(observation, deterministic=True)[0].shape == (1,)
@@ -91,27 +92,43 @@ def test_acting_takes_the_short_way_and_gives_what_the_long_one_gives(
 def test_other_methods_take_the_long_way(method: str) -> None:
     model, _ = agent("cartpole", {"method": method})
     observation, _ = model.policy.obs_to_tensor(model.observation_space.sample())
-    assert greedy_action(model.q_net.symmetrized, observation) is None
+    assert greedy_action(model.q_net, observation) is None
 
 
 def test_what_is_not_one_plain_finite_observation_takes_the_long_way() -> None:
     model, _ = agent("cartpole", {"method": "equizero"})
-    symmetrized = model.q_net.symmetrized
-    assert greedy_action(symmetrized, torch.zeros(1, 4)) is not None
-    assert greedy_action(symmetrized, torch.zeros(2, 4)) is None
-    assert greedy_action(symmetrized, {"x": torch.zeros(1, 4)}) is None
-    assert greedy_action(symmetrized, torch.full((1, 4), torch.nan)) is None
-    symmetrized.register_forward_hook(lambda *_: None)
-    assert greedy_action(symmetrized, torch.zeros(1, 4)) is None
+    network = model.q_net
+    assert greedy_action(network, torch.zeros(1, 4)) is not None
+    assert greedy_action(network, torch.zeros(2, 4)) is None
+    assert greedy_action(network, {"x": torch.zeros(1, 4)}) is None
+    assert greedy_action(network, torch.full((1, 4), torch.nan)) is None
+    network.symmetrized.register_forward_hook(lambda *_: None)
+    assert greedy_action(network, torch.zeros(1, 4)) is None
     assert FEW >= 8 * 4  # the symmetries of a square, four actions
 
 
-def test_a_listener_on_the_network_hears_of_every_action() -> None:
+@pytest.mark.parametrize(
+    "name", ["", "q_net", "q_net.0", "features_extractor", "features_extractor.flatten"]
+)
+def test_a_listener_hears_of_every_action(name: str) -> None:
     model, _ = agent("cartpole", {"method": "equizero"})
     heard: list[int] = []
-    model.q_net.register_forward_hook(lambda *_: heard.append(1))
+    model.q_net.get_submodule(name).register_forward_hook(lambda *_: heard.append(1))
     model.predict(model.observation_space.sample(), deterministic=True)
     assert heard == [1]
+
+
+def test_images_are_scaled_even_where_somebody_gives_them_as_floats() -> None:
+    space = spaces.Box(0, 255, (3, 2, 2), np.uint8)
+    flip = Symmetry.from_generators(
+        space, spaces.Discrete(2), {"flip": (lambda image: image[:, :, ::-1], [1, 0])}
+    )
+    network = EquivariantDQNPolicy(
+        space, spaces.Discrete(2), lambda _: 0.0, symmetry=flip, method="lambda"
+    ).q_net
+    image = torch.randint(0, 256, (1, 3, 2, 2)).float()
+    outputs, _ = network.symmetrized.outputs(image)
+    assert torch.allclose(greedy._along_orbit(network, image)[0], outputs[:, 0])
 
 
 @pytest.mark.parametrize(("excess", "expected"), [(1e-6, 0), (1e-3, 1)])
@@ -120,12 +137,9 @@ def test_scores_that_differ_by_rounding_share(excess: float, expected: int) -> N
     # Pulled back the second row is (0.2, 1 + excess); the mean of both would choose action 0.
     table = torch.tensor([[1.0, 0.0], [1.0 + excess, 0.2]])
     symmetrized = Symmetrized(lambda rows: table, swap, swap, "equizero")
-    x = torch.randn(1, 2)
-    action = greedy_action(symmetrized, x)
     with torch.no_grad():
-        long_way = symmetrized(x).argmax(dim=1)
-    assert action is not None
-    assert action.tolist() == long_way.tolist() == [expected]
+        long_way = symmetrized(torch.randn(1, 2)).argmax(dim=1)
+    assert best_action(symmetrized, table, table) == int(long_way) == expected
 
 
 @pytest.mark.parametrize(
@@ -142,7 +156,8 @@ def test_weights_are_asked_for_only_where_branches_disagree(
     rows: list[list[float]], action: int, asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swap = GroupAction.on_vectors(cyclic(2), permutations=[[0, 1], [1, 0]])
-    symmetrized = Symmetrized(lambda _: torch.tensor(rows), swap, swap, "equizero")
+    table = torch.tensor(rows)
+    symmetrized = Symmetrized(lambda _: table, swap, swap, "equizero")
     calls: list[Any] = []
     shares = greedy._shares
 
@@ -151,10 +166,7 @@ def test_weights_are_asked_for_only_where_branches_disagree(
         return shares(*given)
 
     monkeypatch.setattr(greedy, "_shares", counted)
-    x = torch.randn(1, 2)
-    chosen = greedy_action(symmetrized, x)
-    assert chosen is not None
     with torch.no_grad():
-        long_way = symmetrized(x).argmax(dim=1)
-    assert chosen.tolist() == long_way.tolist() == [action]
+        long_way = symmetrized(torch.randn(1, 2)).argmax(dim=1)
+    assert best_action(symmetrized, table, table) == int(long_way) == action
     assert len(calls) == asked

@@ -16,6 +16,7 @@ from stable_baselines3.common.utils import polyak_update
 from torch import Tensor, nn
 
 from equirl.agents import EquivariantDQN
+from equirl.agents.lean_dqn import MANY_STEPS, ROWS_AT_ONCE
 from equirl.envs import SymmetryWrapper
 from sampled import Sampled
 from small_agents import METHODS
@@ -92,6 +93,59 @@ def test_learning_in_turns_with_target_updates_stays_with_stock_dqn(
         DQN._on_step(twin)
     assert_close(model.policy.state_dict(), twin.policy.state_dict())
     assert_close(moments(model), moments(twin))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_many_steps_at_once_stay_with_stock_dqn(method: str) -> None:
+    model = agent({"method": method}, square_env(), learning_rate=1e-3, max_grad_norm=0.1)
+    twin = stock_twin(model, "MlpPolicy", square_env())
+    steps = 2 * MANY_STEPS
+    rows = np.random.default_rng(5).integers(0, model.replay_buffer.size(), steps * 16)
+    for learner in (model, twin):
+        hand_out(learner, rows)
+    places = [p.data_ptr() for p in model.policy.parameters()]
+    for _ in range(2):  # the first makes Adam's state, the second moves it into one piece
+        model.train(MANY_STEPS, 16)
+        DQN.train(twin, MANY_STEPS, 16)
+    assert_close(model.policy.state_dict(), twin.policy.state_dict())
+    assert_close(moments(model), moments(twin))
+    assert [p.data_ptr() for p in model.policy.parameters()] == places
+
+
+def test_an_agent_saved_between_many_steps_goes_on_bit_for_bit(tmp_path: Any) -> None:
+    model = agent({"method": "lambda"}, square_env())
+    rows = np.random.default_rng(5).integers(0, 96, 2 * MANY_STEPS * 16)
+    hand_out(model, rows[: MANY_STEPS * 16])
+    for _ in range(2):
+        model.train(MANY_STEPS // 2, 16)
+    model.save(tmp_path / "agent")
+    resumed = EquivariantDQN.load(tmp_path / "agent", env=square_env(), device="cpu")
+    resumed.replay_buffer = copy.copy(model.replay_buffer)
+    resumed._setup_learn(100)
+    for learner in (model, resumed):
+        hand_out(learner, rows[MANY_STEPS * 16 :])
+        learner.train(MANY_STEPS, 16)
+    states = [{**m.policy.state_dict(), **moments(m)} for m in (model, resumed)]
+    for key, value in states[0].items():
+        assert torch.equal(states[1][key], value), key
+
+
+def test_many_steps_that_are_interrupted_leave_an_agent_that_goes_on() -> None:
+    model = agent({"method": "lambda"}, square_env())
+    twin = stock_twin(model, "MlpPolicy", square_env())
+    done, batch = MANY_STEPS, ROWS_AT_ONCE // 8  # one minibatch at a time
+    rows = np.random.default_rng(5).integers(0, 96, (2 * done - 3) * batch)
+    for learner in (model, twin):
+        hand_out(learner, rows)
+    model.train(done - 1, batch)
+    # The buffer has nothing left before the last of these steps.
+    with pytest.raises(RuntimeError):
+        model.train(done, batch)
+    DQN.train(twin, 2 * done - 3, batch)
+    assert_close(model.policy.state_dict(), twin.policy.state_dict())
+    assert_close(moments(model), moments(twin))
+    storages = {p.untyped_storage().data_ptr() for p in model.policy.parameters()}
+    assert len(storages) == len(list(model.policy.parameters()))
 
 
 def test_the_learning_rate_follows_its_schedule() -> None:

@@ -79,7 +79,7 @@ class EvaluationConfig:
     every: int = 2000  # environment steps
     episodes: int = 20
     final_episodes: int = 20  # fresh ones, played with the best model at the end
-    # of equitune, equizero, canonical: a plain agent seen through them, at every evaluation
+    # of equitune, equizero, canonical: what else plain agents are evaluated as
     zero_shot: list[str] = field(default_factory=list)
 
 

@@ -83,8 +83,8 @@ def train(config: DictConfig) -> float:
         if settings.pretrained is not None and not checkpoints.paths():
             agent = read_agent(local_agent(settings.pretrained))
             config.env.net_arch = settings.env.net_arch = agent.net_arch
-        is_plain = settings.method.name == "plain" and not settings.eval.zero_shot
-        make_env, symmetry = environment_maker(settings.env, needs_symmetry=not is_plain)
+        needs_symmetry = settings.method.name != "plain" or bool(settings.eval.zero_shot)
+        make_env, symmetry = environment_maker(settings.env, needs_symmetry)
         with closing(_environments(settings, make_env)) as env:
             model = build_model(settings, env, symmetry)
             if agent is not None:

@@ -86,8 +86,6 @@ def _check_options(settings: TrainConfig) -> None:
     for option in ("compile", "bf16"):
         if getattr(settings, option) and name in ("plain", "augment"):
             raise ConfigError(f"{option} is for the equivariant methods, {name} is SB3's own DQN")
-    if settings.eval.zero_shot and name not in ("plain", "augment"):
-        raise ConfigError(f"eval.zero_shot is for plain networks, got method={name}")
     for method in settings.eval.zero_shot:
         if method not in ZERO_SHOT:
             raise ConfigError(

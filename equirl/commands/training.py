@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat, configure
+from stable_baselines3.dqn.policies import QNetwork
 
 from equirl.agents.callbacks import EquivarianceCallback, save_atomically
 from equirl.agents.checkpoint_callback import CheckpointCallback, DivergenceCallback
@@ -60,7 +61,8 @@ class Training:
         self.run_dir = Path(settings.run_dir)
         self.make_env = lambda: GuardedEnv(make_env())
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + settings.eval.episodes)
-        methods = settings.eval.zero_shot
+        has_plain_network = type(model.policy.q_net) is QNetwork
+        methods = settings.eval.zero_shot if has_plain_network else []
         assert symmetry is not None or not methods
         self.evaluation = EvaluationCallback(
             self.make_env,

@@ -74,12 +74,19 @@ def test_zero_shot_versions_are_evaluated_along_the_training(
             assert written["timesteps"].tolist() == steps
 
 
+def test_an_equivariant_agent_has_no_zero_shot_version(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    train(equirl_command, folder, *STEPS, "method=equitune", "eval.zero_shot=[equizero]")
+    assert [path.name for path in folder.glob("*.npz")] == ["evaluations.npz"]
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
         (("method=plain", "pretrained=nowhere.zip"), "nowhere.zip"),
         (("method=plain", "eval.zero_shot=[lambda]"), "eval.zero_shot must be of"),
-        (("method=equitune", "eval.zero_shot=[equizero]"), "eval.zero_shot is for plain networks"),
     ],
 )
 def test_mistakes_end_with_one_line_and_leave_nothing(

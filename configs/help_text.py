@@ -12,6 +12,8 @@ from typing import Any, get_type_hints
 def options(group: str) -> str:
     """The names that ``group=`` takes: its YAML files."""
     folder = resources.files("equirl.configs") / group
+    if not folder.is_dir():
+        return "none"
     names = [entry.name.removesuffix(".yaml") for entry in folder.iterdir()]
     return ", ".join(sorted(name for name in names if not name.startswith("_")))
 

@@ -6,11 +6,13 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+Argument = TypeVar("Argument")
 
 COMMANDS = {
     "train": "train an equivariant DQN agent, or a plain one beside it",
@@ -38,6 +40,9 @@ HYDRA_OPTIONS = (
 )
 """Everything else that begins with a dash is a mistake."""
 
+OPEN_KEYS = ("env.kwargs.", "hydra.launcher.ray.init.", "hydra.launcher.ray.remote.")
+"""Below them any key may stand: what an environment takes, or Ray."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit with code 2 and one line where the caller can mend what is wrong."""
@@ -64,37 +69,37 @@ def _run(command: str, overrides: list[str]) -> None:
     import hydra
 
     from equirl.commands.mistakes import MISTAKES, explain
+    from equirl.commands.sweep import is_sweep, sweep, sweep_arguments
+    from equirl.commands.sweep_worker import run_job
     from equirl.configs.schema import register_schemas
-    from equirl.errors import RunError
 
     for override in overrides:
         _check_syntax(command, override)
     register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions on to us rather than printing them
-    # An environment's own arguments are not known beforehand: ++ adds a key that is not there yet.
-    overrides = [f"++{o}" if o.startswith("env.kwargs.") else o for o in overrides]
+    # What others take is not known beforehand: ++ adds a key that is not there yet.
+    overrides = [f"++{o}" if o.startswith(OPEN_KEYS) else o for o in overrides]
     # Hydra takes -m before the keys or behind them, not in between.
     overrides.sort(key=lambda override: override not in ("-m", "--multirun"))
     _check_options(command, overrides)
     sys.argv = [f"equirl {command}", *overrides]
-    run = getattr(importlib.import_module(f"equirl.commands.{command}"), command)
     began = False
 
     def task(config: DictConfig) -> Any:
         nonlocal began
         began = True
-        try:
-            return run(config)
-        except MISTAKES as error:  # before Hydra adds a line of its own
-            _refuse(command, explain(error))
-        except RunError as error:
-            _end(command, error, error.code)
+        run = getattr(importlib.import_module(f"equirl.commands.{command}"), command)
+        return answered(command, run, config)
 
-    application = hydra.main(
+    hydra_main = hydra.main(
         version_base="1.3", config_path="pkg://equirl.configs", config_name=command
-    )(task)
+    )
     try:
-        application()
+        if command == "train" and is_sweep(overrides):
+            sys.argv += sweep_arguments(overrides)
+            answered(command, sweep, hydra_main(run_job))
+        else:
+            hydra_main(task)()
     except MISTAKES as error:
         _refuse(command, explain(error))
     except ValueError as error:  # how Hydra refuses values such as env=null
@@ -114,12 +119,26 @@ def _run(command: str, overrides: list[str]) -> None:
         sys.exit(130)
 
 
+def answered(command: str, run: Callable[[Argument], Any], argument: Argument) -> Any:
+    """Run a command's function; exit with one line where it says what ended it."""
+    from equirl.commands.mistakes import MISTAKES, explain
+    from equirl.errors import RunError
+
+    try:
+        return run(argument)
+    except MISTAKES as error:  # before Hydra adds a line of its own
+        _refuse(command, explain(error))
+    except RunError as error:
+        _end(command, error, error.code)
+
+
 def _check_syntax(command: str, override: str) -> None:
     """Refuse what Hydra would answer with its usage, or what would add or remove a key."""
     key = override.partition("=")[0]
     if key.startswith("-") and key not in HYDRA_OPTIONS:
         _refuse(command, f"no option {key!r} (arguments are written key=value, without dashes)")
-    if key.startswith(("+", "~")) and not key.lstrip("+~").startswith(("hydra", "env.kwargs.")):
+    optional = ("hydra", "env.kwargs.", "experiment")
+    if key.startswith(("+", "~")) and not key.lstrip("+~").startswith(optional):
         _refuse(command, f"{override!r} adds or removes a key (arguments are written key=value)")
 
 

@@ -40,7 +40,7 @@ def resumed_config(config: DictConfig) -> DictConfig:
     Raises:
         ConfigError: there is no such run, or a key is given that cannot change any more.
     """
-    saved = _saved_config(config.resume)
+    saved = saved_config(config.resume)
     for key in given_keys():
         if key in MAY_CHANGE:
             OmegaConf.update(saved, key, OmegaConf.select(config, key))
@@ -59,7 +59,7 @@ def repeated_config(config: DictConfig) -> DictConfig:
     Raises:
         ConfigError: there is no such run.
     """
-    saved = _saved_config(config.repeat)
+    saved = saved_config(config.repeat)
     given = [key for key in given_keys() if key != "repeat"]
     raw = OmegaConf.to_container(config, resolve=False)
     assert isinstance(raw, dict)
@@ -114,16 +114,26 @@ def held(run_dir: Path) -> Iterator[None]:
     """
     descriptor = os.open(run_dir, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"another process is training in {run_dir}") from error
-        except OSError:  # a file system without locks
-            pass
+        if not locked(descriptor):
+            raise ConfigError(f"another process is training in {run_dir}")
         remove_unfinished(run_dir)
         yield
     finally:
         os.close(descriptor)
+
+
+def locked(descriptor: int) -> bool:
+    """Lock an open file or folder unless somebody else has; false if so.
+
+    Whoever inherits the descriptor holds the lock as well.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
 
 
 def _plain(config: DictConfig, key: str) -> Any:
@@ -131,7 +141,12 @@ def _plain(config: DictConfig, key: str) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _saved_config(reference: str) -> DictConfig:
+def saved_config(reference: str) -> DictConfig:
+    """The configuration of a run.
+
+    Raises:
+        ConfigError: there is no such run, or its configuration cannot be read.
+    """
     file = Path(reference) / "config.yaml"
     if not file.is_file():
         raise ConfigError(f"{reference} is no run directory: there is no {file}")
@@ -155,7 +170,7 @@ def finished_return(run_dir: Path, settings: TrainConfig) -> float | None:
     if result is None:
         return None
     steps, given = result["steps"], given_keys()
-    reached_target = steps < _saved_config(str(run_dir)).total_timesteps
+    reached_target = steps < saved_config(str(run_dir)).total_timesteps
     if reached_target and "env.target_return" in given:
         return None
     if reached_target and "total_timesteps" in given:

@@ -34,7 +34,7 @@ from equirl.commands.environments import (
     environment_maker,
     imported,
 )
-from equirl.commands.interruption import Interruption, explained
+from equirl.commands.interruption import explained
 from equirl.commands.provenance import version_differences, write_provenance
 from equirl.commands.run_directory import (
     finished_return,
@@ -43,6 +43,7 @@ from equirl.commands.run_directory import (
     resumed_config,
     write_config,
 )
+from equirl.commands.signals import Interruption
 from equirl.commands.train_settings import check_settings
 from equirl.commands.training import EVALUATION_SEED, FINAL_EVALUATION_SEED, Training, warn
 from equirl.configs.schema import EnvConfig, TrainConfig

@@ -23,9 +23,10 @@ from equirl.agents.evaluation_callback import EvaluationCallback
 from equirl.agents.resumed_logger import resumed_logger
 from equirl.agents.zero_shot import ZeroShot
 from equirl.atomic_write import written_whole
-from equirl.commands.interruption import Interruption, InterruptionCallback
+from equirl.commands.interruption import InterruptionCallback
 from equirl.commands.provenance import note_resumption
 from equirl.commands.run_directory import clear, given_keys, result_of, write_config
+from equirl.commands.signals import Interruption
 from equirl.configs.schema import TrainConfig
 from equirl.envs.guarded import GuardedEnv
 from equirl.errors import ConfigError

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -137,13 +135,3 @@ def test_run_directory_that_cannot_be_made_is_refused(
     (folder / "file").write_text("a regular file")
     agent = () if command == "train" else (f"agent={plain_agent}", "progress=false")
     assert run_dir in refused(command, "env=cartpole", f"run_dir={run_dir}", *agent)
-
-
-def test_nothing_of_a_sweep_is_run_when_its_first_run_is_refused(
-    equirl_command: Callable[..., Any], folder: Path
-) -> None:
-    outcome = equirl_command("train", "-m", "env=cartpole", *SHORT, "seed=-2,-1")
-    assert outcome.code == 2
-    assert outcome.err == "equirl train: seed must be between 0 and 4294967295, got -2\n"
-    assert not list(folder.rglob("*.zip"))
-    assert not list(folder.rglob("config.yaml"))

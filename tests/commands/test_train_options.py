@@ -65,23 +65,6 @@ def test_several_environments_at_once_count_every_step(
         assert evaluations["timesteps"].tolist() == [64, 128, 192]
 
 
-@pytest.mark.parametrize("place", [0, 3], ids=["before the keys", "between the keys"])
-def test_sweep_over_seeds_makes_a_run_directory_for_each(
-    equirl_command: Callable[..., Any], folder: Path, place: int
-) -> None:
-    keys = ["env=cartpole", "method=equizero", "total_timesteps=48", *SHORT, "seed=0,1"]
-    keys.insert(place, "-m")
-    outcome = equirl_command("train", *keys)
-    assert outcome.code == 0, outcome.err
-    results = [json.loads(p.read_text()) for p in folder.glob("runs/*/result.json")]
-    assert sorted(result["seed"] for result in results) == [0, 1]
-    folders = sorted(p.name for p in folder.glob("runs/cartpole-*"))
-    assert [name.split("-")[:3] for name in folders] == [
-        ["cartpole", "equizero", "seed0"],
-        ["cartpole", "equizero", "seed1"],
-    ]
-
-
 DECLARATIONS = """
 import numpy as np
 from gymnasium import spaces

@@ -1,0 +1,105 @@
+"""Which runs belong together: labels for environments and methods that tell apart what differs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from equirl.errors import ConfigError
+from equirl.reporting.runs import Run
+
+ENVIRONMENT_KEYS = ("env.id", "env.kwargs", "env.wrappers", "env.frame_stack", "env.register")
+"""What makes two environments different: returns in them cannot be compared."""
+
+OF_NO_CONSEQUENCE = (
+    *("run_dir", "resume", "repeat", "seed", "device", "threads", "progress", "checkpoint_every"),
+    *("eval.final_episodes", "env.name", "env.install", "env.threshold_return", "env.subprocess"),
+    # What total_timesteps and eval are when nothing else is said.
+    *("env.total_timesteps", "env.eval_every", "env.eval_episodes"),
+)
+"""What does not change what is learned, or how it is measured."""
+
+
+def labelled(runs: Sequence[Run]) -> list[Run]:
+    """The runs, with labels such that no two configurations share one.
+
+    Where runs of one environment and method differ in their configuration, the values that differ
+    are added: ``lambda (init=equizero)``. Zero-shot curves are labelled after their training.
+
+    Raises:
+        ConfigError: two runs have the same configuration and seed, and would count twice.
+    """
+    runs = _told_apart(
+        runs, lambda run: run.env, is_environment_key, lambda run, env: replace(run, env=env)
+    )
+    runs = _told_apart(
+        runs,
+        lambda run: (run.env, run.method),
+        lambda key: not is_environment_key(key) and key not in OF_NO_CONSEQUENCE,
+        lambda run, method: replace(run, method=method),
+    )
+    _refuse_twins(runs)
+    return runs
+
+
+def is_environment_key(key: str) -> bool:
+    """Whether a dotted key says which environment it is."""
+    return any(key == known or key.startswith(f"{known}.") for known in ENVIRONMENT_KEYS)
+
+
+def unequal_settings(runs: Iterable[Run]) -> dict[str, list[Any]]:
+    """What differs between the methods of one environment besides the methods themselves."""
+    differing = differences([run.config for run in runs])
+    ignored = (*OF_NO_CONSEQUENCE, *ENVIRONMENT_KEYS)
+    return {
+        key: values
+        for key, values in differing.items()
+        if not key.startswith("method.") and not is_environment_key(key) and key not in ignored
+    }
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The keys whose values are not the same everywhere, with their values.
+
+    Example:
+        >>> differences([{"a": 1, "b": 2}, {"a": 1, "b": 3}, {"a": 1}])
+        {'b': [2, 3, None]}
+    """
+    keys = dict.fromkeys(key for config in configs for key in config)
+    values = {key: list({str(c.get(key)): c.get(key) for c in configs}.values()) for key in keys}
+    return {key: several for key, several in values.items() if len(several) > 1}
+
+
+def _told_apart(runs: Sequence[Run], group: Any, counts: Any, relabel: Any) -> list[Run]:
+    """Add to the label of each run what differs within its group."""
+    groups: dict[Hashable, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[group(run)].append(run)
+    differing = {
+        key: [k for k in differences([run.config for run in own]) if counts(k)]
+        for key, own in groups.items()
+    }
+    told = []
+    for run in runs:
+        keys = differing[group(run)]
+        name = group(run) if isinstance(group(run), str) else group(run)[-1]
+        told.append(relabel(run, _with_values(name, run.config, keys)) if keys else run)
+    return told
+
+
+def _with_values(name: str, config: Mapping[str, Any], keys: Sequence[str]) -> str:
+    values = ", ".join(f"{key.rpartition('.')[2]}={config.get(key)}" for key in keys)
+    return f"{name} ({values})"
+
+
+def _refuse_twins(runs: Iterable[Run]) -> None:
+    seen: dict[tuple[str, str, int], Run] = {}
+    for run in runs:
+        twin = seen.setdefault((run.env, run.method, run.seed), run)
+        if twin is not run:
+            raise ConfigError(
+                f"{twin.path} and {run.path} are the same run ({run.env}, {run.method}, "
+                f"seed {run.seed}) and would count twice: leave one of them out"
+            )

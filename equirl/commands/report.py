@@ -78,8 +78,8 @@ def _print_times(analysis: Analysis) -> None:
     """The headline: steps to the threshold beside the baseline's."""
     rows = analysis.summary[analysis.summary.measure == "steps_ratio"]
     for row in rows[rows.method != analysis.baseline].itertuples():
+        interval = "" if row.seeds < 2 else f" [{row.low:.2f}, {row.high:.2f}]"
         print(
-            f"{row.env}, {row.method}: {row.bound}{row.point:.2f} [{row.low:.2f}, {row.high:.2f}] "
-            f"times the steps of {analysis.baseline} to the threshold, {row.reached:.0f} of "
-            f"{row.seeds} reached it"
+            f"{row.env}, {row.method}: {row.bound}{row.point:.2f}{interval} times the steps of "
+            f"{analysis.baseline} to the threshold, {row.reached:.0f} of {row.seeds} reached it"
         )

@@ -97,10 +97,12 @@ def aggregate(measures: pd.DataFrame, rliable: Rliable) -> Aggregates:
     for env in sorted(set(measures.env) - set(usable.env)):
         notes.append(f"{env} has no scale to normalise its returns by: not in the aggregates")
     blocks = {env: [env] for env in usable.env.unique()}
-    together, left_out = _balanced(usable)
-    notes += left_out
+    together = usable
     if len(blocks) > 1:
-        blocks[ALL] = list(blocks)
+        together, left_out = _balanced(usable)
+        notes += left_out
+        if len(together):
+            blocks[ALL] = list(blocks)
     iqm, improvement = [], []
     for name, envs in blocks.items():
         own = together if name == ALL else usable[usable.env == name]

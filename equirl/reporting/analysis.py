@@ -12,7 +12,7 @@ from tqdm import tqdm
 from equirl.errors import ConfigError
 from equirl.reporting.aggregates import Aggregates, Rliable, aggregate, count_intervals
 from equirl.reporting.bootstrap import Bootstrap
-from equirl.reporting.labels import labelled, unequal_settings
+from equirl.reporting.labels import in_order, labelled, unequal_settings
 from equirl.reporting.measures import horizon_of, measures_frame
 from equirl.reporting.normalisation import Scale, normalised, scales_of
 from equirl.reporting.runs import CLOCKS, LoadedRuns, Run
@@ -90,7 +90,7 @@ def analyse(
         raise ConfigError("; ".join(["no run to report on", *loaded.left_out]))
     runs = labelled(loaded.runs)
     _check_baseline(runs, baseline)
-    runs = _baseline_first(runs, baseline)
+    runs = in_order(runs, baseline)
     by_env = {env: [run for run in runs if run.env == env] for env in {r.env: 0 for r in runs}}
     horizons = {env: horizon_of(own) for env, own in by_env.items()}
     thresholds = _thresholds(by_env, threshold)
@@ -139,13 +139,6 @@ def _check_baseline(runs: Sequence[Run], baseline: str) -> None:
         )
     if baseline != PLAIN:
         raise ConfigError(f"baseline: no run of {baseline!r} (there are: {', '.join(methods)})")
-
-
-def _baseline_first(runs: Sequence[Run], baseline: str) -> list[Run]:
-    """By method: the baseline, then as they are found; environments and seeds sorted."""
-    methods = sorted({run.method for run in runs})
-    order = {method: (method != baseline, method) for method in methods}
-    return sorted(runs, key=lambda run: (run.env, *order[run.method], run.seed))
 
 
 def _thresholds(by_env: Mapping[str, Sequence[Run]], given: Thresholds) -> dict[str, float | None]:

@@ -15,7 +15,10 @@ from equirl.reporting.analysis import Analysis
 from equirl.reporting.figures import CLOCK_NAMES, file_name
 from equirl.reporting.page import Bullets, Heading, Part, Pictures, Table, Text
 
-Format = Callable[[float], str]
+SCORE_NAMES = {"final": "final return", "area": "mean return over training"}
+
+Format = Callable[[float], int]
+"""How many digits after the point a number is shown with."""
 
 
 def parts_of(analysis: Analysis, figures: Iterable[str]) -> list[Part]:
@@ -73,7 +76,7 @@ def _environment(analysis: Analysis, env: str, drawn: set[str]) -> Iterator[Part
         [
             str(method),
             str(own.seeds.iloc[0]),
-            *(_cell(own, measure, _number) for measure in ("area", "final", "best")),
+            *(_cell(own, measure, _three_significant) for measure in ("area", "final", "best")),
         ]
         for method, own in summary.groupby("method", sort=False)
     ]
@@ -93,10 +96,12 @@ def _times(analysis: Analysis, env: str, threshold: float, drawn: set[str]) -> I
     headings, columns = ["method", "reached"], []
     for clock in clocks:
         headings.append({"cpu_seconds": "CPU seconds"}.get(clock, clock))
-        columns.append((f"{clock}_to_threshold", _count if clock == "steps" else _number))
+        columns.append(
+            (f"{clock}_to_threshold", _whole if clock == "steps" else _three_significant)
+        )
         if f"{clock}_ratio" in present:
             headings.append(f"÷ {analysis.baseline}")
-            columns.append((f"{clock}_ratio", _ratio))
+            columns.append((f"{clock}_ratio", _two))
     rows = [
         [
             str(method),
@@ -112,8 +117,8 @@ def _times(analysis: Analysis, env: str, threshold: float, drawn: set[str]) -> I
     yield Table(
         headings,
         rows,
-        f"To a mean return of {threshold:g} on {env}: how many runs reached it, and after how long "
-        f"on average.{censored if (summary.bound != '').any() else ''}",
+        f"To a mean return of {_plain(threshold)} on {env}: how many runs reached it, "
+        f"and after how long on average.{censored if (summary.bound != '').any() else ''}",
     )
     pictures = {
         f"{file_name(f'ratio-{clock}', env)}.svg": f"{name} to the threshold on {env}, divided by "
@@ -132,7 +137,7 @@ def _aggregates(analysis: Analysis, drawn: set[str]) -> Iterator[Part]:
     several = ALL in set(found.iqm.env)
     yield Heading("All environments together" if several else "Aggregates")
     scales = "; ".join(
-        f"{env} {_number(scale.zero)} → 0, {_number(scale.one)} → 1"
+        f"{env} {_plain(scale.zero)} → 0, {_plain(scale.one)} → 1"
         for env, scale in analysis.scales.items()
     )
     yield Text(
@@ -141,7 +146,9 @@ def _aggregates(analysis: Analysis, drawn: set[str]) -> Iterator[Part]:
         "Interquartile mean, performance profile and probability of improvement with stratified "
         "bootstrap intervals, by rliable (Agarwal et al. 2021, arXiv 2108.13264)."
     )
-    yield _iqm_table(analysis)
+    for score, name in SCORE_NAMES.items():
+        rows = found.iqm[found.iqm.measure == score]
+        yield _by_environment(rows, f"Interquartile mean of normalised {name}.")
     yield Pictures(
         {
             f"{name}.svg": alt
@@ -158,34 +165,28 @@ def _aggregates(analysis: Analysis, drawn: set[str]) -> Iterator[Part]:
     )
     yield Heading("Probability of improvement", level=3)
     yield Text(
-        "That a run of the method in the row is better than a run of the method in the column; "
-        "ties count half. The intervals of all pairs are in `improvement.csv`."
+        "That a run of the method in the row is better than a run of the baseline, or of the "
+        "method in the column; ties count half. All intervals are in `improvement.csv`."
     )
-    for measure, name in {
-        "final": "final return",
-        "area": "mean return over training",
-        "steps_to_threshold": "steps to threshold (fewer is better)",
-    }.items():
-        for env in found.iqm.env.unique():
+    names = {**SCORE_NAMES, "steps_to_threshold": "steps to threshold (fewer is better)"}
+    for measure, name in names.items():
+        rows = found.improvement
+        rows = rows[(rows.measure == measure) & (rows.over == analysis.baseline)]
+        if len(rows):
+            yield _by_environment(rows, f"Better than {analysis.baseline} in {name}.")
+    for measure, name in names.items():
+        for env in reversed(found.iqm.env.unique()):
             yield from _improvement_table(analysis, str(env), measure, name)
 
 
-def _iqm_table(analysis: Analysis) -> Table:
-    iqm = analysis.aggregates.iqm
-    columns = [(env, score) for env in iqm.env.unique() for score in ("final", "area")]
-    headings = [f"{env}, {score}" for env, score in columns]
+def _by_environment(frame: pd.DataFrame, caption: str) -> Table:
+    """A row for each method, a column for each environment."""
+    envs = list(frame.env.unique())
     rows = []
-    for method, own in iqm.groupby("method", sort=False):
-        cells = []
-        for env, score in columns:
-            of_one = own[(own.env == env) & (own.measure == score)]
-            cells.append(_with_interval(of_one.iloc[0], _ratio) if len(of_one) else "–")
-        rows.append([str(method), *cells])
-    return Table(
-        ["method", *headings],
-        rows,
-        "Interquartile mean of normalised returns: final, and mean over training (area).",
-    )
+    for method, own in frame.groupby("method", sort=False):
+        found = {row["env"]: _with_interval(row, _two) for _, row in own.iterrows()}
+        rows.append([str(method), *(found.get(env, "–") for env in envs)])
+    return Table(["method", *("all" if env == ALL else env for env in envs)], rows, caption)
 
 
 def _improvement_table(analysis: Analysis, env: str, measure: str, name: str) -> Iterator[Table]:
@@ -194,7 +195,7 @@ def _improvement_table(analysis: Analysis, env: str, measure: str, name: str) ->
     if len(frame) == 0:
         return
     methods = [m for m in analysis.methods if m in set(frame.method)]
-    known = {(row.method, row.over): _ratio(row.point) for row in frame.itertuples()}
+    known = {(row.method, row.over): f"{row.point:.2f}" for row in frame.itertuples()}
     rows = [[one, *(known.get((one, other), "") for other in methods)] for one in methods]
     where = "all environments" if env == ALL else env
     yield Table(["", *methods], rows, f"{where}: {name}.")
@@ -257,25 +258,28 @@ def _cell(own: pd.DataFrame, measure: str, form: Format) -> str:
 
 def _with_interval(row: Any, form: Format) -> str:
     bound = f"{row['bound']} " if row.get("bound") else ""
-    if pd.isna(row["low"]) or row["low"] == row["high"] == row["point"]:
-        return f"{bound}{form(row['point'])}"
-    return f"{bound}{form(row['point'])} [{form(row['low'])}, {form(row['high'])}]"
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.2f}"
-
-
-def _number(value: float) -> str:
-    """Three significant digits at least, and no more than are of use."""
-    return (
-        f"{value:,.0f}"
-        if abs(value) >= 1000
-        else f"{value:.1f}"
-        if abs(value) >= 10
-        else (f"{value:.3f}")
+    digits = form(row["point"])
+    point, low, high = (
+        f"{value:,.{digits}f}".replace("-", "−")
+        for value in (row["point"], row["low"], row["high"])
     )
+    if pd.isna(row["low"]) or row["low"] == row["high"]:
+        return f"{bound}{point}"
+    return f"{bound}{point} [{low}, {high}]"
+
+
+def _whole(value: float) -> int:
+    return 0
+
+
+def _two(value: float) -> int:
+    return 2
+
+
+def _three_significant(value: float) -> int:
+    """Digits after the point."""
+    return next((digits for digits, least in enumerate((100, 10, 1)) if abs(value) >= least), 3)
+
+
+def _plain(value: float) -> str:
+    return f"{value:.4g}".replace("-", "−")

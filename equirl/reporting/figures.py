@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,18 +19,19 @@ from matplotlib.ticker import EngFormatter
 
 from equirl.reporting.aggregates import ALL
 from equirl.reporting.analysis import Analysis
+from equirl.reporting.labels import USUAL
 
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
+COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
 """Okabe and Ito's, which colour-blind readers can tell apart; grey for their yellow, which is too
 pale for a line on white."""
 
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)), (0, (3, 3)))
-MARKERS = "osD^vPX*"
-USUAL = ("plain", "equitune", "lambda", "equizero", "canonical", "augment", "mirror_loss")
-"""Methods that look the same in every report."""
+MARKERS = "os^DvPX*"
+WIDTH, HEIGHT, ROW = 4.6, 3.2, 0.2
+"""Inches; a row is of the legend. On a telephone a figure is as wide as the screen, and its letters
+are still legible."""
 
-SIZE = (5.0, 3.7)
-"""Inches. On a telephone a figure is as wide as the screen, and its letters are still legible."""
+RATIO_TICKS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50)
 
 CLOCK_NAMES = {
     "steps": "environment steps",
@@ -104,8 +106,8 @@ def _svg(figure: Figure) -> str:
     return written.getvalue()
 
 
-def _new(height: float = SIZE[1]) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(SIZE[0], height), layout="constrained")
+def _new(height: float = HEIGHT) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#DDDDDD", linewidth=0.6)
@@ -114,11 +116,20 @@ def _new(height: float = SIZE[1]) -> tuple[Figure, Any]:
 
 
 def _legend(figure: Figure, axes: Any) -> None:
-    """Below the axes, where it hides nothing."""
+    """Below the axes, where it hides nothing; the figure grows by its rows."""
     handles, labels = axes.get_legend_handles_labels()
-    columns = 1 if max(map(len, labels)) > 24 else 3 if max(map(len, labels)) < 14 else 2
+    longest = max(map(len, labels))
+    columns = 3 if longest < 13 else 2 if longest < 28 else 1
+    figure.set_figheight(HEIGHT + ROW * math.ceil(len(labels) / columns))
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        handlelength=3,
+        columnspacing=1.2,
     )
 
 
@@ -147,17 +158,8 @@ def _curves(analysis: Analysis, env: str, clock: str, styles: Mapping[str, Style
         _line(axes, own["at"], own, "mean", styles[str(method)], str(method))
     threshold = analysis.measures[analysis.measures.env == env].threshold.iloc[0]
     if not pd.isna(threshold):
-        axes.axhline(threshold, color="#777777", linewidth=1, linestyle=(0, (1, 2)))
-        axes.annotate(
-            f"threshold {threshold:g}",
-            (1, threshold),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color="#555555",
-        )
+        label = f"threshold {threshold:g}".replace("-", "−")
+        axes.axhline(threshold, color="#777777", linewidth=1, linestyle=(0, (1, 2)), label=label)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_title(env)
@@ -179,8 +181,11 @@ def _ratios(
         labels = [f"{r.method}\n{r.bound}{r.point:.2f}" for r in rows.itertuples()]
         figure, axes = _intervals(rows, labels, styles)
         axes.axvline(1, color="#777777", linewidth=1)
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in RATIO_TICKS if low <= tick <= high]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
         axes.set_title(env)
         axes.set_xlabel(f"{CLOCK_NAMES[clock]} to threshold\n÷ those of {analysis.baseline}")
         yield f"ratio-{clock}", figure
@@ -194,7 +199,9 @@ def _intervals(
     for y, row in enumerate(rows.itertuples()):
         style = styles[row.method]
         axes.plot([row.low, row.high], [y, y], color=style.colour, linewidth=3, alpha=0.4)
-        axes.plot(row.point, y, color=style.colour, marker=style.marker, markersize=7)
+        axes.plot(
+            row.point, y, color=style.colour, marker=style.marker, markersize=7, clip_on=False
+        )
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     return figure, axes

@@ -21,6 +21,9 @@ OF_NO_CONSEQUENCE = (
 )
 """What does not change what is learned, or how it is measured."""
 
+USUAL = ("plain", "equitune", "equizero", "lambda", "canonical", "augment", "mirror_loss")
+"""The order of methods, and which look the same in every report; others follow."""
+
 
 def labelled(runs: Sequence[Run]) -> list[Run]:
     """The runs, with labels such that no two configurations share one.
@@ -42,6 +45,17 @@ def labelled(runs: Sequence[Run]) -> list[Run]:
     )
     _refuse_twins(runs)
     return runs
+
+
+def in_order(runs: Iterable[Run], baseline: str) -> list[Run]:
+    """By environment, method and seed; of methods the baseline comes first, then `USUAL`."""
+
+    def place(run: Run) -> tuple[str, bool, int, str, int]:
+        name = run.method.partition(" ")[0]
+        usual = USUAL.index(name) if name in USUAL else len(USUAL)
+        return run.env, run.method != baseline, usual, run.method, run.seed
+
+    return sorted(runs, key=place)
 
 
 def is_environment_key(key: str) -> bool:

@@ -59,7 +59,7 @@ Part = Text | Heading | Bullets | Table | Pictures
 STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 68rem; background: #fff; color: #1a1a1a;
+body { margin: 0 auto; padding: 1rem; max-width: 76rem; background: #fff; color: #1a1a1a;
   font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
   overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0 1rem; }
@@ -74,14 +74,18 @@ figcaption { font-size: .875rem; color: #444; max-width: 46rem; }
 .pictures { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 .pictures img { width: 100%; max-width: 36rem; height: auto; display: block; }
-.table { overflow-x: auto; margin-top: .25rem; border: 1px solid #ddd; border-radius: 4px; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; text-align: right; white-space: nowrap;
+.table { overflow-x: auto; margin-top: .25rem; width: fit-content; max-width: 100%;
+  border: 1px solid #ddd; border-radius: 4px; }
+table { border-collapse: separate; border-spacing: 0; font-size: .875rem;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .55rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid #eee; }
 tr:last-child td, tbody tr:last-child th { border-bottom: 0; }
 thead th { background: #f5f5f5; border-bottom: 1px solid #ccc; }
 th:first-child { text-align: left; font-weight: 600; background: #fff; position: sticky; left: 0; }
 thead th:first-child { background: #f5f5f5; }
+@media (max-width: 40rem) { th:first-child { white-space: normal; min-width: 5.5rem;
+  max-width: 8rem; } }
 td.words { text-align: left; white-space: normal; min-width: 14rem; }
 """
 

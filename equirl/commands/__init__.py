@@ -129,7 +129,8 @@ def _run(command: str, overrides: list[str]) -> None:
 
 def _with_key(key: str, arguments: list[str]) -> list[str]:
     """Gather what has no key, or is a path that exists, into ``key=[…]``."""
-    gathered, others = [], []
+    gathered: list[str] = []
+    others: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
         is_value = argument.startswith("-") or before in HYDRA_OPTIONS_WITH_VALUE
         # Path.exists (PTH110) raises where a name is too long for one.

@@ -37,11 +37,11 @@ def report(config: DictConfig) -> None:
     from equirl.reporting import analyse, load_runs, write_report
 
     loaded = load_runs(settings.runs, settings.unfinished)
-    for line in loaded.left_out:
-        print(f"left out: {line}")
     analysis = analyse(
         loaded, settings.baseline, threshold, settings.reps, settings.seed, settings.progress
     )
+    for line in analysis.left_out:
+        print(f"left out: {line}")
     for line in analysis.notes:
         print(f"note: {line}")
     try:

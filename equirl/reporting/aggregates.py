@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,20 +104,27 @@ def aggregate(measures: pd.DataFrame, rliable: Rliable) -> Aggregates:
         notes += left_out
         if len(together):
             blocks[ALL] = list(blocks)
-    iqm, improvement = [], []
+    iqm: list[dict[str, Any]] = []
+    improvement: list[dict[str, Any]] = []
     for name, envs in blocks.items():
         own = together if name == ALL else usable[usable.env == name]
         iqm += _iqm_rows(name, own, envs, rliable)
         improvement += _improvement_rows(name, own, envs, rliable)
-    columns = ["method", "tau", "point", "low", "high"]
-    profiles = pd.DataFrame(_profile_rows(together, rliable), columns=columns)
-    return Aggregates(pd.DataFrame(iqm), pd.DataFrame(improvement), profiles, notes)
+    profiles = _profile_rows(together, rliable)
+    bounds = ["point", "low", "high"]
+    return Aggregates(
+        pd.DataFrame(iqm, columns=["env", "method", "measure", "runs", *bounds]),
+        pd.DataFrame(improvement, columns=["env", "method", "over", "measure", *bounds]),
+        pd.DataFrame(profiles, columns=["method", "tau", *bounds]),
+        notes,
+    )
 
 
 def count_intervals(measures: pd.DataFrame) -> int:
-    """About how often `Rliable` will report progress."""
-    pairs = [len(own.method.unique()) ** 2 for _, own in measures.groupby("env")]
-    return len(COMPARED) * (sum(pairs) + max(pairs) * (len(pairs) > 1)) // 2
+    """How often `Rliable` will report progress, where nothing has to be left out."""
+    methods = [own.method.nunique() for _, own in measures.groupby("env")]
+    blocks = [*methods, *([min(methods)] if len(methods) > 1 else [])]
+    return 1 + sum(len(SCORES) + len(COMPARED) * math.comb(n, 2) for n in blocks)
 
 
 def _balanced(measures: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -10,9 +10,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from equirl.errors import ConfigError
-from equirl.reporting.aggregates import Aggregates, Rliable, aggregate, count_intervals
+from equirl.reporting.aggregates import ALL, Aggregates, Rliable, aggregate, count_intervals
 from equirl.reporting.bootstrap import Bootstrap
-from equirl.reporting.labels import in_order, labelled, unequal_settings
+from equirl.reporting.labels import in_order, labelled, unequal_settings, without_twins
 from equirl.reporting.measures import horizon_of, measures_frame
 from equirl.reporting.normalisation import Scale, normalised, scales_of
 from equirl.reporting.runs import CLOCKS, LoadedRuns, Run
@@ -62,6 +62,12 @@ class Analysis:
         """Labels of the methods."""
         return list(self.measures.method.unique())
 
+    @property
+    def are_aggregated(self) -> bool:
+        """Whether there are aggregates of all environments together, or of the only one."""
+        aggregated = set(self.aggregates.iqm.env)
+        return ALL in aggregated or (len(aggregated) == 1 and len(self.envs) == 1)
+
 
 def analyse(
     loaded: LoadedRuns,
@@ -83,12 +89,12 @@ def analyse(
         progress: show a progress bar.
 
     Raises:
-        ConfigError: no run is left, two are the same, or the baseline or a threshold's environment
-            is not among them.
+        ConfigError: no run is left, or the baseline or a threshold's environment is not among
+            them.
     """
     if not loaded.runs:
         raise ConfigError("; ".join(["no run to report on", *loaded.left_out]))
-    runs = labelled(loaded.runs)
+    runs, twins = without_twins(labelled(loaded.runs))
     _check_baseline(runs, baseline)
     runs = in_order(runs, baseline)
     by_env = {env: [run for run in runs if run.env == env] for env in {r.env: 0 for r in runs}}
@@ -110,7 +116,7 @@ def analyse(
         aggregates = aggregate(measures, Rliable(reps, seed, bar.update))
     return Analysis(
         runs=runs,
-        left_out=loaded.left_out,
+        left_out=[*loaded.left_out, *twins],
         baseline=baseline,
         reps=reps,
         measures=measures,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections import Counter, defaultdict
@@ -149,20 +150,21 @@ def _aggregates(analysis: Analysis, drawn: set[str]) -> Iterator[Part]:
     for score, name in SCORE_NAMES.items():
         rows = found.iqm[found.iqm.measure == score]
         yield _by_environment(rows, f"Interquartile mean of normalised {name}.")
-    yield Pictures(
-        {
-            f"{name}.svg": alt
-            for name, alt in {
-                "iqm-final": "Interquartile mean of normalised final returns",
-                "iqm-area": "Interquartile mean of normalised mean returns in training",
-                "profiles": "Performance profiles: fraction of runs above each return",
-                "improvement-final": "Probability of a better final return than the baseline",
-                "improvement-area": "Probability of a better mean return than the baseline",
-            }.items()
-            if name in drawn
-        },
-        "All environments." if several else f"{analysis.envs[0]} only.",
-    )
+    if analysis.are_aggregated:
+        yield Pictures(
+            {
+                f"{name}.svg": alt
+                for name, alt in {
+                    "iqm-final": "Interquartile mean of normalised final returns",
+                    "iqm-area": "Interquartile mean of normalised mean returns in training",
+                    "improvement-final": "Probability of a better final return than the baseline",
+                    "improvement-area": "Probability of a better mean return than the baseline",
+                    "profiles": "Performance profiles: fraction of runs above each return",
+                }.items()
+                if name in drawn
+            },
+            "All environments." if several else f"{analysis.envs[0]} only.",
+        )
     yield Heading("Probability of improvement", level=3)
     yield Text(
         "That a run of the method in the row is better than a run of the baseline, or of the "
@@ -263,7 +265,7 @@ def _with_interval(row: Any, form: Format) -> str:
         f"{value:,.{digits}f}".replace("-", "−")
         for value in (row["point"], row["low"], row["high"])
     )
-    if pd.isna(row["low"]) or row["low"] == row["high"]:
+    if pd.isna(row["low"]) or math.isclose(row["low"], row["high"]):
         return f"{bound}{point}"
     return f"{bound}{point} [{low}, {high}]"
 

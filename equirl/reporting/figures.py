@@ -42,17 +42,21 @@ CLOCK_NAMES = {
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn: in colour, line and marker, so that each alone tells it."""
+    """How a method is drawn: in colour, line and marker, so that each alone tells it.
+
+    ``place`` tells which of the points that lie together the markers are on.
+    """
 
     colour: str
     line: Any
     marker: str
+    place: int = 0
 
 
 def styles_of(methods: Sequence[str]) -> dict[str, Style]:
     """A style for each method; those of `USUAL` have one of their own."""
     every = [
-        Style(colour, LINES[(i + turn) % len(LINES)], MARKERS[(i + turn) % len(MARKERS)])
+        Style(colour, LINES[(i + turn) % len(LINES)], MARKERS[(i + turn) % len(MARKERS)], i)
         for turn in range(len(LINES))
         for i, colour in enumerate(COLOURS)
     ]
@@ -82,9 +86,10 @@ def draw_figures(analysis: Analysis) -> dict[str, Figure]:
                 figures[file_name("curves", env, clock)] = figure
         for name, figure in _ratios(analysis, env, styles):
             figures[file_name(name, env)] = figure
-    if len(analysis.aggregates.profiles):
-        figures["profiles"] = _profiles(analysis.aggregates.profiles, styles)
-    for measure in ("final", "area"):
+    if not analysis.are_aggregated:
+        return figures
+    figures["profiles"] = _profiles(analysis.aggregates.profiles, styles)
+    for measure in MEASURE_NAMES:
         figure = _improvement(analysis, measure, styles)
         if figure is not None:
             figures[f"improvement-{measure}"] = figure
@@ -134,13 +139,14 @@ def _legend(figure: Figure, axes: Any) -> None:
 
 
 def _line(axes: Any, x: Any, own: pd.DataFrame, column: str, style: Style, label: str) -> None:
+    every = max(1, len(own) // 8)
     axes.plot(
         x,
         own[column],
         color=style.colour,
         linestyle=style.line,
         marker=style.marker,
-        markevery=max(1, len(own) // 8),
+        markevery=(style.place * every // len(COLOURS), every),
         markersize=4.5,
         linewidth=1.6,
         label=label,
@@ -242,5 +248,5 @@ MEASURE_NAMES = {"final": "final return", "area": "mean return in training"}
 
 def _of_all(frame: pd.DataFrame, measure: str) -> pd.DataFrame:
     """The rows of all environments together, or of the only one."""
-    env = ALL if (frame.env == ALL).any() else frame.env.iloc[0]
-    return frame[(frame.env == env) & (frame.measure == measure)]
+    several = (frame.env == ALL).any()
+    return frame[(frame.measure == measure) & ((frame.env == ALL) | (not several))]

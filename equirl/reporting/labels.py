@@ -7,7 +7,6 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from equirl.errors import ConfigError
 from equirl.reporting.runs import Run
 
 ENVIRONMENT_KEYS = ("env.id", "env.kwargs", "env.wrappers", "env.frame_stack", "env.register")
@@ -30,21 +29,33 @@ def labelled(runs: Sequence[Run]) -> list[Run]:
 
     Where runs of one environment and method differ in their configuration, the values that differ
     are added: ``lambda (init=equizero)``. Zero-shot curves are labelled after their training.
-
-    Raises:
-        ConfigError: two runs have the same configuration and seed, and would count twice.
     """
-    runs = _told_apart(
+    told = _told_apart(
         runs, lambda run: run.env, is_environment_key, lambda run, env: replace(run, env=env)
     )
-    runs = _told_apart(
-        runs,
+    return _told_apart(
+        told,
         lambda run: (run.env, run.method),
         lambda key: not is_environment_key(key) and key not in OF_NO_CONSEQUENCE,
         lambda run, method: replace(run, method=method),
     )
-    _refuse_twins(runs)
-    return runs
+
+
+def without_twins(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Of runs with the same labels and seed the one begun last; and a line for each of the others.
+
+    They would count twice.
+    """
+    newest: dict[tuple[str, str, int], Run] = {}
+    for run in sorted(runs, key=lambda run: (run.provenance.get("started", ""), str(run.path))):
+        newest[run.env, run.method, run.seed] = run
+    twins = {run.path: newest[run.env, run.method, run.seed].path for run in runs}
+    lines = [
+        f"{path}: the same run as {kept}, which counts only once"
+        for path, kept in twins.items()
+        if path != kept
+    ]
+    return [run for run in runs if twins[run.path] == run.path], lines
 
 
 def in_order(runs: Iterable[Run], baseline: str) -> list[Run]:
@@ -106,14 +117,3 @@ def _told_apart(runs: Sequence[Run], group: Any, counts: Any, relabel: Any) -> l
 def _with_values(name: str, config: Mapping[str, Any], keys: Sequence[str]) -> str:
     values = ", ".join(f"{key.rpartition('.')[2]}={config.get(key)}" for key in keys)
     return f"{name} ({values})"
-
-
-def _refuse_twins(runs: Iterable[Run]) -> None:
-    seen: dict[tuple[str, str, int], Run] = {}
-    for run in runs:
-        twin = seen.setdefault((run.env, run.method, run.seed), run)
-        if twin is not run:
-            raise ConfigError(
-                f"{twin.path} and {run.path} are the same run ({run.env}, {run.method}, "
-                f"seed {run.seed}) and would count twice: leave one of them out"
-            )

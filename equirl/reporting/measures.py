@@ -64,8 +64,10 @@ def measures_of(run: Run, horizon: int, threshold: float | None) -> Measures:
         for name, clock in run.clocks.items():
             times[name] = float(clock[within][above[0] if reached else -1])
     return Measures(
-        reached,
-        *(times[name] for name in TIMES),
+        reached=reached,
+        steps_to_threshold=times["steps"],
+        seconds_to_threshold=times["seconds"],
+        cpu_seconds_to_threshold=times["cpu_seconds"],
         area=mean_over(run, 0, horizon),
         final=mean_over(run, (1 - LAST) * horizon, horizon),
         best=float(returns.max()),

@@ -150,9 +150,15 @@ def _zero_shot(run: Run, file: Path) -> Run:
     method = file.stem.removeprefix(ZERO_SHOT)
     steps, returns, clocks = _evaluations(file)
     # The training behind it is the same one, and took as long.
-    clocks = clocks or (run.clocks if np.array_equal(steps, run.steps) else {})
+    same_steps = np.array_equal(steps, run.steps)
     label = f"{run.method} → {method}, zero-shot"
-    return replace(run, method=label, steps=steps, returns=returns, clocks=clocks)
+    return replace(
+        run,
+        method=label,
+        steps=steps,
+        returns=returns,
+        clocks=run.clocks if same_steps and not clocks else clocks,
+    )
 
 
 def _config(file: Path) -> dict[str, Any]:

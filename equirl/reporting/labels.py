@@ -14,7 +14,14 @@ ENVIRONMENT_KEYS = ("env.id", "env.kwargs", "env.wrappers", "env.frame_stack", "
 
 OF_NO_CONSEQUENCE = (
     *("run_dir", "resume", "repeat", "seed", "device", "threads", "progress", "checkpoint_every"),
-    *("eval.final_episodes", "env.name", "env.install", "env.threshold_return", "env.subprocess"),
+    *(
+        "eval.final_episodes",
+        "eval.zero_shot",
+        "env.name",
+        "env.install",
+        "env.threshold_return",
+        "env.subprocess",
+    ),
     # What total_timesteps and eval are when nothing else is said.
     *("env.total_timesteps", "env.eval_every", "env.eval_episodes"),
 )
@@ -76,7 +83,7 @@ def is_environment_key(key: str) -> bool:
 
 def unequal_settings(runs: Iterable[Run]) -> dict[str, list[Any]]:
     """What differs between the methods of one environment besides the methods themselves."""
-    differing = differences([run.config for run in runs])
+    differing = differences([_compared(run) for run in runs])
     ignored = (*OF_NO_CONSEQUENCE, *ENVIRONMENT_KEYS)
     return {
         key: values
@@ -103,15 +110,21 @@ def _told_apart(runs: Sequence[Run], group: Any, counts: Any, relabel: Any) -> l
     for run in runs:
         groups[group(run)].append(run)
     differing = {
-        key: [k for k in differences([run.config for run in own]) if counts(k)]
+        key: [k for k in differences([_compared(run) for run in own]) if counts(k)]
         for key, own in groups.items()
     }
     told = []
     for run in runs:
         keys = differing[group(run)]
         name = group(run) if isinstance(group(run), str) else group(run)[-1]
-        told.append(relabel(run, _with_values(name, run.config, keys)) if keys else run)
+        told.append(relabel(run, _with_values(name, _compared(run), keys)) if keys else run)
     return told
+
+
+def _compared(run: Run) -> dict[str, Any]:
+    """The configuration; seeds begin with agents of their own, so which agent is no difference."""
+    began_with = run.config.get("pretrained")
+    return {**run.config, "pretrained": began_with is not None}
 
 
 def _with_values(name: str, config: Mapping[str, Any], keys: Sequence[str]) -> str:

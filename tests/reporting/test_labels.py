@@ -56,6 +56,20 @@ def test_what_does_not_change_the_learning_keeps_nothing_apart(tmp_path: Path) -
     assert [run.method for run in labelled(runs)] == ["plain", "plain"]
 
 
+def test_seeds_that_began_with_agents_of_their_own_are_one_method(tmp_path: Path) -> None:
+    runs = runs_with(
+        tmp_path,
+        {"pretrained": "a.zip"},
+        {"pretrained": "b.zip", "seed": 1},
+        {"seed": 2},
+    )
+    assert [run.method for run in labelled(runs)] == [
+        "plain (pretrained=True)",
+        "plain (pretrained=True)",
+        "plain (pretrained=False)",
+    ]
+
+
 def test_different_environments_under_one_name_are_told_apart(tmp_path: Path) -> None:
     runs = runs_with(tmp_path, {"env.kwargs.size": 5}, {"env.kwargs.size": 7, "method": "lambda"})
     assert [run.env for run in labelled(runs)] == ["task (size=5)", "task (size=7)"]

@@ -31,7 +31,12 @@ WIDTH, HEIGHT, ROW = 4.6, 3.2, 0.2
 """Inches; a row is of the legend. On a telephone a figure is as wide as the screen, and its letters
 are still legible."""
 
-RATIO_TICKS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50)
+RATIO_TICKS = (
+    (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10),
+    (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100),
+    (0.001, 0.01, 0.1, 1, 10, 100, 1000),
+)
+"""On a logarithmic axis: the first of which no more than seven are on it."""
 
 CLOCK_NAMES = {
     "steps": "environment steps",
@@ -189,7 +194,8 @@ def _ratios(
         axes.axvline(1, color="#777777", linewidth=1)
         axes.set_xscale("log")
         low, high = axes.get_xlim()
-        ticks = [tick for tick in RATIO_TICKS if low <= tick <= high]
+        shown = ([tick for tick in ticks if low <= tick <= high] for ticks in RATIO_TICKS)
+        ticks = next((ticks for ticks in shown if len(ticks) <= 7), [1])
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.set_title(env)

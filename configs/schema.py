@@ -54,6 +54,7 @@ class EnvConfig:
     net_arch: Optional[list[int]] = None  # hidden layers; null is SB3's default
     total_timesteps: int = 100_000
     target_return: Optional[float] = None  # training ends when an evaluation reaches it
+    threshold_return: Optional[float] = None  # solved, for equirl report: times to reach it
     eval_every: int = 2000  # environment steps between evaluations during training
     eval_episodes: int = 20  # of each
     n_envs: int = 1
@@ -214,6 +215,20 @@ class BenchmarkConfig:
     progress: bool = True
 
 
+@dataclass
+class ReportConfig:
+    """equirl report."""
+
+    runs: list[str] = MISSING  # run directories, or folders to be searched for them
+    baseline: str = "plain"  # the method that the others are compared with
+    threshold: Any = None  # mean return, or {environment: return}; null is env.threshold_return
+    unfinished: bool = False  # take runs that are not finished, as far as they came
+    reps: int = 2000  # bootstrap resamples of every interval
+    seed: int = 0  # of the resampling
+    run_dir: str = MISSING  # where the report goes
+    progress: bool = True
+
+
 def register_schemas() -> None:
     """Make the schemas known to Hydra, under the names that the YAML files refer to."""
     OmegaConf.register_new_resolver(
@@ -233,6 +248,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "transfer": TransferConfig,
     "check": CheckConfig,
     "benchmark": BenchmarkConfig,
+    "report": ReportConfig,
     "env": EnvConfig,
     "method": MethodConfig,
 }
@@ -247,6 +263,7 @@ def known_keys() -> list[str]:
         TransferConfig,
         CheckConfig,
         BenchmarkConfig,
+        ReportConfig,
     )
     return sorted({key for schema in commands for key in _keys_of(schema)})
 

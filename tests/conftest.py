@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
+from absl.logging import get_absl_handler
+
+# Hydra closes every handler; absl's, which rliable and TensorBoard bring, then closes the stream
+# that it found as sys.stderr, pytest's, unless that is sys.stderr now. This one it never closes.
+get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ import pytest
 PACKAGES = [
     "equirl",
     "equirl.commands",
+    "equirl.reporting",
     "equirl.envs",
     "equirl.envs.known_symmetries",
     "equirl.agents",

@@ -24,6 +24,7 @@ SHORT = {
     "evaluate": ["episodes=2", "progress=false"],
     "transfer": ["episodes=2", "weights.steps=1000", "progress=false"],
     "check": ["progress=false"],
+    "report": ["reps=100", "progress=false", "run_dir=report"],
     "benchmark": ["parts=[predict]", "networks=[mlp-64-64]", "orders=[1]", "rounds=1"],
     "export": [],
 }

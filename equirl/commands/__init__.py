@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ COMMANDS = {
     "check": "compare the declared symmetry with the live environment, or discover it",
     "transfer": "make a trained plain SB3 agent equivariant, in the way that suits it best",
     "export": "write the greedy policy, symmetry included, as ONNX or a torch.export program",
+    "report": "learning curves and statistics over seeds of finished runs, as pages and tables",
     "benchmark": "time every method beside stock SB3 DQN, in turn in one run",
 }
 """Each is a function of the same name in the module ``equirl.commands.<name>``, with a
@@ -42,6 +44,16 @@ HYDRA_OPTIONS = (
 
 OPEN_KEYS = ("env.kwargs.", "hydra.launcher.ray.init.", "hydra.launcher.ray.remote.")
 """Below them any key may stand: what an environment takes, or Ray."""
+
+
+HYDRA_OPTIONS_WITH_VALUE = (
+    *("--cfg", "-c", "--package", "-p"),
+    *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+)
+
+
+POSITIONAL = {"report": "runs"}
+"""The list that a command's arguments without a key go into."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,6 +85,8 @@ def _run(command: str, overrides: list[str]) -> None:
     from equirl.commands.sweep_worker import run_job
     from equirl.configs.schema import register_schemas
 
+    if command in POSITIONAL:
+        overrides = _with_key(POSITIONAL[command], overrides)
     for override in overrides:
         _check_syntax(command, override)
     register_schemas()
@@ -130,6 +144,25 @@ def answered(command: str, run: Callable[[Argument], Any], argument: Argument) -
         _refuse(command, explain(error))
     except RunError as error:
         _end(command, error, error.code)
+
+
+def _with_key(key: str, arguments: list[str]) -> list[str]:
+    """Gather what has no key, or is a path that exists, into ``key=[…]``."""
+    gathered: list[str] = []
+    others: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_value = argument.startswith("-") or before in HYDRA_OPTIONS_WITH_VALUE
+        # Path.exists (PTH110) raises where a name is too long for one.
+        is_path = "=" not in argument or os.path.exists(argument)  # noqa: PTH110  # as said
+        (gathered if is_path and not is_value else others).append(argument)
+    listed = ",".join(map(_quoted, gathered))
+    return [*([f"{key}=[{listed}]"] if gathered else []), *others]
+
+
+def _quoted(text: str) -> str:
+    """For Hydra's grammar, which would otherwise read more than a word in a path."""
+    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text)
+    return f"'{escaped}'"
 
 
 def _check_syntax(command: str, override: str) -> None:

@@ -1,0 +1,85 @@
+"""``equirl report``: learning curves and statistics of finished runs, as pages and tables."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from equirl.commands.environments import check_run_dir
+from equirl.configs.schema import ReportConfig
+from equirl.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from equirl.reporting import Analysis
+
+NEEDED = ("pandas", "rliable")
+"""What the extra brings."""
+
+
+def report(config: DictConfig) -> None:
+    """Read the runs, compute, write the report; print where it is and what was left out."""
+    settings = cast(ReportConfig, OmegaConf.to_object(_with_runs(config)))
+    threshold = _threshold(settings.threshold)
+    if settings.reps < 100:
+        raise ConfigError(f"reps must be at least 100, got {settings.reps}")
+    if not 0 <= settings.seed < 2**32:
+        raise ConfigError(f"seed must be between 0 and {2**32 - 1}, got {settings.seed}")
+    run_dir = Path(settings.run_dir)
+    check_run_dir(run_dir)
+    if any(importlib.util.find_spec(name) is None for name in NEEDED):
+        raise ConfigError('equirl report needs more packages: pip install "equirl[report]"')
+    # Only now: pandas and rliable take a second, and may not be there.
+    from equirl.reporting import analyse, load_runs, write_report
+
+    loaded = load_runs(settings.runs, settings.unfinished)
+    analysis = analyse(
+        loaded, settings.baseline, threshold, settings.reps, settings.seed, settings.progress
+    )
+    for line in analysis.left_out:
+        print(f"left out: {line}")
+    for line in analysis.notes:
+        print(f"note: {line}")
+    try:
+        write_report(analysis, run_dir)
+    except OSError as error:
+        raise RunError(f"{run_dir} cannot be written: {error.strerror}") from error
+    _print_times(analysis)
+    print(f"report: {run_dir / 'report.html'}, {run_dir / 'report.md'}")
+    print(f"tables: {run_dir / 'report.csv'} and others beside it, figures as SVG and PNG")
+
+
+def _with_runs(config: DictConfig) -> DictConfig:
+    if OmegaConf.is_missing(config, "runs") or not config.runs:
+        raise ConfigError("which runs? Name run directories, or a folder: equirl report runs/")
+    return config
+
+
+def _threshold(given: Any) -> dict[str, float] | float | None:
+    if given is None:
+        return None
+    values = given if isinstance(given, Mapping) else {"": given}
+    for value in values.values():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not isfinite(value):
+            raise ConfigError(
+                f"threshold must be a number, or {{environment: number}}, got {given!r}"
+            )
+    if isinstance(given, Mapping):
+        return {str(env): float(value) for env, value in given.items()}
+    return float(given)
+
+
+def _print_times(analysis: Analysis) -> None:
+    """The headline: steps to the threshold beside the baseline's."""
+    rows = analysis.summary[analysis.summary.measure == "steps_ratio"]
+    for row in rows[rows.method != analysis.baseline].itertuples():
+        interval = "" if row.seeds < 2 else f" [{row.low:.2f}, {row.high:.2f}]"
+        print(
+            f"{row.env}, {row.method}: {row.bound}{row.point:.2f}{interval} times the steps of "
+            f"{analysis.baseline} to the threshold, {row.reached:.0f} of {row.seeds} reached it"
+        )

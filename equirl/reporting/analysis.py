@@ -1,0 +1,211 @@
+"""Everything that a report says, as frames: `analyse`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from equirl.errors import ConfigError
+from equirl.reporting.aggregates import ALL, Aggregates, Rliable, aggregate, count_intervals
+from equirl.reporting.bootstrap import Bootstrap
+from equirl.reporting.labels import in_order, labelled, unequal_settings, without_twins
+from equirl.reporting.measures import horizon_of, measures_frame
+from equirl.reporting.normalisation import Scale, normalised, scales_of
+from equirl.reporting.runs import CLOCKS, LoadedRuns, Run
+from equirl.reporting.summary import curves_frame, summary_frame
+
+Thresholds = Mapping[str, float] | float | None
+
+PLAIN = "plain"
+"""The usual baseline."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a report says.
+
+    Args:
+        runs: what it is about, labelled.
+        left_out: a line for each run directory that is not in it.
+        baseline: the method that the others are compared with.
+        reps: resamples of every interval.
+        measures: of `equirl.reporting.measures.measures_frame`, normalised.
+        summary: of `equirl.reporting.summary.summary_frame`.
+        curves: of `equirl.reporting.summary.curves_frame`.
+        scales: of each environment's normalised returns.
+        aggregates: over seeds and environments.
+        notes: lines that a reader has to know.
+    """
+
+    runs: Sequence[Run]
+    left_out: Sequence[str]
+    baseline: str
+    reps: int
+    measures: pd.DataFrame
+    summary: pd.DataFrame
+    curves: pd.DataFrame
+    scales: Mapping[str, Scale]
+    aggregates: Aggregates
+    notes: Sequence[str]
+
+    @property
+    def envs(self) -> list[str]:
+        """Labels of the environments."""
+        return list(self.measures.env.unique())
+
+    @property
+    def methods(self) -> list[str]:
+        """Labels of the methods."""
+        return list(self.measures.method.unique())
+
+    @property
+    def are_aggregated(self) -> bool:
+        """Whether there are aggregates of all environments together, or of the only one."""
+        aggregated = set(self.aggregates.iqm.env)
+        return ALL in aggregated or (len(aggregated) == 1 and len(self.envs) == 1)
+
+
+def analyse(
+    loaded: LoadedRuns,
+    baseline: str = PLAIN,
+    threshold: Thresholds = None,
+    reps: int = 2000,
+    seed: int = 0,
+    progress: bool = False,
+) -> Analysis:
+    """Compute all of it.
+
+    Args:
+        loaded: of `load_runs`.
+        baseline: label of a method.
+        threshold: a mean return, or one for each of some environments; without one, what the
+            runs' configurations say.
+        reps: resamples of every interval.
+        seed: of the resampling.
+        progress: show a progress bar.
+
+    Raises:
+        ConfigError: no run is left, or the baseline or a threshold's environment is not among
+            them.
+    """
+    if not loaded.runs:
+        raise ConfigError("; ".join(["no run to report on", *loaded.left_out]))
+    runs, twins = without_twins(labelled(loaded.runs))
+    _check_baseline(runs, baseline)
+    runs = in_order(runs, baseline)
+    by_env = {env: [run for run in runs if run.env == env] for env in {r.env: 0 for r in runs}}
+    horizons = {env: horizon_of(own) for env, own in by_env.items()}
+    thresholds = _thresholds(by_env, threshold)
+    late = [run for run in runs if run.steps[0] > horizons[run.env]]
+    if late:
+        raise ConfigError(
+            f"{late[0].path} was first evaluated after {late[0].steps[0]} steps, where another run "
+            f"of {late[0].env} ends after {horizons[late[0].env]}: they cannot be compared"
+        )
+    measures = measures_frame(runs, horizons, thresholds)
+    scales = scales_of(measures, baseline)
+    measures = normalised(measures, scales)
+    bootstrap = Bootstrap(reps, seed)
+    with tqdm(
+        total=count_intervals(measures), unit="interval", disable=not progress, leave=False
+    ) as bar:
+        aggregates = aggregate(measures, Rliable(reps, seed, bar.update))
+    return Analysis(
+        runs=runs,
+        left_out=[*loaded.left_out, *twins],
+        baseline=baseline,
+        reps=reps,
+        measures=measures,
+        summary=summary_frame(measures, baseline, bootstrap),
+        curves=curves_frame(runs, horizons, bootstrap),
+        scales=scales,
+        aggregates=aggregates,
+        notes=[
+            *_notes_on_baseline(by_env, baseline),
+            *(line for own in by_env.values() for line in _notes_on(own, horizons, thresholds)),
+            *aggregates.notes,
+        ],
+    )
+
+
+def _check_baseline(runs: Sequence[Run], baseline: str) -> None:
+    """Refuse a baseline that there is none of; to report on no plain runs is no mistake."""
+    methods = sorted({run.method for run in runs})
+    if baseline in methods:
+        return
+    variants = [method for method in methods if method.startswith(f"{baseline} (")]
+    if variants:
+        raise ConfigError(
+            f"there are several {baseline!r}, say which is the baseline: "
+            + " or ".join(f"'baseline=\"{variant}\"'" for variant in variants)
+        )
+    if baseline != PLAIN:
+        raise ConfigError(f"baseline: no run of {baseline!r} (there are: {', '.join(methods)})")
+
+
+def _thresholds(by_env: Mapping[str, Sequence[Run]], given: Thresholds) -> dict[str, float | None]:
+    if isinstance(given, Mapping):
+        unknown = sorted(set(given) - set(by_env))
+        if unknown:
+            raise ConfigError(
+                f"threshold: there are no runs of {', '.join(unknown)} (only {', '.join(by_env)})"
+            )
+    thresholds: dict[str, float | None] = {}
+    for env, runs in by_env.items():
+        if isinstance(given, float | int):
+            thresholds[env] = float(given)
+        elif given is not None and env in given:
+            thresholds[env] = float(given[env])
+        else:
+            thresholds[env] = _configured_threshold(env, runs)
+    return thresholds
+
+
+def _configured_threshold(env: str, runs: Sequence[Run]) -> float | None:
+    said = {run.config["env.threshold_return"] for run in runs} - {None}
+    if len(said) > 1:
+        several = ", ".join(f"{value:g}" for value in sorted(said))
+        raise ConfigError(
+            f"the runs of {env} name several threshold returns ({several}): say threshold=…"
+        )
+    return float(said.pop()) if said else None
+
+
+def _notes_on_baseline(by_env: Mapping[str, Sequence[Run]], baseline: str) -> list[str]:
+    lacking = [env for env, own in by_env.items() if all(run.method != baseline for run in own)]
+    if not lacking:
+        return []
+    return [f"no run of the baseline {baseline!r} in {', '.join(lacking)}: no ratios to it there"]
+
+
+def _notes_on(
+    runs: Sequence[Run], horizons: Mapping[str, int], thresholds: Mapping[str, float | None]
+) -> list[str]:
+    env, notes = runs[0].env, []
+    if thresholds[env] is None:
+        notes.append(f"{env} has no threshold return: say threshold=… to have times to it")
+    lengths = sorted({run.total_timesteps if run.finished else int(run.steps[-1]) for run in runs})
+    if len(lengths) > 1:
+        several = ", ".join(f"{length:,}" for length in lengths)
+        notes.append(f"{env}: runs of {several} steps are compared over {horizons[env]:,}")
+    early = sum(run.finished and run.steps[-1] < run.total_timesteps for run in runs)
+    if early:
+        notes.append(
+            f"{env}: {early} of {len(runs)} curves end before their last step, by reaching a "
+            "target return; their last return is taken to last"
+        )
+    for clock in CLOCKS:
+        without = {run.method: 0 for run in runs if clock not in run.clocks}
+        if without:
+            notes.append(f"{env}: no {clock} were recorded for {', '.join(without)}: left out")
+    for key, values in unequal_settings(runs).items():
+        notes.append(f"{env}: not all runs have the same {key} ({_listed(values)})")
+    return notes
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))

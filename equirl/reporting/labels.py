@@ -1,0 +1,132 @@
+"""Which runs belong together: labels for environments and methods that tell apart what differs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from equirl.reporting.runs import Run
+
+ENVIRONMENT_KEYS = ("env.id", "env.kwargs", "env.wrappers", "env.frame_stack", "env.register")
+"""What makes two environments different: returns in them cannot be compared."""
+
+OF_NO_CONSEQUENCE = (
+    *("run_dir", "resume", "repeat", "seed", "device", "threads", "progress", "checkpoint_every"),
+    *(
+        "eval.final_episodes",
+        "eval.zero_shot",
+        "env.name",
+        "env.install",
+        "env.threshold_return",
+        "env.subprocess",
+    ),
+    # What total_timesteps and eval are when nothing else is said.
+    *("env.total_timesteps", "env.eval_every", "env.eval_episodes"),
+)
+"""What does not change what is learned, or how it is measured."""
+
+USUAL = ("plain", "equitune", "equizero", "lambda", "canonical", "augment", "mirror_loss")
+"""The order of methods, and which look the same in every report; others follow."""
+
+
+def labelled(runs: Sequence[Run]) -> list[Run]:
+    """The runs, with labels such that no two configurations share one.
+
+    Where runs of one environment and method differ in their configuration, the values that differ
+    are added: ``lambda (init=equizero)``. Zero-shot curves are labelled after their training.
+    """
+    told = _told_apart(
+        runs, lambda run: run.env, is_environment_key, lambda run, env: replace(run, env=env)
+    )
+    return _told_apart(
+        told,
+        lambda run: (run.env, run.method),
+        lambda key: not is_environment_key(key) and key not in OF_NO_CONSEQUENCE,
+        lambda run, method: replace(run, method=method),
+    )
+
+
+def without_twins(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Of runs with the same labels and seed the one begun last; and a line for each of the others.
+
+    They would count twice.
+    """
+    newest: dict[tuple[str, str, int], Run] = {}
+    for run in sorted(runs, key=lambda run: (run.provenance.get("started", ""), str(run.path))):
+        newest[run.env, run.method, run.seed] = run
+    twins = {run.path: newest[run.env, run.method, run.seed].path for run in runs}
+    lines = [
+        f"{path}: the same run as {kept}, which counts only once"
+        for path, kept in twins.items()
+        if path != kept
+    ]
+    return [run for run in runs if twins[run.path] == run.path], lines
+
+
+def in_order(runs: Iterable[Run], baseline: str) -> list[Run]:
+    """By environment, method and seed; of methods the baseline comes first, then `USUAL`."""
+
+    def place(run: Run) -> tuple[str, bool, int, str, int]:
+        name = run.method.partition(" ")[0]
+        usual = USUAL.index(name) if name in USUAL else len(USUAL)
+        return run.env, run.method != baseline, usual, run.method, run.seed
+
+    return sorted(runs, key=place)
+
+
+def is_environment_key(key: str) -> bool:
+    """Whether a dotted key says which environment it is."""
+    return any(key == known or key.startswith(f"{known}.") for known in ENVIRONMENT_KEYS)
+
+
+def unequal_settings(runs: Iterable[Run]) -> dict[str, list[Any]]:
+    """What differs between the methods of one environment besides the methods themselves."""
+    differing = differences([_compared(run) for run in runs])
+    ignored = (*OF_NO_CONSEQUENCE, *ENVIRONMENT_KEYS)
+    return {
+        key: values
+        for key, values in differing.items()
+        if not key.startswith("method.") and not is_environment_key(key) and key not in ignored
+    }
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The keys whose values are not the same everywhere, with their values.
+
+    Example:
+        >>> differences([{"a": 1, "b": 2}, {"a": 1, "b": 3}, {"a": 1}])
+        {'b': [2, 3, None]}
+    """
+    keys = dict.fromkeys(key for config in configs for key in config)
+    values = {key: list({str(c.get(key)): c.get(key) for c in configs}.values()) for key in keys}
+    return {key: several for key, several in values.items() if len(several) > 1}
+
+
+def _told_apart(runs: Sequence[Run], group: Any, counts: Any, relabel: Any) -> list[Run]:
+    """Add to the label of each run what differs within its group."""
+    groups: dict[Hashable, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[group(run)].append(run)
+    differing = {
+        key: [k for k in differences([_compared(run) for run in own]) if counts(k)]
+        for key, own in groups.items()
+    }
+    told = []
+    for run in runs:
+        keys = differing[group(run)]
+        name = group(run) if isinstance(group(run), str) else group(run)[-1]
+        told.append(relabel(run, _with_values(name, _compared(run), keys)) if keys else run)
+    return told
+
+
+def _compared(run: Run) -> dict[str, Any]:
+    """The configuration; seeds begin with agents of their own, so which agent is no difference."""
+    began_with = run.config.get("pretrained")
+    return {**run.config, "pretrained": began_with is not None}
+
+
+def _with_values(name: str, config: Mapping[str, Any], keys: Sequence[str]) -> str:
+    values = ", ".join(f"{key.rpartition('.')[2]}={config.get(key)}" for key in keys)
+    return f"{name} ({values})"

@@ -1,0 +1,120 @@
+"""From the numbers of single runs to those of methods: means over seeds, and ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from equirl.reporting.bootstrap import Bootstrap, Estimate
+from equirl.reporting.measures import TIMES, return_at
+from equirl.reporting.runs import Run
+
+TO_THRESHOLD = tuple(f"{clock}_to_threshold" for clock in TIMES)
+RETURNS = ("area", "final", "best")
+
+EXACT, AT_LEAST, AT_MOST, UNKNOWN = "", "≥", "≤", "≷"
+"""How a number relates to what it would be, had every run gone on to its threshold."""
+
+CURVE_POINTS = 200
+
+
+def summary_frame(measures: pd.DataFrame, baseline: str, bootstrap: Bootstrap) -> pd.DataFrame:
+    """One row for each environment, method and measure.
+
+    Columns: ``env, method, measure, seeds, reached, point, low, high, bound``. Measures are
+    ``area``, ``final`` and ``best`` return; ``…_to_threshold``, the mean of the times, where a
+    run that never got there counts with all of its training; and ``…_ratio``, that mean over the
+    baseline's.
+    """
+    rows = []
+    for env, of_env in measures.groupby("env", sort=False):
+        beside = of_env[of_env.method == baseline]
+        for method, own in of_env.groupby("method", sort=False):
+            for measure, bound, estimate in _estimates(own, beside, bootstrap):
+                rows.append(
+                    {
+                        "env": env,
+                        "method": method,
+                        "measure": measure,
+                        "seeds": len(own),
+                        "reached": own.reached.sum() if own.reached.notna().all() else None,
+                        **vars(estimate),
+                        "bound": bound,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _estimates(
+    own: pd.DataFrame, beside: pd.DataFrame, bootstrap: Bootstrap
+) -> Iterator[tuple[str, str, Estimate]]:
+    for measure in RETURNS:
+        yield measure, EXACT, bootstrap.mean(own[measure])
+    for measure in TO_THRESHOLD:
+        if own[measure].isna().any():
+            continue
+        yield measure, EXACT if own.reached.all() else AT_LEAST, bootstrap.mean(own[measure])
+        if len(beside) == 0 or beside[measure].isna().any():
+            continue
+        name = measure.replace("_to_threshold", "_ratio")
+        if own.method.iloc[0] == beside.method.iloc[0]:
+            yield name, EXACT, Estimate(1.0, 1.0, 1.0)
+        else:
+            yield name, _bound(own, beside), bootstrap.ratio(own[measure], beside[measure])
+
+
+def _bound(own: pd.DataFrame, beside: pd.DataFrame) -> str:
+    """A time that is a lower bound makes its ratio one, or an upper bound where it divides."""
+    return {
+        (True, True): EXACT,
+        (False, True): AT_LEAST,
+        (True, False): AT_MOST,
+        (False, False): UNKNOWN,
+    }[bool(own.reached.all()), bool(beside.reached.all())]
+
+
+def curves_frame(
+    runs: Sequence[Run], horizons: Mapping[str, int], bootstrap: Bootstrap
+) -> pd.DataFrame:
+    """Mean learning curves with bands.
+
+    Columns: ``env, method, clock, at, seeds, mean, low, high``; ``clock`` is ``steps``,
+    ``seconds`` or ``cpu_seconds``. Against seconds, a run that is over keeps its last return.
+    """
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.env, run.method), []).append(run)
+    frames = []
+    for (env, method), own in groups.items():
+        for clock in TIMES:
+            if clock != "steps" and not all(clock in run.clocks for run in own):
+                continue
+            at, curves = _on_one_grid(own, clock, horizons[env])
+            low, high = bootstrap.band(curves)
+            columns = {"at": at, "seeds": len(own), "mean": curves.mean(axis=0)}
+            frames.append(
+                pd.DataFrame(
+                    {"env": env, "method": method, "clock": clock, **columns}
+                    | {"low": low, "high": high}
+                )
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _on_one_grid(runs: Sequence[Run], clock: str, horizon: int) -> tuple[Any, Any]:
+    """Times ``[points]`` and returns ``[runs, points]`` of a method."""
+    within = [run.steps <= horizon for run in runs]
+    if clock == "steps":
+        at = np.unique(np.concatenate([run.steps[w] for run, w in zip(runs, within, strict=True)]))
+        if len(at) > CURVE_POINTS:
+            at = np.linspace(at[0], at[-1], CURVE_POINTS)
+        return at, np.stack([return_at(run, at) for run in runs])
+    times = [run.clocks[clock][w] for run, w in zip(runs, within, strict=True)]
+    at = np.linspace(min(t[0] for t in times), max(t[-1] for t in times), CURVE_POINTS)
+    curves = [
+        np.interp(at, t, run.returns[w]) for run, w, t in zip(runs, within, times, strict=True)
+    ]
+    return at, np.stack(curves)

@@ -1,0 +1,45 @@
+"""A report's folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from equirl.reporting.analysis import Analysis
+from equirl.reporting.contents import parts_of
+from equirl.reporting.figures import draw_figures, save_figures
+from equirl.reporting.page import as_html, as_markdown
+
+
+def write_report(analysis: Analysis, folder: Path) -> None:
+    """Write tables, figures and pages into a new folder, which is there whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    aside = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed here
+    aside.mkdir(parents=True)
+    try:
+        _write_tables(analysis, aside)
+        figures = draw_figures(analysis)
+        save_figures(figures, aside)
+        parts = parts_of(analysis, figures)
+        (aside / "report.md").write_text(as_markdown(parts), encoding="utf-8")
+        html = as_html(parts, lambda name: (aside / name).read_text(encoding="utf-8"))
+        (aside / "report.html").write_text(html, encoding="utf-8")
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_tables(analysis: Analysis, folder: Path) -> None:
+    for name, frame in {
+        "report": analysis.measures,
+        "summary": analysis.summary,
+        "curves": analysis.curves,
+        "iqm": analysis.aggregates.iqm,
+        "improvement": analysis.aggregates.improvement,
+        "profiles": analysis.aggregates.profiles,
+    }.items():
+        frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")

@@ -1,0 +1,114 @@
+"""Runs of different configurations are never pooled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from equirl.reporting.labels import in_order, labelled, unequal_settings, without_twins
+from equirl.reporting.runs import Run, load_runs
+from written_runs import write_evaluations, write_run
+
+
+def runs_with(tmp_path: Path, *differing: dict[str, Any]) -> list[Run]:
+    """A run for each of these changes to one configuration; ``seed`` and ``method`` included."""
+    for i, changes in enumerate(differing):
+        own = {key: changes[key] for key in ("seed", "method", "env") if key in changes}
+        changed = {key: value for key, value in changes.items() if key not in own}
+        write_run(tmp_path / str(i), [100], [1], **own, changed=changed)
+    return load_runs([tmp_path / str(i) for i in range(len(differing))]).runs
+
+
+def test_what_differs_within_a_method_is_in_its_label(tmp_path: Path) -> None:
+    runs = runs_with(
+        tmp_path,
+        {"method": "lambda", "method.init": "equitune"},
+        {"method": "lambda", "method.init": "equizero"},
+        {"method": "lambda", "method.init": "equizero", "seed": 1},
+        {"method": "plain"},
+    )
+    assert [run.method for run in labelled(runs)] == [
+        "lambda (init=equitune)",
+        "lambda (init=equizero)",
+        "lambda (init=equizero)",
+        "plain",
+    ]
+
+
+def test_hyper_parameters_and_length_keep_runs_apart(tmp_path: Path) -> None:
+    runs = runs_with(
+        tmp_path, {}, {"seed": 1, "env.dqn.tau": 0.5}, {"seed": 2, "total_timesteps": 700}
+    )
+    labels = [run.method for run in labelled(runs)]
+    assert labels == [
+        "plain (tau=1.0, total_timesteps=100)",
+        "plain (tau=0.5, total_timesteps=100)",
+        "plain (tau=1.0, total_timesteps=700)",
+    ]
+
+
+def test_what_does_not_change_the_learning_keeps_nothing_apart(tmp_path: Path) -> None:
+    runs = runs_with(
+        tmp_path,
+        {},
+        {"seed": 1, "device": "cuda", "threads": 4, "checkpoint_every": 7, "progress": False},
+    )
+    assert [run.method for run in labelled(runs)] == ["plain", "plain"]
+
+
+def test_seeds_that_began_with_agents_of_their_own_are_one_method(tmp_path: Path) -> None:
+    runs = runs_with(
+        tmp_path,
+        {"pretrained": "a.zip"},
+        {"pretrained": "b.zip", "seed": 1},
+        {"seed": 2},
+    )
+    assert [run.method for run in labelled(runs)] == [
+        "plain (pretrained=True)",
+        "plain (pretrained=True)",
+        "plain (pretrained=False)",
+    ]
+
+
+def test_different_environments_under_one_name_are_told_apart(tmp_path: Path) -> None:
+    runs = runs_with(tmp_path, {"env.kwargs.size": 5}, {"env.kwargs.size": 7, "method": "lambda"})
+    assert [run.env for run in labelled(runs)] == ["task (size=5)", "task (size=7)"]
+    assert [run.method for run in labelled(runs)] == ["plain", "lambda"]
+
+
+def test_zero_shot_curves_are_told_apart_with_their_trainings(tmp_path: Path) -> None:
+    runs_with(tmp_path, {"env.dqn.gamma": 0.9}, {"env.dqn.gamma": 0.8})
+    for i in (0, 1):
+        write_evaluations(tmp_path / str(i) / "evaluations_zero_shot_equitune.npz", [100], [2])
+    labels = {run.method for run in labelled(load_runs([tmp_path]).runs)}
+    assert "plain → equitune, zero-shot (gamma=0.9)" in labels
+    assert len(labels) == 4
+
+
+def test_of_the_same_run_done_twice_the_last_counts_with_its_zero_shot_curves(
+    tmp_path: Path,
+) -> None:
+    for name, started in (("a", "2026-02-02"), ("b", "2026-01-01")):
+        folder = write_run(
+            tmp_path / name, [100], [1], seed=5, provenance={"started": f"{started}T10:00:00"}
+        )
+        write_evaluations(folder / "evaluations_zero_shot_lambda.npz", [100], [2])
+    write_run(tmp_path / "c", [100], [1], seed=6)
+    kept, lines = without_twins(labelled(load_runs([tmp_path]).runs))
+    assert [run.path.name for run in kept] == ["a", "a", "c"]
+    assert lines == [f"{tmp_path / 'b'}: the same run as {tmp_path / 'a'}, which counts only once"]
+
+
+def test_settings_that_methods_do_not_share_are_found(tmp_path: Path) -> None:
+    runs = runs_with(tmp_path, {"env.dqn.tau": 0.5}, {"method": "lambda", "env.dqn.tau": 0.25})
+    assert unequal_settings(runs) == {"env.dqn.tau": [0.5, 0.25]}
+
+
+def test_the_baseline_comes_first_and_known_methods_in_their_order(tmp_path: Path) -> None:
+    runs = runs_with(tmp_path, *({"method": m} for m in ("zzz", "lambda", "plain", "augment")))
+    assert [run.method for run in in_order(runs, "augment")] == [
+        "augment",
+        "plain",
+        "lambda",
+        "zzz",
+    ]

@@ -12,6 +12,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from equirl.agents.agent_format import check_saved_format, description
 from equirl.agents.lean_dqn import LeanDQN
+from equirl.agents.native_policies import NativeEquivariantPolicy
 from equirl.agents.policies import (
     CanonicalScore,
     EquivariantCnnPolicy,
@@ -111,6 +112,10 @@ class EquivariantDQN(LeanDQN):
         self._setup_model()
 
     def _setup_model(self) -> None:
+        if issubclass(self.policy_class, NativeEquivariantPolicy):
+            raise AgentError(
+                f"{self.policy_class.__name__} is equivariant by its own layers: train it with DQN"
+            )
         if not issubclass(self.policy_class, EquivariantDQNPolicy):
             raise AgentError(
                 f"{self.policy_class.__name__} is a plain policy: EquivariantDQN.from_pretrained("
@@ -172,4 +177,7 @@ class EquivariantDQN(LeanDQN):
                 nothing in the file is ever unpickled.
             SymmetryError: the environment's symmetry is not known.
         """
-        return read_agent(path).build(cls, env, method=method, **kwargs)
+        agent = read_agent(path)
+        if agent.is_native:
+            raise AgentError(f"{path} is equivariant by its layers already: give a plain agent")
+        return agent.build(cls, env, method=method, **kwargs)

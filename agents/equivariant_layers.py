@@ -44,7 +44,7 @@ class RegularLinear(nn.Linear):
     def __init__(self, inputs: int, outputs: int, group: FiniteGroup) -> None:
         super().__init__(group.order * inputs, outputs)
         self.order = group.order
-        products = torch.from_numpy(group.table.T.ravel())  # row by row g, the |G| elements k·g
+        products = torch.from_numpy(group.table.T.flatten())  # row by row g, the |G| elements k·g
         self.register_buffer("products", products, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:

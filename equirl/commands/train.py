@@ -237,6 +237,6 @@ def _headline(settings: TrainConfig, model: DQN, symmetry: Symmetry | None) -> s
     group = "" if symmetry is None else f", |G| = {symmetry.group.order}"
     return (
         f"training {settings.method.name} on {settings.env.id}{group}, "
-        f"{parameter_count(model.q_net):,} parameters, "
+        f"{parameter_count(model.q_net)} parameters, "
         f"{settings.total_timesteps} steps, seed {settings.seed}, {model.device}"
     )

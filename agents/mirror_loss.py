@@ -27,8 +27,9 @@ class MirrorLossDQN(DoubleDQN):
         L = L_TD + c · mean over s, a of (Q(gs, ga) − Q(s, a))²,
 
     each state s of the minibatch with a random g ≠ e: the mirror loss of Yu, Turk & Liu 2018 (arXiv
-    1801.08093) and Abdolhosseini et al. 2019 (arXiv 1909.12224), on Q-values. The symmetry is
-    learned, and so approximate. With the trivial group, or c = 0, this is DQN, bit for bit.
+    1801.08093) and Abdolhosseini et al. 2019 (Motion, Interaction and Games), on Q-values. The
+    symmetry is learned, and so approximate. With the trivial group, or c = 0, this is DQN, bit for
+    bit.
 
     A saved agent is a plain one: `stable_baselines3.DQN.load` reads it, equirl or not.
 

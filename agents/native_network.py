@@ -159,7 +159,8 @@ class GroupCnn(BaseFeaturesExtractor):
 
     def forward(self, orbit: Tensor) -> Tensor:
         """See the class."""
-        features: Tensor = self.linear(self.cnn(orbit.unflatten(0, (-1, self.order))).flatten(2))
+        rows = orbit.view(-1, self.order, *orbit.shape[1:])
+        features: Tensor = self.linear(self.cnn(rows).flatten(2))
         return features
 
 

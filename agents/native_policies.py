@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
@@ -143,10 +142,8 @@ class NativeEquivariantPolicy(DQNPolicy):
             self.net_arch,
             self.activation_fn,
         )
-        network = NativeEquivariantQNetwork(
-            **self.net_args, **self.native_args, architecture=architecture
-        )
-        return network.to(self.device)
+        kwargs: dict[str, Any] = {**self.net_args, **self.native_args}
+        return NativeEquivariantQNetwork(architecture=architecture, **kwargs).to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self.native_args}
@@ -168,7 +165,7 @@ class NativeEquivariantCnnPolicy(NativeEquivariantPolicy):
         super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
 
-NATIVE_POLICIES: dict[str, type[BasePolicy]] = {
+NATIVE_POLICIES: dict[str, type[NativeEquivariantPolicy]] = {
     "MlpPolicy": NativeEquivariantPolicy,
     "CnnPolicy": NativeEquivariantCnnPolicy,
     "MultiInputPolicy": NativeEquivariantPolicy,

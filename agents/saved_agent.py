@@ -166,6 +166,9 @@ class SavedAgent:
                 network.
         """
         self._check_spaces(model)
+        if self.is_native != isinstance(model.policy, NativeEquivariantPolicy):
+            held = "equivariant layers" if self.is_native else "the weights of a plain network"
+            raise AgentError(f"{self.path} holds {held}, which the network asked for has not")
         try:
             missing, unexpected = model.policy.load_state_dict(self.weights, strict=False)
         except RuntimeError as error:

@@ -65,9 +65,7 @@ class EnvConfig:
 class MethodConfig:
     """How symmetry enters."""
 
-    name: str = (
-        MISSING  # plain, augment, mirror_loss, native, equitune, lambda, equizero, canonical
-    )
+    name: str = MISSING  # equitune|lambda|equizero|canonical|native|mirror_loss|augment|plain
     gradient: str = "selected"  # of a hard choice: selected or straight_through
     init: str = "equitune"  # where lambda starts: equitune or equizero
     canonical_score: str = "lexicographic"  # lexicographic or learned

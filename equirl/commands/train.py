@@ -86,7 +86,8 @@ def train(config: DictConfig) -> float:
         agent = None
         if settings.pretrained is not None and not checkpoints.paths():
             agent = read_agent(local_agent(settings.pretrained))
-            config.env.net_arch = settings.env.net_arch = agent.net_arch
+            if not agent.is_native:  # whose weights are shaped otherwise
+                config.env.net_arch = settings.env.net_arch = agent.net_arch
         is_plain = settings.method.name == "plain" and not settings.eval.zero_shot
         make_env, symmetry = environment_maker(settings.env, needs_symmetry=not is_plain)
         with closing(_environments(settings, make_env)) as env:

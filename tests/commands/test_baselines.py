@@ -96,6 +96,23 @@ def test_an_agent_of_the_mirror_loss_is_transferred_as_a_plain_one(
     assert outcome.code == 0, outcome.err
 
 
+def test_weights_of_another_kind_of_network_are_refused(
+    agent: Path, plain_agent: Path, refused: Refused
+) -> None:
+    keys = ("train", "env=cartpole", "run_dir=run", *SHORT)
+    said = refused(*keys, "method=native", f"pretrained={plain_agent}")
+    assert "holds the weights of a plain network" in said
+    assert str(agent) in refused(*keys, "method=equitune", f"pretrained={agent}")
+
+
+def test_a_native_agent_trains_on_from_its_own_weights(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = ("env=cartpole", "method=native", *EVERY)
+    train(equirl_command, tmp_path / "first", *keys)
+    train(equirl_command, tmp_path / "second", *keys, f"pretrained={tmp_path / 'first'}")
+
+
 def test_a_native_agent_is_not_transferred(agent: Path, refused: Refused) -> None:
     assert "is equivariant already" in refused("transfer", f"agent={agent}", "env=gridworld")
 

@@ -128,6 +128,9 @@ def test_tensorboard_shows_what_symmetrization_does(run: Run) -> None:
     if run.method not in EQUIVARIANT:
         is_measured = run.method in ("mirror_loss", "native")
         assert shown == ({"equirl/equivariance_error"} if is_measured else set())
+        if is_measured:
+            ((_, error),) = run.scalars("equirl/equivariance_error")
+            assert (error < 1e-5) == (run.method == "native")
         return
     temperature = {"equirl/lambda_inverse_temperature"} if run.method == "lambda" else set()
     assert shown == temperature | {

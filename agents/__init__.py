@@ -6,6 +6,12 @@ from equirl.agents.double_dqn import DoubleDQN
 from equirl.agents.dqn import EquivariantDQN
 from equirl.agents.evaluation_callback import EvaluationCallback
 from equirl.agents.features import SmallCnn
+from equirl.agents.mirror_loss import MirrorLossDQN
+from equirl.agents.native_policies import (
+    NativeEquivariantCnnPolicy,
+    NativeEquivariantPolicy,
+    NativeEquivariantQNetwork,
+)
 from equirl.agents.policies import (
     EquivariantCnnPolicy,
     EquivariantDQNPolicy,
@@ -27,6 +33,10 @@ __all__ = [
     "EquivariantMultiInputPolicy",
     "EquivariantQNetwork",
     "EvaluationCallback",
+    "MirrorLossDQN",
+    "NativeEquivariantCnnPolicy",
+    "NativeEquivariantPolicy",
+    "NativeEquivariantQNetwork",
     "OrbitDictReplayBuffer",
     "OrbitReplayBuffer",
     "SmallCnn",

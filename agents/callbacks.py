@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.dqn.policies import QNetwork
 
+from equirl.agents.mirror_loss import MirrorLossDQN
+from equirl.agents.native_policies import NativeEquivariantQNetwork
 from equirl.agents.policies import EquivariantQNetwork
 from equirl.atomic_write import written_whole
+from equirl.symmetry import Symmetry
 from equirl.verification import equivariance_error
 
 MAX_ELEMENTS_SHOWN = 48
@@ -66,7 +71,8 @@ class PeriodicCallback(BaseCallback):
 class EquivarianceCallback(PeriodicCallback):
     """Records under ``equirl/`` what the symmetrization does, measured on a replayed batch.
 
-    - ``equivariance_error``: max |Q(gs, ga) − Q(s, a)| of the symmetrized Q-function: rounding.
+    - ``equivariance_error``: max |Q(gs, ga) − Q(s, a)|: rounding; of a `MirrorLossDQN`, what it
+      has left. Of this and of `NativeEquivariantPolicy` nothing else is recorded.
     - ``orbit_disagreement``: standard deviation of g⁻¹Q(gs) over g, mean over states and actions:
       how far the network itself is from being equivariant.
     - ``weight_entropy``: entropy of w_g(s) over log |G|: 1 for equitune, 0 for one chosen element.
@@ -89,9 +95,9 @@ class EquivarianceCallback(PeriodicCallback):
         return True
 
     def _record(self) -> None:
-        q_net = getattr(self.model, "q_net", None)
+        metrics = _metrics_of(self.model)
         buffer = getattr(self.model, "replay_buffer", None)
-        if not isinstance(q_net, EquivariantQNetwork) or buffer is None or buffer.size() == 0:
+        if metrics is None or buffer is None or buffer.size() == 0:
             return
         # SB3's buffers draw from NumPy's global state (NPY002): leave it as training would find it.
         random_state = np.random.get_state()  # noqa: NPY002
@@ -99,11 +105,29 @@ class EquivarianceCallback(PeriodicCallback):
             self.batch_size, env=self.model.get_vec_normalize_env()
         ).observations
         np.random.set_state(random_state)  # noqa: NPY002  # as above
-        training = q_net.training
-        q_net.set_training_mode(False)
-        for name, value in equivariance_metrics(q_net, observations).items():
+        training = self.model.policy.training
+        self.model.policy.set_training_mode(False)
+        for name, value in metrics(observations).items():
             self.logger.record(f"equirl/{name}", value)
-        q_net.set_training_mode(training)
+        self.model.policy.set_training_mode(training)
+
+
+def _metrics_of(model: BaseAlgorithm) -> Callable[[Any], dict[str, float]] | None:
+    """What can be measured of this model, a function of observations."""
+    q_net = getattr(model, "q_net", None)
+    if isinstance(q_net, EquivariantQNetwork):
+        return partial(equivariance_metrics, q_net)
+    if isinstance(q_net, NativeEquivariantQNetwork):
+        return partial(_equivariance_error, q_net, q_net.carried)
+    if isinstance(model, MirrorLossDQN):
+        return partial(_equivariance_error, model.q_net, model.symmetry)
+    return None
+
+
+@torch.no_grad()
+def _equivariance_error(q_net: QNetwork, symmetry: Symmetry, observations: Any) -> dict[str, float]:
+    error = equivariance_error(q_net, symmetry.observations, symmetry.q_values, observations)
+    return {"equivariance_error": error}
 
 
 @torch.no_grad()

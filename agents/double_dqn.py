@@ -33,9 +33,14 @@ class DoubleDQN(DQN):
         self.double_q = double_q
         super().__init__(*args, **kwargs)
 
+    @property
+    def trains_as_stock(self) -> bool:
+        """Whether targets and loss are those of `DQN`."""
+        return not self.double_q
+
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """See `DQN`."""
-        if not self.double_q:
+        if self.trains_as_stock:
             super().train(gradient_steps, batch_size)
             return
         self.policy.set_training_mode(True)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, TypeVar
 
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from equirl.agents.agent_format import check_saved_format, description
 from equirl.agents.lean_dqn import LeanDQN
+from equirl.agents.native_policies import NativeEquivariantPolicy
 from equirl.agents.policies import (
     CanonicalScore,
     EquivariantCnnPolicy,
@@ -20,10 +20,10 @@ from equirl.agents.policies import (
     EquivariantMultiInputPolicy,
 )
 from equirl.agents.saved_agent import SYMMETRIZATION, read_agent
-from equirl.agents.vec_normalize import SymmetricVecNormalize
+from equirl.agents.vec_normalize import check_normalization
 from equirl.envs import symmetry_of
 from equirl.envs.registry import Declaration
-from equirl.errors import AgentError, SymmetryError
+from equirl.errors import AgentError
 from equirl.symmetrize import Gradient, Init, Method
 from equirl.symmetry import Symmetry
 
@@ -112,6 +112,10 @@ class EquivariantDQN(LeanDQN):
         self._setup_model()
 
     def _setup_model(self) -> None:
+        if issubclass(self.policy_class, NativeEquivariantPolicy):
+            raise AgentError(
+                f"{self.policy_class.__name__} is equivariant by its own layers: train it with DQN"
+            )
         if not issubclass(self.policy_class, EquivariantDQNPolicy):
             raise AgentError(
                 f"{self.policy_class.__name__} is a plain policy: EquivariantDQN.from_pretrained("
@@ -123,7 +127,7 @@ class EquivariantDQN(LeanDQN):
                     f"load keeps the {name} in the file: EquivariantDQN.from_pretrained(path, env, "
                     f"{name}=…) builds an agent with another"
                 )
-        _check_normalization(self.env)
+        check_normalization(self.env)
         super()._setup_model()
         vars(self).update(description(self.symmetry))
 
@@ -133,7 +137,7 @@ class EquivariantDQN(LeanDQN):
         Raises:
             SymmetryError: the environment normalises observations by plain `VecNormalize`.
         """
-        _check_normalization(env)
+        check_normalization(env)
         super().set_env(env, force_reset)
 
     @classmethod
@@ -173,16 +177,7 @@ class EquivariantDQN(LeanDQN):
                 nothing in the file is ever unpickled.
             SymmetryError: the environment's symmetry is not known.
         """
-        return read_agent(path).build(cls, env, method=method, **kwargs)
-
-
-def _check_normalization(env: Any) -> None:
-    """Refuse plain `VecNormalize`, whoever declared the symmetry: its statistics do not have it."""
-    while isinstance(env, VecEnvWrapper):
-        is_plain = isinstance(env, VecNormalize) and not isinstance(env, SymmetricVecNormalize)
-        if is_plain and env.norm_obs:
-            raise SymmetryError(
-                "VecNormalize changes observations and breaks the symmetry: use "
-                "SymmetricVecNormalize, or VecNormalize(…, norm_obs=False)"
-            )
-        env = env.venv
+        agent = read_agent(path)
+        if agent.is_native:
+            raise AgentError(f"{path} is equivariant by its layers already: give a plain agent")
+        return agent.build(cls, env, method=method, **kwargs)

@@ -21,6 +21,7 @@ from stable_baselines3 import DQN
 from torch import Tensor, nn
 
 from equirl import __version__
+from equirl.agents.native_policies import NativeEquivariantQNetwork
 from equirl.agents.policies import EquivariantQNetwork
 from equirl.atomic_write import written_whole
 from equirl.errors import AgentError, ConfigError
@@ -226,6 +227,8 @@ def _input_name(leaf: Leaf) -> str:
 
 
 def _symmetrization(model: DQN) -> dict[str, Any]:
+    if isinstance(model.q_net, NativeEquivariantQNetwork):
+        return {"symmetry": model.q_net.native_args["symmetry"], "method": "native"}
     return model.q_net.symmetry_args if isinstance(model.q_net, EquivariantQNetwork) else {}
 
 

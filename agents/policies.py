@@ -161,18 +161,7 @@ class EquivariantDQNPolicy(DQNPolicy):
         orbit_samples: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if isinstance(symmetry, str):
-            symmetry = _known_symmetry(symmetry)
-        if symmetry is not None and not isinstance(symmetry, Symmetry):
-            raise SymmetryError(
-                f"symmetry must be a Symmetry, got {type(symmetry).__name__}: pass env.symmetry, "
-                "symmetry_of(env), or what Symmetry.from_generators returns"
-            )
-        if symmetry is None:
-            raise SymmetryError(
-                f"{type(self).__name__} needs a symmetry: policy_kwargs=dict(symmetry="
-                "symmetry_of(env), …), or EquivariantDQN, which finds it on the environment"
-            )
+        symmetry = checked_symmetry(symmetry, type(self).__name__)
         # Before super().__init__, which builds the networks.
         self.symmetry_args: dict[str, Any] = {
             "symmetry": symmetry,
@@ -232,6 +221,31 @@ class EquivariantMultiInputPolicy(EquivariantDQNPolicy):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+def checked_symmetry(symmetry: Symmetry | str | None, policy: str) -> Symmetry:
+    """What a policy was given as its symmetry.
+
+    Args:
+        symmetry: a symmetry, or the id of an environment whose symmetry is known.
+        policy: the name of its class.
+
+    Raises:
+        SymmetryError: it is neither.
+    """
+    if isinstance(symmetry, str):
+        return _known_symmetry(symmetry)
+    if symmetry is None:
+        raise SymmetryError(
+            f"{policy} needs a symmetry: policy_kwargs=dict(symmetry=symmetry_of(env), …), or "
+            "EquivariantDQN, which finds it on the environment"
+        )
+    if not isinstance(symmetry, Symmetry):
+        raise SymmetryError(
+            f"symmetry must be a Symmetry, got {type(symmetry).__name__}: pass env.symmetry, "
+            "symmetry_of(env), or what Symmetry.from_generators returns"
+        )
+    return symmetry
 
 
 def _known_symmetry(env_id: str) -> Symmetry:

@@ -55,7 +55,8 @@ def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str
     policy_kwargs = {"symmetry": symmetry, **agent.symmetrization}
     there = env or DeclaredSpaces(symmetry)
     try:
-        model = agent.build(EquivariantDQN, there, policy_kwargs=policy_kwargs, **kwargs)
+        algorithm = DQN if agent.is_native else EquivariantDQN
+        model = agent.build(algorithm, there, policy_kwargs=policy_kwargs, **kwargs)
     except SymmetryError as error:
         raise AgentError(
             f"{agent.path} does not fit this environment: {error}; name the one it was trained in"

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from equirl.agents.agent_file import agent_path, read_parts
 from equirl.agents.library_classes import library_class
+from equirl.agents.native_policies import NATIVE_POLICIES, NativeEquivariantPolicy
 from equirl.agents.train_frequency import read_train_freq
 from equirl.errors import AgentError, EquirlError, SymmetryError
 from equirl.shown import reason, shortened, shown
@@ -66,6 +67,11 @@ class SavedAgent:
         """Whether the agent was saved with one of our policies, or one derived from them."""
         ours = "equirl_format" in self.data or "symmetry" in _described(self.data, "policy_kwargs")
         return ours or self.policy_module.startswith("equirl.")
+
+    @property
+    def is_native(self) -> bool:
+        """Whether its network is equivariant by its layers, and holds no plain one."""
+        return self.policy_module == NativeEquivariantPolicy.__module__
 
     @property
     def policy_module(self) -> str:
@@ -135,8 +141,9 @@ class SavedAgent:
             )
         is_cnn = any(".features_extractor.cnn." in key for key in self.weights)
         alias = "MultiInputPolicy" if is_dict else "CnnPolicy" if is_cnn else "MlpPolicy"
+        policy: Any = NATIVE_POLICIES[alias] if self.is_native else alias
         try:
-            model = cls(alias, env, policy_kwargs=policy_kwargs, **{**hyper_parameters, **kwargs})
+            model = cls(policy, env, policy_kwargs=policy_kwargs, **{**hyper_parameters, **kwargs})
         except AssertionError as error:  # how SB3 says that an extractor cannot take these spaces
             raise AgentError(
                 f"{self.path} does not fit this environment: {_line(error, 0)}"
@@ -159,6 +166,9 @@ class SavedAgent:
                 network.
         """
         self._check_spaces(model)
+        if self.is_native != isinstance(model.policy, NativeEquivariantPolicy):
+            held = "equivariant layers" if self.is_native else "the weights of a plain network"
+            raise AgentError(f"{self.path} holds {held}, which the network asked for has not")
         try:
             missing, unexpected = model.policy.load_state_dict(self.weights, strict=False)
         except RuntimeError as error:
@@ -214,6 +224,8 @@ class SavedAgent:
 
     def _policy_kwargs(self, given: dict[str, Any]) -> dict[str, Any]:
         described = self._described_policy_kwargs(given)
+        if self.is_native:  # whose weights are shaped otherwise
+            return {**described, **given}
         # The network's own weights tell its widths, whatever the file says.
         described["net_arch"] = self.net_arch
         features = self.weights.get("q_net.features_extractor.linear.0.weight")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 from equirl.affines import Affines
 from equirl.envs import symmetry_of
@@ -123,6 +123,22 @@ class SymmetricVecNormalize(VecNormalize):
             return lambda observation: g(observation) - g(zero)
 
         return lifted(inner, self.observation_space, linear)
+
+
+def check_normalization(env: Any) -> None:
+    """Refuse plain `VecNormalize`, whoever declared the symmetry: its statistics do not have it.
+
+    Raises:
+        SymmetryError: the environment normalises observations by it.
+    """
+    while isinstance(env, VecEnvWrapper):
+        is_plain = isinstance(env, VecNormalize) and not isinstance(env, SymmetricVecNormalize)
+        if is_plain and env.norm_obs:
+            raise SymmetryError(
+                "VecNormalize changes observations and breaks the symmetry: use "
+                "SymmetricVecNormalize, or VecNormalize(…, norm_obs=False)"
+            )
+        env = env.venv
 
 
 def _classes(maps: Maps) -> npt.NDArray[np.int64]:

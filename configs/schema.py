@@ -66,11 +66,13 @@ class EnvConfig:
 class MethodConfig:
     """How symmetry enters."""
 
-    name: str = MISSING  # plain, augment, equitune, lambda, equizero or canonical
+    name: str = MISSING  # equitune|lambda|equizero|canonical|native|mirror_loss|augment|plain
     gradient: str = "selected"  # of a hard choice: selected or straight_through
     init: str = "equitune"  # where lambda starts: equitune or equizero
     canonical_score: str = "lexicographic"  # lexicographic or learned
     orbit_samples: Optional[int] = None  # of equitune, random elements in the loss; null is all
+    mirror_weight: float = 1.0  # of mirror_loss, of the penalty beside the loss of DQN
+    match_parameters: bool = False  # of native, as many as plain has, not as many units
 
 
 @dataclass

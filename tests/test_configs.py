@@ -50,7 +50,7 @@ def composed(command: str, *overrides: str) -> Any:
 def test_the_promised_files_are_there() -> None:
     assert {"train", "evaluate", "transfer"} <= set(COMMANDS)
     assert {*INSTALLED, "generic"} <= set(names("env"))
-    assert set(METHODS) == {"plain", "augment", *get_args(Method)}
+    assert set(METHODS) == {"plain", "augment", "mirror_loss", "native", *get_args(Method)}
 
 
 @pytest.mark.parametrize("env", [*ENVS, "generic"])

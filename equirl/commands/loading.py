@@ -63,7 +63,8 @@ def load_model(
             if "only its pickle holds" not in str(error):
                 raise
             raise AgentError(f"{error}; or say trust=pickle if you know who made it") from error
-    algorithm = EquivariantDQN if agent.is_equivariant else DQN
+    symmetrizes = agent.is_equivariant and not agent.is_native
+    algorithm = EquivariantDQN if symmetrizes else DQN
     try:
         return algorithm.load(agent.path, env=env, device=device, buffer_size=1)
     except ValueError as error:

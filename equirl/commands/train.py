@@ -22,11 +22,15 @@ from equirl.agents import (
     DeviceReplayBuffer,
     DoubleDQN,
     EquivariantDQN,
+    MirrorLossDQN,
     OrbitDictReplayBuffer,
     OrbitReplayBuffer,
 )
+from equirl.agents.agent_format import description
 from equirl.agents.checkpoint_callback import CheckpointCallback
 from equirl.agents.hub import local_agent
+from equirl.agents.native_network import parameter_count
+from equirl.agents.native_policies import NATIVE_POLICIES
 from equirl.agents.saved_agent import read_agent
 from equirl.agents.worker_processes import WorkerProcesses
 from equirl.commands.environments import (
@@ -83,7 +87,8 @@ def train(config: DictConfig) -> float:
         agent = None
         if settings.pretrained is not None and not checkpoints.paths():
             agent = read_agent(local_agent(settings.pretrained))
-            config.env.net_arch = settings.env.net_arch = agent.net_arch
+            if not agent.is_native:  # whose weights are shaped otherwise
+                config.env.net_arch = settings.env.net_arch = agent.net_arch
         needs_symmetry = settings.method.name != "plain" or bool(settings.eval.zero_shot)
         make_env, symmetry = environment_maker(settings.env, needs_symmetry)
         with closing(_environments(settings, make_env)) as env:
@@ -181,6 +186,23 @@ def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -
             )
             arguments["replay_buffer_kwargs"] = {"symmetry": symmetry}
             return plain(settings.env.policy, env, **arguments)
+        if method.name == "mirror_loss":
+            return MirrorLossDQN(
+                settings.env.policy,
+                env,
+                symmetry=symmetry,
+                mirror_weight=method.mirror_weight,
+                double_q=double_q,
+                **arguments,
+            )
+        if method.name == "native":
+            arguments["policy_kwargs"] |= {
+                "symmetry": symmetry,
+                "match_parameters": method.match_parameters,
+            }
+            model = plain(NATIVE_POLICIES[settings.env.policy], env, **arguments)
+            vars(model).update(description(symmetry))  # so that it is saved in plain data, too
+            return model
         return EquivariantDQN(
             settings.env.policy,
             env,
@@ -217,5 +239,6 @@ def _headline(settings: TrainConfig, model: DQN, symmetry: Symmetry | None) -> s
     group = "" if symmetry is None else f", |G| = {symmetry.group.order}"
     return (
         f"training {settings.method.name} on {settings.env.id}{group}, "
+        f"{parameter_count(model.q_net)} parameters, "
         f"{settings.total_timesteps} steps, seed {settings.seed}, {model.device}"
     )

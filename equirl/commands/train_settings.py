@@ -9,13 +9,13 @@ from typing import get_args
 from equirl.agents.policies import CanonicalScore
 from equirl.commands.environments import check_device
 from equirl.commands.mistakes import nearest
-from equirl.configs.schema import TrainConfig
+from equirl.configs.schema import MethodConfig, TrainConfig
 from equirl.errors import ConfigError
 from equirl.symmetrize import Gradient, Init, Method
 
 CHOICES = {
     "env.policy": ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"),
-    "method.name": ("plain", "augment", *get_args(Method)),
+    "method.name": ("plain", "augment", "mirror_loss", "native", *get_args(Method)),
     "method.gradient": get_args(Gradient),
     "method.init": get_args(Init),
     "method.canonical_score": get_args(CanonicalScore),
@@ -34,6 +34,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "eval.episodes": (1, inf),
     "eval.final_episodes": (1, inf),
     "method.orbit_samples": (1, inf),
+    "method.mirror_weight": (0, 1e9),
     "env.n_envs": (1, inf),
     "env.frame_stack": (1, inf),
     "env.net_arch": (1, inf),
@@ -83,9 +84,15 @@ def _check_options(settings: TrainConfig) -> None:
     name = settings.method.name
     if settings.method.orbit_samples is not None and name != "equitune":
         raise ConfigError(f"method.orbit_samples is for method=equitune, got method={name}")
+    if settings.method.match_parameters and name != "native":
+        raise ConfigError(f"method.match_parameters is for method=native, got method={name}")
+    if settings.method.mirror_weight != MethodConfig.mirror_weight and name != "mirror_loss":
+        raise ConfigError(f"method.mirror_weight is for method=mirror_loss, got method={name}")
     for option in ("compile", "bf16"):
-        if getattr(settings, option) and name in ("plain", "augment"):
-            raise ConfigError(f"{option} is for the equivariant methods, {name} is SB3's own DQN")
+        if getattr(settings, option) and name not in get_args(Method):
+            raise ConfigError(
+                f"{option} is for {', '.join(get_args(Method))}; {name} trains by SB3's own DQN"
+            )
     for method in settings.eval.zero_shot:
         if method not in ZERO_SHOT:
             raise ConfigError(

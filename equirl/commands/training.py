@@ -20,6 +20,7 @@ from equirl.agents.checkpoint_callback import CheckpointCallback, DivergenceCall
 from equirl.agents.checkpoints import Checkpoint
 from equirl.agents.evaluation import Episodes, play_episodes
 from equirl.agents.evaluation_callback import EvaluationCallback
+from equirl.agents.native_network import parameter_count
 from equirl.agents.resumed_logger import resumed_logger
 from equirl.agents.zero_shot import ZeroShot
 from equirl.atomic_write import written_whole
@@ -194,6 +195,7 @@ def _finish(run_dir: Path, config: DictConfig, model: DQN, final: Episodes, seco
         "half_width_95": round(final.half_width, 4),
         "episodes": len(final.returns),
         "steps": model.num_timesteps,
+        "parameters": parameter_count(model.q_net),
         "seconds": round(seconds, 1),
     }
     with written_whole(run_dir / "result.json") as aside:  # the mark of a finished run

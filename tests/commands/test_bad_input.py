@@ -29,7 +29,10 @@ def test_unknown_command_is_refused(refused: Refused, arguments: str, words: str
         ("env=CartPole-v1", "env.id=My/Env-v0"),
         ("env=null", ""),
         ("method=equitun", "unknown method 'equitun': did you mean 'equitune'?"),
-        ("method=nonsense", "known: augment, canonical, equitune, equizero, lambda, plain"),
+        (
+            "method=nonsense",
+            "known: augment, canonical, equitune, equizero, lambda, mirror_loss, native, plain",
+        ),
         ("seeed=1", "no such key 'seeed': did you mean 'seed'?"),
         ("env.dqn.gama=1", "no such key 'env.dqn.gama': did you mean 'env.dqn.gamma'?"),
         ("eval.evry=1", "no such key 'eval.evry': did you mean 'eval.every'?"),
@@ -55,7 +58,10 @@ def test_unknown_command_is_refused(refused: Refused, arguments: str, words: str
         ("~seed", "'~seed' adds or removes a key"),
         ("seed=${nothing}", "nothing"),
         ("env.policy=MlpPolice", "got 'MlpPolice': did you mean 'MlpPolicy'?"),
-        ("method.name=nonsense", "method.name must be one of plain, augment, equitune"),
+        (
+            "method.name=nonsense",
+            "method.name must be one of plain, augment, mirror_loss, native, equitune",
+        ),
         ("method.gradient=all", "method.gradient must be one of selected, straight_through"),
         ("method.init=zero", "method.init must be one of equitune, equizero, got 'zero'"),
         ("method.canonical_score=x", "canonical_score must be one of lexicographic, learned"),

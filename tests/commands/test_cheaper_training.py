@@ -22,8 +22,9 @@ from short_training import train
             "method.orbit_samples is for method=equitune",
         ),
         (("method=equitune", "method.orbit_samples=0"), "method.orbit_samples must be at least 1"),
-        (("method=plain", "compile=true"), "compile is for the equivariant methods"),
-        (("method=augment", "bf16=true"), "bf16 is for the equivariant methods"),
+        (("method=plain", "compile=true"), "compile is for equitune, lambda, equizero, canonical"),
+        (("method=native", "compile=true"), "native trains by SB3's own DQN"),
+        (("method=augment", "bf16=true"), "augment trains by SB3's own DQN"),
         (("method=augment", "device_replay=true"), "device_replay does not go with method=augment"),
     ],
 )

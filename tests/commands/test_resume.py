@@ -30,6 +30,8 @@ TASKS = {
         *("env=cartpole", "method=equizero"),
         *("env.dqn.double_q=true", "env.dqn.learning_rate_final=1e-5"),
     ),
+    "mirror loss": ("env=cartpole", "method=mirror_loss", "env.dqn.double_q=true"),
+    "native": ("env=gridworld", "method=native", "env.kwargs.size=5", "eval.episodes=4"),
     "two environments": ("env=cartpole", "method=augment", "env.n_envs=2"),
     "no pickling": ("env=lunarlander", "method=equitune"),
     # The only task that draws from torch's own generator.

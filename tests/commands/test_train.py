@@ -17,14 +17,14 @@ from stable_baselines3 import DQN
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from equirl.agents import EquivariantDQN
+from equirl.agents import EquivariantDQN, MirrorLossDQN
 from equirl.agents.evaluation import play_episodes
 from equirl.commands.training import FINAL_EVALUATION_SEED
 from equirl.configs.schema import TrainConfig
 from short_training import train
 
 EQUIVARIANT = ("equitune", "lambda", "equizero", "canonical")
-METHODS = ("plain", "augment", *EQUIVARIANT)
+METHODS = ("plain", "augment", "mirror_loss", "native", *EQUIVARIANT)
 STEPS = 1040  # equirl/* is measured every 1000 steps
 CHECKPOINTS = {"step_1024.zip", "step_1040.zip"}  # every 500 steps, after a round of 16; the end
 
@@ -38,6 +38,8 @@ class Run(NamedTuple):
 
     @property
     def agent_class(self) -> type[DQN]:
+        if self.method == "mirror_loss":
+            return MirrorLossDQN
         return EquivariantDQN if self.method in EQUIVARIANT else DQN
 
     @property
@@ -124,7 +126,11 @@ def test_tensorboard_shows_the_scalars_of_sb3(run: Run) -> None:
 def test_tensorboard_shows_what_symmetrization_does(run: Run) -> None:
     shown = {tag for tag in run.events().Tags()["scalars"] if tag.startswith("equirl/")}
     if run.method not in EQUIVARIANT:
-        assert not shown
+        is_measured = run.method in ("mirror_loss", "native")
+        assert shown == ({"equirl/equivariance_error"} if is_measured else set())
+        if is_measured:
+            ((_, error),) = run.scalars("equirl/equivariance_error")
+            assert (error < 1e-5) == (run.method == "native")
         return
     temperature = {"equirl/lambda_inverse_temperature"} if run.method == "lambda" else set()
     assert shown == temperature | {
@@ -189,6 +195,13 @@ def test_result_is_one_line(run: Run) -> None:
     expected = {"env": "CartPole-v1", "method": run.method, "seed": 3, "steps": STEPS}
     assert expected.items() <= run.result.items()
     assert run.result["episodes"] == 3
+
+
+def test_the_number_of_parameters_is_said_and_written(run: Run) -> None:
+    model = run.agent_class.load(run.folder / "final_model.zip", device="cpu")
+    count = sum(parameter.numel() for parameter in model.q_net.parameters())
+    assert run.result["parameters"] == count
+    assert f", {count} parameters, " in run.out.splitlines()[0]
 
 
 def test_best_model_gives_the_result_on_episodes_not_seen_in_training(run: Run) -> None:

@@ -221,8 +221,10 @@ def _check(job: Job, namesake: Job, checked: set[str]) -> None:
         checked: environments that can be made.
     """
     # Imported here, so that workers, which only start trainings, need not load all this.
+    from equirl.agents.hub import local_agent
+    from equirl.agents.saved_agent import read_agent
     from equirl.commands.environments import check_run_dir, environment_maker
-    from equirl.commands.train_settings import check_settings
+    from equirl.commands.train_settings import check_settings, needs_symmetry
 
     if namesake.config != job.config:
         raise ConfigError(
@@ -237,10 +239,11 @@ def _check(job: Job, namesake: Job, checked: set[str]) -> None:
         check_run_dir(job.run_dir)
     elif not job.resumes:
         raise ConfigError(f"{job.run_dir} exists already and is no run: remove it")
-    needs_symmetry = settings.method.name != "plain"
-    environment = f"{needs_symmetry} {settings.env}"
+    if settings.pretrained is not None and not job.resumes:
+        read_agent(local_agent(settings.pretrained))
+    environment = f"{needs_symmetry(settings)} {settings.env}"
     if environment not in checked:
-        environment_maker(settings.env, needs_symmetry)
+        environment_maker(settings.env, needs_symmetry(settings))
         checked.add(environment)
 
 

@@ -112,7 +112,7 @@ def _line(outcome: Outcome) -> str:
     if outcome.status == "failed":
         return f"{outcome.run_dir} failed: {outcome.reason}"
     return (
-        f"{outcome.run_dir} {outcome.status}: mean return {outcome.mean_return:.1f}, "
+        f"{outcome.run_dir} {outcome.status}: mean return {outcome.mean_return:.4g}, "
         f"{_duration(outcome.seconds)}"
     )
 

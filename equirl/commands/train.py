@@ -48,7 +48,7 @@ from equirl.commands.run_directory import (
     write_config,
 )
 from equirl.commands.signals import Interruption
-from equirl.commands.train_settings import check_settings
+from equirl.commands.train_settings import check_settings, needs_symmetry
 from equirl.commands.training import EVALUATION_SEED, FINAL_EVALUATION_SEED, Training, warn
 from equirl.configs.schema import EnvConfig, TrainConfig
 from equirl.envs.guarded import GuardedEnv
@@ -89,8 +89,7 @@ def train(config: DictConfig) -> float:
             agent = read_agent(local_agent(settings.pretrained))
             if not agent.is_native:  # whose weights are shaped otherwise
                 config.env.net_arch = settings.env.net_arch = agent.net_arch
-        needs_symmetry = settings.method.name != "plain" or bool(settings.eval.zero_shot)
-        make_env, symmetry = environment_maker(settings.env, needs_symmetry)
+        make_env, symmetry = environment_maker(settings.env, needs_symmetry(settings))
         with closing(_environments(settings, make_env)) as env:
             model = build_model(settings, env, symmetry)
             if agent is not None:

@@ -79,6 +79,11 @@ def check_settings(settings: TrainConfig) -> None:
                 raise ConfigError(f"{key} must be {bounds}, got {number}")
 
 
+def needs_symmetry(settings: TrainConfig) -> bool:
+    """Whether the training has to know the symmetry of its environment."""
+    return settings.method.name != "plain" or bool(settings.eval.zero_shot)
+
+
 def _check_options(settings: TrainConfig) -> None:
     """Refuse options that the method would silently not heed."""
     name = settings.method.name

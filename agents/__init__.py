@@ -1,7 +1,11 @@
 """The Stable-Baselines3 side: policies, the DQN subclass, replay, transfer, callbacks."""
 
 from equirl.agents.callbacks import EquivarianceCallback
-from equirl.agents.device_replay import DeviceDictReplayBuffer, DeviceReplayBuffer
+from equirl.agents.device_replay import (
+    DeviceDictReplayBuffer,
+    DeviceNStepReplayBuffer,
+    DeviceReplayBuffer,
+)
 from equirl.agents.double_dqn import DoubleDQN
 from equirl.agents.dqn import EquivariantDQN
 from equirl.agents.evaluation_callback import EvaluationCallback
@@ -18,12 +22,17 @@ from equirl.agents.policies import (
     EquivariantMultiInputPolicy,
     EquivariantQNetwork,
 )
-from equirl.agents.replay import OrbitDictReplayBuffer, OrbitReplayBuffer
+from equirl.agents.replay import (
+    OrbitDictReplayBuffer,
+    OrbitNStepReplayBuffer,
+    OrbitReplayBuffer,
+)
 from equirl.agents.transfer import Transferred, transfer_agent
 from equirl.agents.vec_normalize import SymmetricVecNormalize
 
 __all__ = [
     "DeviceDictReplayBuffer",
+    "DeviceNStepReplayBuffer",
     "DeviceReplayBuffer",
     "DoubleDQN",
     "EquivarianceCallback",
@@ -38,6 +47,7 @@ __all__ = [
     "NativeEquivariantPolicy",
     "NativeEquivariantQNetwork",
     "OrbitDictReplayBuffer",
+    "OrbitNStepReplayBuffer",
     "OrbitReplayBuffer",
     "SmallCnn",
     "SymmetricVecNormalize",

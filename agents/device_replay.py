@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
@@ -94,6 +94,13 @@ class DeviceReplayBuffer(ReplayBuffer):
     ) -> ReplayBufferSamples:
         _check(env)
         return super()._get_samples(batch_inds)
+
+
+class DeviceNStepReplayBuffer(DeviceReplayBuffer, NStepReplayBuffer):
+    """`DeviceReplayBuffer` with returns of ``n_steps`` steps, discounted by ``gamma``.
+
+    Both in ``replay_buffer_kwargs``: of its own ``n_steps`` SB3 tells no buffer but its own.
+    """
 
 
 class DeviceDictReplayBuffer(DictReplayBuffer):

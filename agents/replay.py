@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -49,26 +49,24 @@ class OrbitReplayBuffer(ReplayBuffer):
         self, batch_inds: np.ndarray, env: VecNormalize | None = None
     ) -> ReplayBufferSamples:
         _check(self.symmetry, env)
-        samples = super()._get_samples(batch_inds)
+        samples = super()._get_samples(batch_inds, env)
         samples = samples._replace(**_moved(samples, self.symmetry))
         return samples if env is None else samples._replace(**_normalized(samples, env))
 
+    @staticmethod
+    def _normalize_obs(obs: Any, env: VecNormalize | None = None) -> Any:
+        return obs  # they are moved before
 
-class OrbitDictReplayBuffer(DictReplayBuffer):
+
+class OrbitDictReplayBuffer(OrbitReplayBuffer, DictReplayBuffer):
     """`OrbitReplayBuffer` for dict observations."""
 
-    def __init__(self, *args: Any, symmetry: Symmetry, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.symmetry = symmetry.carried_to(self.observation_space)
 
-    # As in SB3's DictReplayBuffer: the samples of dicts are no ReplayBufferSamples.
-    def _get_samples(  # type: ignore[override]
-        self, batch_inds: np.ndarray, env: VecNormalize | None = None
-    ) -> DictReplayBufferSamples:
-        _check(self.symmetry, env)
-        samples = super()._get_samples(batch_inds)
-        samples = samples._replace(**_moved(samples, self.symmetry))
-        return samples if env is None else samples._replace(**_normalized(samples, env))
+class OrbitNStepReplayBuffer(OrbitReplayBuffer, NStepReplayBuffer):
+    """`OrbitReplayBuffer` with returns of ``n_steps`` steps, discounted by ``gamma``.
+
+    Both in ``replay_buffer_kwargs``: of its own ``n_steps`` SB3 tells no buffer but its own.
+    """
 
 
 def _moved(
@@ -107,9 +105,7 @@ def _normalized(
             return {key: torch.as_tensor(array, device=device) for key, array in arrays.items()}
         return torch.as_tensor(env.normalize_obs(moved.cpu().numpy()), device=device)
 
-    rewards = env.normalize_reward(samples.rewards.cpu().numpy())
     return {
         "observations": observations(samples.observations),
         "next_observations": observations(samples.next_observations),
-        "rewards": torch.as_tensor(rewards, device=samples.rewards.device),
     }

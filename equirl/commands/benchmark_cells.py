@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from equirl.commands.benchmark_subjects import STOCK, subject, symmetry_of_order
 from equirl.commands.benchmark_timing import PeakMemory, Spread, Timing, Work, take_turns
 from equirl.commands.environments import environment_maker
-from equirl.commands.train import build_model
+from equirl.commands.model import build_model
 from equirl.configs.schema import BenchmarkConfig, MethodConfig, TrainConfig
 from equirl.symmetry import Symmetry
 

@@ -66,7 +66,8 @@ def load_model(
     symmetrizes = agent.is_equivariant and not agent.is_native
     algorithm = EquivariantDQN if symmetrizes else DQN
     try:
-        return algorithm.load(agent.path, env=env, device=device, buffer_size=1)
+        # SB3 warns of n_steps in whatever it loads.
+        return algorithm.load(agent.path, env=env, device=device, buffer_size=1, n_steps=1)
     except ValueError as error:
         message = " ".join(str(error).split())
         raise AgentError(f"{agent.path} does not fit this environment: {message}") from error

@@ -10,35 +10,19 @@ from typing import Any, cast
 
 import gymnasium as gym
 import torch
-from gymnasium import spaces
 from omegaconf import DictConfig, OmegaConf
 from stable_baselines3 import DQN
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from equirl.agents import (
-    DeviceDictReplayBuffer,
-    DeviceReplayBuffer,
-    DoubleDQN,
-    EquivariantDQN,
-    MirrorLossDQN,
-    OrbitDictReplayBuffer,
-    OrbitReplayBuffer,
-)
-from equirl.agents.agent_format import description
 from equirl.agents.checkpoint_callback import CheckpointCallback
 from equirl.agents.hub import local_agent
 from equirl.agents.native_network import parameter_count
-from equirl.agents.native_policies import NATIVE_POLICIES
 from equirl.agents.saved_agent import read_agent
 from equirl.agents.worker_processes import WorkerProcesses
-from equirl.commands.environments import (
-    check_run_dir,
-    environment_maker,
-    imported,
-)
+from equirl.commands.environments import check_run_dir, environment_maker
 from equirl.commands.interruption import explained
+from equirl.commands.model import build_model
 from equirl.commands.provenance import version_differences, write_provenance
 from equirl.commands.run_directory import (
     finished_return,
@@ -50,7 +34,7 @@ from equirl.commands.run_directory import (
 from equirl.commands.signals import Interruption
 from equirl.commands.train_settings import check_settings, needs_symmetry
 from equirl.commands.training import EVALUATION_SEED, FINAL_EVALUATION_SEED, Training, warn
-from equirl.configs.schema import EnvConfig, TrainConfig
+from equirl.configs.schema import TrainConfig
 from equirl.envs.guarded import GuardedEnv
 from equirl.envs.resumable import ResumableEnv
 from equirl.errors import ConfigError
@@ -148,90 +132,6 @@ def _what_remains(run_dir: Path, checkpoints: CheckpointCallback) -> str:
     if not (run_dir / "config.yaml").exists():
         return "nothing was written"
     return f"no checkpoint was saved yet, {resume} starts over"
-
-
-def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> DQN:
-    """The model that the configuration describes.
-
-    Raises:
-        ConfigError: SB3 refuses a hyper-parameter.
-    """
-    arguments: dict[str, Any] = {
-        "seed": settings.seed,
-        "device": settings.device,
-        "policy_kwargs": _policy_kwargs(settings.env),
-        **vars(settings.env.dqn),
-    }
-    double_q, final_rate = arguments.pop("double_q"), arguments.pop("learning_rate_final")
-    if final_rate is not None:
-        arguments["learning_rate"] = LinearSchedule(arguments["learning_rate"], final_rate, 1.0)
-    plain = DoubleDQN if double_q else DQN
-    method = settings.method
-    is_dict = isinstance(env.observation_space, spaces.Dict)
-    if is_dict != (settings.env.policy == "MultiInputPolicy"):
-        raise ConfigError(
-            "env.policy must be MultiInputPolicy for Dict observations, and for no others, got "
-            f"{settings.env.policy} for {env.observation_space}"
-        )
-    if settings.device_replay:
-        arguments["replay_buffer_class"] = DeviceDictReplayBuffer if is_dict else DeviceReplayBuffer
-    try:
-        if method.name == "plain":
-            return plain(settings.env.policy, env, **arguments)
-        assert symmetry is not None
-        if method.name == "augment":
-            arguments["replay_buffer_class"] = (
-                OrbitDictReplayBuffer if is_dict else OrbitReplayBuffer
-            )
-            arguments["replay_buffer_kwargs"] = {"symmetry": symmetry}
-            return plain(settings.env.policy, env, **arguments)
-        if method.name == "mirror_loss":
-            return MirrorLossDQN(
-                settings.env.policy,
-                env,
-                symmetry=symmetry,
-                mirror_weight=method.mirror_weight,
-                double_q=double_q,
-                **arguments,
-            )
-        if method.name == "native":
-            arguments["policy_kwargs"] |= {
-                "symmetry": symmetry,
-                "match_parameters": method.match_parameters,
-            }
-            model = plain(NATIVE_POLICIES[settings.env.policy], env, **arguments)
-            vars(model).update(description(symmetry))  # so that it is saved in plain data, too
-            return model
-        return EquivariantDQN(
-            settings.env.policy,
-            env,
-            symmetry=symmetry,
-            method=cast(Any, method.name),
-            gradient=cast(Any, method.gradient),
-            init=cast(Any, method.init),
-            canonical_score=cast(Any, method.canonical_score),
-            orbit_samples=method.orbit_samples,
-            compile=settings.compile,
-            bf16=settings.bf16,
-            double_q=double_q,
-            **arguments,
-        )
-    except (ValueError, AssertionError, MemoryError) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    except RuntimeError as error:  # how a network says that it cannot take such inputs
-        raise ConfigError(
-            f"{settings.env.policy} does not fit observations of shape "
-            f"{env.observation_space.shape}: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def _policy_kwargs(config: EnvConfig) -> dict[str, Any]:
-    kwargs: dict[str, Any] = {}
-    if config.net_arch is not None:
-        kwargs["net_arch"] = config.net_arch
-    if config.features is not None:
-        kwargs["features_extractor_class"] = imported(config.features)
-    return kwargs
 
 
 def _headline(settings: TrainConfig, model: DQN, symmetry: Symmetry | None) -> str:

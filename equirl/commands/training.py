@@ -113,7 +113,9 @@ class Training:
         seconds = self.checkpoints.seconds
         save_atomically(model, self.run_dir / "final_model.zip")
 
-        best = type(model).load(evaluation.best_path, device=self.settings.device, buffer_size=1)
+        # It only plays, but SB3 warns of n_steps in whatever it loads.
+        small = {"buffer_size": 1, "n_steps": 1}
+        best = type(model).load(evaluation.best_path, device=self.settings.device, **small)
         episodes = self.settings.eval.final_episodes
         fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + episodes)
         final = play_episodes(best, self.make_env, fresh)

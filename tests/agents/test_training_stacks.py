@@ -33,7 +33,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 import equirl.envs.known_symmetries as known
 from equirl.agents import EquivariantDQN, SmallCnn
 from equirl.commands.environments import environment_maker
-from equirl.commands.train import build_model
+from equirl.commands.model import build_model
 from equirl.configs import schema
 from equirl.envs import SymmetryWrapper
 

@@ -72,7 +72,7 @@ def test_every_method_is_measured_in_every_cell(whole: Run) -> None:
     ]
     orbits = [("orbit", network, n, 32) for network in ("mlp-64-64", "nature-cnn") for n in (1, 2)]
     cells = whole.cells()
-    assert set(cells) == {("training", "cartpole", 2, 8), *small, *orbits}
+    assert set(cells) == {("training", "cartpole_zoo", 2, 8), *small, *orbits}
     for key, measurements in cells.items():
         assert [m["method"] for m in measurements] == TIMED_BESIDE[key[0]]
     assert whole.report["left_out"] == []

@@ -25,7 +25,7 @@ Command = Callable[..., Any]
 TASKS = {
     "lambda": CARTPOLE,
     "a room": ("env=gridworld", "method=equizero", "env.kwargs.size=5", "eval.episodes=4"),
-    "plain": ("env=cartpole", "method=plain", "env.dqn.n_steps=3", "eval.zero_shot=[equizero]"),
+    "plain": ("env=cartpole", "method=plain", "eval.zero_shot=[equizero]"),
     "remedies": (
         *("env=cartpole", "method=equizero"),
         *("env.dqn.double_q=true", "env.dqn.learning_rate_final=1e-5"),

@@ -45,6 +45,7 @@ def checkpoints(folder: Path) -> list[Path]:
     return list(folder.glob("sweep/*/checkpoints/step_*.zip"))
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_in_the_middle_and_started_again_ends_as_one_that_was_not(
     equirl_command: Callable[..., Any], folder: Path
 ) -> None:

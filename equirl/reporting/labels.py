@@ -49,20 +49,22 @@ def labelled(runs: Sequence[Run]) -> list[Run]:
 
 
 def without_twins(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Of runs with the same labels and seed the one begun last; and a line for each of the others.
+    """Of curves with the same labels and seed the one begun last; and a line for each other run.
 
     They would count twice.
     """
     newest: dict[tuple[str, str, int], Run] = {}
     for run in sorted(runs, key=lambda run: (run.provenance.get("started", ""), str(run.path))):
         newest[run.env, run.method, run.seed] = run
-    twins = {run.path: newest[run.env, run.method, run.seed].path for run in runs}
-    lines = [
-        f"{path}: the same run as {kept}, which counts only once"
-        for path, kept in twins.items()
-        if path != kept
-    ]
-    return [run for run in runs if twins[run.path] == run.path], lines
+    kept: list[Run] = []
+    lines: dict[str, None] = {}
+    for run in runs:
+        last = newest[run.env, run.method, run.seed]
+        if last is run:
+            kept.append(run)
+        else:
+            lines[f"{run.path}: the same run as {last.path}, which counts only once"] = None
+    return kept, list(lines)
 
 
 def in_order(runs: Iterable[Run], baseline: str) -> list[Run]:

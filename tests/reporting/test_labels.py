@@ -99,6 +99,20 @@ def test_of_the_same_run_done_twice_the_last_counts_with_its_zero_shot_curves(
     assert lines == [f"{tmp_path / 'b'}: the same run as {tmp_path / 'a'}, which counts only once"]
 
 
+def test_a_run_done_again_without_zero_shot_curves_counts_once(tmp_path: Path) -> None:
+    for name, started in (("first", "2026-01-01"), ("again", "2026-02-02")):
+        provenance = {"started": f"{started}T10:00:00"}
+        write_run(tmp_path / name, [100], [1], seed=5, provenance=provenance)
+    write_evaluations(tmp_path / "first" / "evaluations_zero_shot_equitune.npz", [100], [2])
+    kept, lines = without_twins(labelled(load_runs([tmp_path]).runs))
+    assert {run.method: run.path.name for run in kept} == {
+        "plain": "again",
+        "plain → equitune, zero-shot": "first",
+    }
+    assert len(kept) == 2
+    assert len(lines) == 1
+
+
 def test_settings_that_methods_do_not_share_are_found(tmp_path: Path) -> None:
     runs = runs_with(tmp_path, {"env.dqn.tau": 0.5}, {"method": "lambda", "env.dqn.tau": 0.25})
     assert unequal_settings(runs) == {"env.dqn.tau": [0.5, 0.25]}

@@ -86,6 +86,8 @@ class Job:
         if self.config.resume is not None:
             return [o for o in self.given if not o.startswith(("resume=", "progress="))]
         saved, ours = _flat(saved_config(str(self.run_dir))), _flat(self.config)
+        if self.config.pretrained is not None:  # which decides about the widths
+            ours["env.net_arch"] = saved["env.net_arch"]
         differing = [key for key in sorted({*saved, *ours}) if saved.get(key) != ours.get(key)]
         for key in differing:
             if key not in NO_DIFFERENCE:

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 
 from equirl.commands.sweep_jobs import Job, current_job, sweep_name
 from equirl.configs.schema import register_schemas
@@ -83,6 +83,18 @@ def test_a_name_says_what_is_particular_to_a_run(
     job_of: JobOf, overrides: list[str], name: str
 ) -> None:
     assert job_of(overrides).run_dir == Path("sweep") / name
+
+
+def test_a_run_with_the_widths_of_its_pretrained_agent_is_found_again(
+    job_of: JobOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = job_of(["env=cartpole", "method=plain", "pretrained=agent.zip"])
+    written = job.config.copy()
+    written.env.net_arch = [8]
+    job.run_dir.mkdir(parents=True)
+    OmegaConf.save(written, job.run_dir / "config.yaml", resolve=True)
+    assert job.changes() == []
 
 
 def test_a_sweep_has_one_name_in_whatever_order_it_is_written() -> None:

@@ -27,7 +27,10 @@ OF_NO_CONSEQUENCE = (
 )
 """What does not change what is learned, or how it is measured."""
 
-USUAL = ("plain", "equitune", "equizero", "lambda", "canonical", "augment", "mirror_loss")
+USUAL = (
+    *("plain", "equitune", "equizero", "lambda", "canonical"),
+    *("augment", "mirror_loss", "native"),
+)
 """The order of methods, and which look the same in every report; others follow."""
 
 

@@ -192,7 +192,13 @@ def _improvement_rows(
     for measure, sign in COMPARED.items():
         if measures[measure].isna().any():
             continue
-        scores = {m: sign * x for m, x in _matrices(measures, measure, envs).items()}
+        compared = measures
+        if measure == "steps_to_threshold":  # never is later than in the last evaluation
+            reached = measures.reached.astype(bool)
+            compared = measures.assign(
+                **{measure: measures[measure].astype(float).where(reached, math.inf)}
+            )
+        scores = {m: sign * x for m, x in _matrices(compared, measure, envs).items()}
         for one, other in combinations(scores, 2):
             pair = {"pair": (scores[one], scores[other])}
             points, bounds = rliable.intervals(pair, _probability_of_improvement)

@@ -27,7 +27,7 @@ Scores = Mapping[tuple[str, str], Sequence[float]]
 def frame_of(scores: Scores) -> pd.DataFrame:
     """Runs of environments and methods whose every normalised return is the score."""
     rows = [
-        {"env": env, "method": method, "seed": seed, "final": score, "area": score}
+        {"env": env, "method": method, "seed": seed, "final": score, "area": score, "reached": True}
         | {"normalised_final": score, "normalised_area": score, "steps_to_threshold": 100 - score}
         for (env, method), own in scores.items()
         for seed, score in enumerate(own)
@@ -60,6 +60,14 @@ def test_equal_scores_have_an_interval_without_width() -> None:
         assert (row.point, row.low, row.high) == (0.5, 0.5, 0.5)
     assert set(found.iqm.env) == {"a", "b", ALL}
     assert set(found.improvement.point) == {0.5}  # ties count half
+
+
+def test_never_is_worse_than_the_last_evaluation() -> None:
+    frame = frame_of({("a", "plain"): [1, 1], ("a", "lambda"): [1, 1]})
+    frame["reached"] = frame.method == "lambda"
+    found = aggregate(frame, Rliable(100, 0, lambda: None)).improvement
+    row = one(found, method="lambda", over="plain", measure="steps_to_threshold")
+    assert (row.point, row.low, row.high) == (1, 1, 1)
 
 
 def test_probability_of_improvement_counts_pairs() -> None:

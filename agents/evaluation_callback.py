@@ -22,8 +22,8 @@ class Spent(NamedTuple):
 
     Args:
         seconds: on the clock.
-        cpu_seconds: of the processor, on all cores together: the same however busy the machine is
-            with other programs.
+        cpu_seconds: of the processor, in this process, on all its cores together: the same however
+            busy the machine is with other programs.
     """
 
     seconds: float = 0.0
@@ -45,7 +45,7 @@ class Evaluation(NamedTuple):
 
     step: int
     episodes: Episodes
-    spent: Spent
+    spent: Spent = Spent(float("nan"), float("nan"))  # older checkpoints lack it
 
 
 class EvaluationCallback(PeriodicCallback):
@@ -147,10 +147,10 @@ class EvaluationCallback(PeriodicCallback):
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `PeriodicCallback`. A better model saved after the checkpoint stays the best one."""
         super().restore(state)
-        self.history = list(state["history"])
-        self.histories = {name: list(rows) for name, rows in state["histories"].items()}
+        self.history = [Evaluation(*row) for row in state["history"]]
+        self.histories |= {name: list(rows) for name, rows in state.get("histories", {}).items()}
         self.best_mean_return = state["best"]
-        self._spent = state["spent"]
+        self._spent = state.get("spent", Spent())
         if self._history_path.exists() and self.best_path.exists():
             with np.load(self._history_path) as written:
                 best = float(written["results"].mean(axis=1).max())

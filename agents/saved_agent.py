@@ -12,6 +12,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor
 
 from equirl.agents.agent_file import agent_path, read_parts
@@ -190,8 +191,14 @@ class SavedAgent:
             for name in HYPER_PARAMETERS
             if isinstance(self.data.get(name), int | float)
         }
-        if "learning_rate" not in plain and self.learning_rate:
+        schedule = _linear_schedule(self.data)
+        if schedule is not None:
+            plain["learning_rate"] = schedule
+        elif "learning_rate" not in plain and self.learning_rate:
             plain["learning_rate"] = self.learning_rate
+        steps = _described(self.data, "replay_buffer_kwargs").get("n_steps")
+        if isinstance(steps, int):  # which its replay buffer had, rather than the agent
+            plain["n_steps"] = steps
         if {"train_freq", "gradient_steps"} <= given:
             return plain
         train_freq = read_train_freq(self.data.get("train_freq"))
@@ -275,6 +282,15 @@ def read_agent(path: str | Path) -> SavedAgent:
     if not agent._layer_weights():
         raise AgentError(f"{path} is not a DQN agent: its policy has no q_net.q_net layers")
     return agent
+
+
+def _linear_schedule(data: dict[str, Any]) -> LinearSchedule | None:
+    """A learning rate that falls, as far as it was saved in plain numbers; to begin anew."""
+    described = _described(data, "learning_rate")
+    numbers = [described.get(name) for name in ("start", "end", "end_fraction")]
+    if not all(isinstance(number, int | float) for number in numbers):
+        return None
+    return LinearSchedule(*numbers)
 
 
 def _described(data: dict[str, Any], name: str) -> dict[str, Any]:

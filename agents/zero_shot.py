@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from equirl.agents.policies import EquivariantDQNPolicy
@@ -29,9 +30,10 @@ class ZeroShot:
     def __call__(self, model: BaseAlgorithm) -> EquivariantDQNPolicy:
         if self._policy is None:
             described: dict[str, Any] = model.policy._get_constructor_parameters()
-            self._policy = EquivariantDQNPolicy(
-                **described, symmetry=self.symmetry, method=self.method
-            ).to(model.device)
+            with torch.random.fork_rng(devices=[]):  # training draws what it would have drawn
+                self._policy = EquivariantDQNPolicy(
+                    **described, symmetry=self.symmetry, method=self.method
+                ).to(model.device)
         self._policy.load_state_dict(model.policy.state_dict())
         self._policy.set_training_mode(False)
         return self._policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -78,7 +78,7 @@ def _print_times(analysis: Analysis) -> None:
     """The headline: steps to the threshold beside the baseline's."""
     rows = analysis.summary[analysis.summary.measure == "steps_ratio"]
     for row in rows[rows.method != analysis.baseline].itertuples():
-        interval = "" if row.seeds < 2 else f" [{row.low:.2f}, {row.high:.2f}]"
+        interval = "" if isnan(row.low) else f" [{row.low:.2f}, {row.high:.2f}]"
         print(
             f"{row.env}, {row.method}: {row.bound}{row.point:.2f}{interval} times the steps of "
             f"{analysis.baseline} to the threshold, {row.reached:.0f} of {row.seeds} reached it"

@@ -61,6 +61,13 @@ class Job:
         return self.folder / f"{self.name}.json"
 
     @property
+    def status(self) -> str:
+        """What there is of its run, while nothing trains it."""
+        if not self.resumes:
+            return "not begun"
+        return "interrupted" if result_of(self.run_dir) is None else "skipped"
+
+    @property
     def resumes(self) -> bool:
         """Whether there is a run to go on with."""
         return (self.run_dir / "config.yaml").exists()

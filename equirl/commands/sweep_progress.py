@@ -90,8 +90,7 @@ def summarize(folder: Path, progress: Progress) -> Counter[str]:
     """Write ``sweep.json``, print how many runs ended how, and return that."""
     known = dict(progress.outcomes)
     for job in progress.jobs or ():
-        begun = "interrupted" if job.resumes else "not begun"
-        known.setdefault(job.name, Outcome(job.name, str(job.run_dir), begun))
+        known.setdefault(job.name, Outcome(job.name, str(job.run_dir), job.status))
     outcomes = sorted(known.values(), key=lambda outcome: outcome.name)
     with written_whole(folder / "sweep.json") as aside:
         aside.write_text(json.dumps({"runs": [asdict(o) for o in outcomes]}, indent=1) + "\n")

@@ -77,7 +77,7 @@ def _brought_to_an_end(job: Job, log: IO[str], ends: Callable[[], bool]) -> tupl
         waits = True
         time.sleep(POLL_SECONDS)
     if not free or ends():
-        return "not begun", ""
+        return job.status, ""
     try:
         resumes = job.resumes
         changes = job.changes() if resumes else []

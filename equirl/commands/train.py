@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from equirl.agents.checkpoint_callback import CheckpointCallback
 from equirl.agents.hub import local_agent
 from equirl.agents.native_network import parameter_count
-from equirl.agents.saved_agent import read_agent
+from equirl.agents.saved_agent import SavedAgent, read_agent
 from equirl.agents.worker_processes import WorkerProcesses
 from equirl.commands.environments import check_run_dir, environment_maker
 from equirl.commands.interruption import explained
@@ -26,6 +26,7 @@ from equirl.commands.model import build_model
 from equirl.commands.provenance import version_differences, write_provenance
 from equirl.commands.run_directory import (
     finished_return,
+    given_keys,
     held,
     repeated_config,
     resumed_config,
@@ -72,6 +73,7 @@ def train(config: DictConfig) -> float:
         if settings.pretrained is not None and not checkpoints.paths():
             agent = read_agent(local_agent(settings.pretrained))
             if not agent.is_native:  # whose weights are shaped otherwise
+                _check_widths(settings, agent)
                 config.env.net_arch = settings.env.net_arch = agent.net_arch
         make_env, symmetry = environment_maker(settings.env, needs_symmetry(settings))
         with closing(_environments(settings, make_env)) as env:
@@ -86,6 +88,14 @@ def train(config: DictConfig) -> float:
                 training.prepare(resumes)
                 print(_headline(settings, model, symmetry))
                 return training.run(interruption)
+
+
+def _check_widths(settings: TrainConfig, agent: SavedAgent) -> None:
+    if "env.net_arch" in given_keys() and settings.env.net_arch != agent.net_arch:
+        raise ConfigError(
+            f"env.net_arch={settings.env.net_arch} beside pretrained= would be another network: "
+            f"that agent's is {agent.net_arch}"
+        )
 
 
 def _begin(run_dir: Path, config: DictConfig, settings: TrainConfig) -> None:

@@ -142,6 +142,11 @@ class Training:
                 f"total_timesteps must be at least {checkpoint.step}, as many steps as were "
                 f"trained already, got {total}"
             )
+        if (
+            "total_timesteps" in given_keys()
+            and self.settings.env.dqn.learning_rate_final is not None
+        ):
+            warn("the learning rate, which falls to its end at total_timesteps, falls anew")
         note_resumption(self.run_dir, checkpoint.step)
         write_config(self.config, self.run_dir)
         (self.run_dir / "result.json").unlink(missing_ok=True)

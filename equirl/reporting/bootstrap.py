@@ -42,9 +42,11 @@ class Bootstrap:
         return Estimate(float(np.mean(values)), float(low[0]), float(high[0]))
 
     def ratio(self, above: Any, below: Any) -> Estimate:
-        """Of mean(above) / mean(below), both resampled, each for itself."""
+        """Of mean(above) / mean(below), both resampled, each for itself; NaN beside any zero."""
         above, below = np.asarray(above, float), np.asarray(below, float)
-        with np.errstate(divide="ignore", invalid="ignore"):  # of times that were not measured
+        if (below == 0).any():  # nothing to compare with
+            return Estimate(np.nan, np.nan, np.nan)
+        with np.errstate(invalid="ignore"):  # of times that were not measured
             point = float(above.mean() / below.mean())
             if min(len(above), len(below)) < 2:
                 return Estimate(point, np.nan, np.nan)

@@ -72,10 +72,12 @@ def _environment(analysis: Analysis, env: str, drawn: set[str]) -> Iterator[Part
     if not pd.isna(threshold):
         yield from _times(analysis, env, threshold, drawn)
     summary = analysis.summary[analysis.summary.env == env]
-    headings = ["method", "seeds", "mean over training", "final", "best"]
+    headings = ["method", "parameters", "seeds", "mean over training", "final", "best"]
+    sizes = measures.groupby("method").parameters.first()
     rows = [
         [
             str(method),
+            "–" if pd.isna(sizes[method]) else f"{sizes[method]:,.0f}",
             str(own.seeds.iloc[0]),
             *(_cell(own, measure, _three_significant) for measure in ("area", "final", "best")),
         ]
@@ -86,7 +88,8 @@ def _environment(analysis: Analysis, env: str, drawn: set[str]) -> Iterator[Part
         headings,
         rows,
         f"Return on {env} in {horizon:,} steps: mean over the training (area under the curve ÷ "
-        "its length), mean over its last tenth, best evaluation.",
+        "its length), mean over its last tenth, best evaluation; and the trainable parameters of "
+        "the Q-network.",
     )
 
 
@@ -243,12 +246,14 @@ def _commands(origins: Sequence[Mapping[str, Any]]) -> list[str]:
     """The command lines, those that differ in the seed alone as one."""
     seeds: dict[str, list[str]] = defaultdict(list)
     for origin in origins:
-        words = [w for w in shlex.split(str(origin.get("command", ""))) if "run_dir=" not in w]
+        words = shlex.split(str(origin.get("command", "")))
+        words = [w for w in words if not w.startswith(("run_dir=", "progress="))]
         given = [w.removeprefix("seed=") for w in words if re.fullmatch(r"seed=\d+", w)]
         line = shlex.join(word for word in words if not re.fullmatch(r"seed=\d+", word))
         seeds[line] += given
     return [
-        line + (f" seed={','.join(sorted(own, key=int))}" if own else "")
+        (line.replace(" train ", " train -m ") if len(set(own)) > 1 else line)
+        + (f" seed={','.join(sorted(set(own), key=int))}" if own else "")
         for line, own in seeds.items()
     ]
 
@@ -259,6 +264,8 @@ def _cell(own: pd.DataFrame, measure: str, form: Format) -> str:
 
 
 def _with_interval(row: Any, form: Format) -> str:
+    if pd.isna(row["point"]):
+        return "–"
     bound = f"{row['bound']} " if row.get("bound") else ""
     digits = form(row["point"])
     point, low, high = (

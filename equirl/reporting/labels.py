@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from equirl.errors import ConfigError
 from equirl.reporting.runs import Run
 
 ENVIRONMENT_KEYS = ("env.id", "env.kwargs", "env.wrappers", "env.frame_stack", "env.register")
@@ -55,6 +56,9 @@ def without_twins(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Of curves with the same labels and seed the one begun last; and a line for each other run.
 
     They would count twice.
+
+    Raises:
+        ConfigError: they began with different agents.
     """
     newest: dict[tuple[str, str, int], Run] = {}
     for run in sorted(runs, key=lambda run: (run.provenance.get("started", ""), str(run.path))):
@@ -65,6 +69,11 @@ def without_twins(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
         last = newest[run.env, run.method, run.seed]
         if last is run:
             kept.append(run)
+        elif last.config.get("pretrained") != run.config.get("pretrained"):
+            raise ConfigError(
+                f"{run.path} and {last.path} are the same training of different agents: report on "
+                "them one after the other"
+            )
         else:
             lines[f"{run.path}: the same run as {last.path}, which counts only once"] = None
     return kept, list(lines)

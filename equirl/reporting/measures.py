@@ -120,6 +120,7 @@ def measures_frame(
             "horizon": horizons[run.env],
             "evaluations": len(run.steps),
             "finished": run.finished,
+            "parameters": run.parameters,
             "run": str(run.path),
         }
         for run in runs

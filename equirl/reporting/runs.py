@@ -46,6 +46,7 @@ class Run:
         finished: whether it came to its end.
         config: the whole configuration, keys dotted.
         provenance: what ``provenance.json`` says.
+        parameters: trainable ones of the online network, where ``result.json`` says.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Run:
     finished: bool
     config: Mapping[str, Any]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,7 @@ def _read(folder: Path) -> list[Run]:
     config = _config(folder / CONFIG)
     steps, returns, clocks = _evaluations(folder / EVALUATIONS)
     finished = (folder / RESULT).exists()
-    if finished:
-        _json(folder / RESULT)
+    result = _json(folder / RESULT) if finished else {}
     run = Run(
         path=folder,
         env=str(config["env.name"] or config["env.id"]),
@@ -142,6 +143,7 @@ def _read(folder: Path) -> list[Run]:
         finished=finished,
         config=config,
         provenance=_json(folder / PROVENANCE) if (folder / PROVENANCE).exists() else {},
+        parameters=result.get("parameters"),
     )
     return [run, *(_zero_shot(run, file) for file in sorted(folder.glob(f"{ZERO_SHOT}*.npz")))]
 

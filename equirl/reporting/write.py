@@ -42,4 +42,4 @@ def _write_tables(analysis: Analysis, folder: Path) -> None:
         "improvement": analysis.aggregates.improvement,
         "profiles": analysis.aggregates.profiles,
     }.items():
-        frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.10g")

@@ -13,14 +13,15 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN
+from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
-from equirl.agents import EquivariantDQN
+from equirl.agents import EquivariantDQN, OrbitNStepReplayBuffer
 from equirl.agents.saved_agent import read_agent
-from equirl.envs import SymmetryWrapper
+from equirl.envs import SymmetryWrapper, symmetry_of
 from sampled import Sampled, q_values, raw_observations
 from saved_agents import OWN, SAVED, VECTOR, rewritten, saved
-from small_agents import METHODS
+from small_agents import METHODS, SMALL, cartpole
 
 
 @pytest.mark.parametrize("name", sorted(set(SAVED) - OWN))
@@ -153,3 +154,24 @@ def test_a_run_directory_stands_for_its_best_model(tmp_path: Path) -> None:
     saved("default", tmp_path)
     (tmp_path / "agent.zip").rename(tmp_path / "best_model.zip")
     assert read_agent(tmp_path).path == tmp_path / "best_model.zip"
+
+
+def test_a_learning_rate_that_falls_begins_anew(tmp_path: Path) -> None:
+    schedule = LinearSchedule(2e-3, 0.0, 1.0)
+    model = DQN("MlpPolicy", cartpole(), **{**SMALL, "learning_rate": schedule}).learn(60)
+    model.save(tmp_path / "agent")
+    built = read_agent(tmp_path / "agent.zip").build(DQN, cartpole())
+    assert built.lr_schedule(1.0) == 2e-3
+    assert built.lr_schedule(0.25) == pytest.approx(5e-4)
+
+
+def test_returns_of_several_steps_that_only_the_replay_buffer_knew_of(tmp_path: Path) -> None:
+    model = DQN(
+        "MlpPolicy",
+        cartpole(),
+        replay_buffer_class=OrbitNStepReplayBuffer,
+        replay_buffer_kwargs={"n_steps": 3, "gamma": 0.9, "symmetry": symmetry_of(cartpole())},
+        **SMALL,
+    )
+    model.save(tmp_path / "agent")
+    assert read_agent(tmp_path / "agent.zip").build(DQN, cartpole()).n_steps == 3

@@ -16,6 +16,7 @@ from equirl.agents import EquivariantDQN
 from short_training import train
 from small_agents import SMALL, cartpole
 
+NET_ARCH = "env.net_arch=[16]"  # the agent's: training cut short otherwise has another
 STEPS = ("env=cartpole", "total_timesteps=300", "eval.every=200", "eval.episodes=3")
 
 
@@ -38,6 +39,7 @@ def test_training_begins_with_the_weights_of_the_agent(
         f"method={method}",
         f"pretrained={plain_agent}",
         "env.dqn.learning_rate=0",
+        NET_ARCH,
     )
     assert yaml.safe_load((folder / "config.yaml").read_text())["env"]["net_arch"] == [16]
     cls = DQN if method == "plain" else EquivariantDQN
@@ -55,7 +57,7 @@ def test_a_resumed_run_does_not_need_the_agent_any_more(
 ) -> None:
     agent, folder = tmp_path / "agent.zip", tmp_path / "run"
     agent.write_bytes(plain_agent.read_bytes())
-    train(equirl_command, folder, *STEPS, "method=equitune", f"pretrained={agent}")
+    train(equirl_command, folder, *STEPS, "method=equitune", f"pretrained={agent}", NET_ARCH)
     agent.unlink()
     outcome = equirl_command("train", f"resume={folder}", "total_timesteps=600", "progress=false")
     assert outcome.code == 0, outcome.err
@@ -109,4 +111,17 @@ def test_an_agent_of_another_environment_is_refused(
     )
     assert outcome.code == 2
     assert "was made for 4 observation entries and 2 actions" in outcome.err
+    assert not folder.exists()
+
+
+def test_other_widths_than_the_agents_are_refused(
+    plain_agent: Path, equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    outcome = equirl_command(
+        *("train", *STEPS, f"pretrained={plain_agent}", "env.net_arch=[64]"),
+        *(f"run_dir={folder}", "progress=false"),
+    )
+    assert outcome.code == 2
+    assert "that agent's is [16]" in outcome.err
     assert not folder.exists()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from equirl.errors import ConfigError
 from equirl.reporting.labels import in_order, labelled, unequal_settings, without_twins
 from equirl.reporting.runs import Run, load_runs
 from written_runs import write_evaluations, write_run
@@ -126,3 +129,9 @@ def test_the_baseline_comes_first_and_known_methods_in_their_order(tmp_path: Pat
         "lambda",
         "zzz",
     ]
+
+
+def test_the_same_training_of_different_agents_is_not_pooled(tmp_path: Path) -> None:
+    runs_with(tmp_path, {"pretrained": "a.zip"}, {"pretrained": "b.zip"})
+    with pytest.raises(ConfigError, match="are the same training of different agents"):
+        without_twins(labelled(load_runs([tmp_path]).runs))

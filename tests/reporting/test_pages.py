@@ -124,7 +124,7 @@ def test_where_the_runs_come_from_is_said(folder: Path) -> None:
     text = (folder / "report.md").read_text()
     assert "| torch | 2.13.0 |" in text
     assert "| commit | 0123456789ab |" in text
-    assert "- `equirl train env=task method=plain seed=" in text
+    assert "- `equirl train env=task method=plain seed=0`" in text
 
 
 def edge_is_white(file: Path) -> bool:

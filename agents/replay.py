@@ -58,7 +58,8 @@ class OrbitReplayBuffer(ReplayBuffer):
         return obs  # they are moved before
 
 
-class OrbitDictReplayBuffer(OrbitReplayBuffer, DictReplayBuffer):
+# In SB3 the samples of dicts are no ReplayBufferSamples.
+class OrbitDictReplayBuffer(OrbitReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
     """`OrbitReplayBuffer` for dict observations."""
 
 

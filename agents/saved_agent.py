@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from gymnasium import spaces
 from stable_baselines3 import DQN
@@ -287,10 +287,10 @@ def read_agent(path: str | Path) -> SavedAgent:
 def _linear_schedule(data: dict[str, Any]) -> LinearSchedule | None:
     """A learning rate that falls, as far as it was saved in plain numbers; to begin anew."""
     described = _described(data, "learning_rate")
-    numbers = [described.get(name) for name in ("start", "end", "end_fraction")]
-    if not all(isinstance(number, int | float) for number in numbers):
+    start, end, fraction = (described.get(name) for name in ("start", "end", "end_fraction"))
+    if not all(isinstance(number, int | float) for number in (start, end, fraction)):
         return None
-    return LinearSchedule(*numbers)
+    return LinearSchedule(cast(float, start), cast(float, end), cast(float, fraction))
 
 
 def _described(data: dict[str, Any], name: str) -> dict[str, Any]:

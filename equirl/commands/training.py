@@ -113,9 +113,12 @@ class Training:
         seconds = self.checkpoints.seconds
         save_atomically(model, self.run_dir / "final_model.zip")
 
-        # It only plays, but SB3 warns of n_steps in whatever it loads.
-        small = {"buffer_size": 1, "n_steps": 1}
-        best = type(model).load(evaluation.best_path, device=self.settings.device, **small)
+        best = type(model).load(
+            evaluation.best_path,
+            device=self.settings.device,
+            buffer_size=1,
+            n_steps=1,  # of which SB3 would warn in whatever it loads
+        )
         episodes = self.settings.eval.final_episodes
         fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + episodes)
         final = play_episodes(best, self.make_env, fresh)

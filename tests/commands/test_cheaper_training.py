@@ -38,7 +38,7 @@ def test_an_option_that_would_not_be_heeded_is_refused(
 def test_the_replay_buffer_may_live_on_the_device(
     equirl_command: Callable[..., Any], tmp_path: Path, method: str
 ) -> None:
-    keys = ("env=cartpole", f"method={method}", "total_timesteps=160", "device_replay=true")
+    keys = ("env=cartpole_zoo", f"method={method}", "total_timesteps=160", "device_replay=true")
     train(equirl_command, tmp_path / "run", *keys)
     cls = DQN if method == "plain" else EquivariantDQN
     model = cls.load(tmp_path / "run" / "final_model.zip")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
-from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -79,21 +79,31 @@ class DeviceReplayBuffer(ReplayBuffer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        device = get_device(self.device)
         # Array-likes, for whose sake nothing else in SB3's buffer needs to change.
-        self.observations: Any = DeviceArray(self.observations, device)
+        self.observations: Any = self._on_device(self.observations)
         if not self.optimize_memory_usage:
-            self.next_observations: Any = DeviceArray(self.next_observations, device)
+            self.next_observations: Any = self._on_device(self.next_observations)
 
     def to_torch(self, array: Any, copy: bool = True) -> torch.Tensor:
         """See `ReplayBuffer`; observations are tensors already."""
-        return _to_torch(super(), array, self.device, copy)
+        if isinstance(array, torch.Tensor):
+            return array.to(self.device)
+        return super().to_torch(array, copy)
 
     def _get_samples(
         self, batch_inds: np.ndarray, env: VecNormalize | None = None
     ) -> ReplayBufferSamples:
-        _check(env)
+        if env is not None:
+            raise AgentError(
+                "VecNormalize needs the replay buffer in NumPy: leave device_replay (and "
+                "DeviceReplayBuffer) out"
+            )
         return super()._get_samples(batch_inds)
+
+    def _on_device(self, stored: Any) -> Any:
+        if isinstance(stored, dict):
+            return {key: self._on_device(part) for key, part in stored.items()}
+        return DeviceArray(stored, get_device(self.device))
 
 
 class DeviceNStepReplayBuffer(DeviceReplayBuffer, NStepReplayBuffer):
@@ -103,41 +113,6 @@ class DeviceNStepReplayBuffer(DeviceReplayBuffer, NStepReplayBuffer):
     """
 
 
-class DeviceDictReplayBuffer(DictReplayBuffer):
+# In SB3 the samples of dicts are no ReplayBufferSamples.
+class DeviceDictReplayBuffer(DeviceReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
     """`DeviceReplayBuffer` for dict observations."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        device = get_device(self.device)
-        self.observations: Any = {
-            key: DeviceArray(part, device) for key, part in self.observations.items()
-        }
-        self.next_observations: Any = {
-            key: DeviceArray(part, device) for key, part in self.next_observations.items()
-        }
-
-    def to_torch(self, array: Any, copy: bool = True) -> torch.Tensor:
-        """See `ReplayBuffer`; observations are tensors already."""
-        return _to_torch(super(), array, self.device, copy)
-
-    # As in SB3's DictReplayBuffer: the samples of dicts are no ReplayBufferSamples.
-    def _get_samples(  # type: ignore[override]
-        self, batch_inds: np.ndarray, env: VecNormalize | None = None
-    ) -> DictReplayBufferSamples:
-        _check(env)
-        return super()._get_samples(batch_inds)
-
-
-def _to_torch(buffer: Any, array: Any, device: torch.device | str, copy: bool) -> torch.Tensor:
-    if isinstance(array, torch.Tensor):
-        return array.to(device)
-    tensor: torch.Tensor = buffer.to_torch(array, copy)
-    return tensor
-
-
-def _check(env: VecNormalize | None) -> None:
-    if env is not None:
-        raise AgentError(
-            "VecNormalize needs the replay buffer in NumPy: leave device_replay (and "
-            "DeviceReplayBuffer) out"
-        )

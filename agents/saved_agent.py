@@ -5,20 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor
 
 from equirl.agents.agent_file import agent_path, read_parts
 from equirl.agents.library_classes import library_class
 from equirl.agents.native_policies import NATIVE_POLICIES, NativeEquivariantPolicy
-from equirl.agents.train_frequency import read_train_freq
+from equirl.agents.saved_schedules import read_linear_schedule, read_train_freq
 from equirl.errors import AgentError, EquirlError, SymmetryError
 from equirl.shown import reason, shortened, shown
 from equirl.symmetry import Symmetry
@@ -191,7 +190,7 @@ class SavedAgent:
             for name in HYPER_PARAMETERS
             if isinstance(self.data.get(name), int | float)
         }
-        schedule = _linear_schedule(self.data)
+        schedule = read_linear_schedule(_described(self.data, "learning_rate"))
         if schedule is not None:
             plain["learning_rate"] = schedule
         elif "learning_rate" not in plain and self.learning_rate:
@@ -282,15 +281,6 @@ def read_agent(path: str | Path) -> SavedAgent:
     if not agent._layer_weights():
         raise AgentError(f"{path} is not a DQN agent: its policy has no q_net.q_net layers")
     return agent
-
-
-def _linear_schedule(data: dict[str, Any]) -> LinearSchedule | None:
-    """A learning rate that falls, as far as it was saved in plain numbers; to begin anew."""
-    described = _described(data, "learning_rate")
-    start, end, fraction = (described.get(name) for name in ("start", "end", "end_fraction"))
-    if not all(isinstance(number, int | float) for number in (start, end, fraction)):
-        return None
-    return LinearSchedule(cast(float, start), cast(float, end), cast(float, fraction))
 
 
 def _described(data: dict[str, Any], name: str) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def _with_key(key: str, arguments: list[str]) -> list[str]:
     for before, argument in zip(["", *arguments], arguments, strict=False):
         is_value = argument.startswith("-") or before in HYDRA_OPTIONS_WITH_VALUE
         # Path.exists (PTH110) raises where a name is too long for one.
-        is_path = "=" not in argument or os.path.exists(argument)  # noqa: PTH110  # as said
+        is_path = "=" not in argument or os.path.exists(argument)  # noqa: PTH110
         (gathered if is_path and not is_value else others).append(argument)
     listed = ",".join(map(_quoted, gathered))
     return [*([f"{key}=[{listed}]"] if gathered else []), *others]

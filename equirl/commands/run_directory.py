@@ -16,19 +16,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from equirl.atomic_write import remove_unfinished, written_whole
+from equirl.configs.keys import MAY_CHANGE
 from equirl.configs.schema import TrainConfig
 from equirl.errors import ConfigError
-
-MAY_CHANGE = (
-    "total_timesteps",
-    "env.target_return",
-    "checkpoint_every",
-    "eval.final_episodes",
-    "device",
-    "threads",
-    "progress",
-)
-"""What may be given beside ``resume=``: how long and where, but not what is learnt, and how."""
 
 GROUPS = {"env": ("env", "total_timesteps", "eval"), "method": ("method",)}
 """What a group of the configuration decides."""

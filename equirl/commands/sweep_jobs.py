@@ -14,20 +14,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from equirl.atomic_write import written_whole
-from equirl.commands.run_directory import MAY_CHANGE, repeated_config, result_of, saved_config
+from equirl.commands.run_directory import repeated_config, result_of, saved_config
+from equirl.configs.keys import HOW_IT_RUNS, MAY_CHANGE, OTHERS_DEFAULTS, WHICH_RUN, flattened
 from equirl.errors import ConfigError
 
-NOT_IN_NAMES = (
-    *("env", "method", "seed", "run_dir", "experiment", "resume"),
-    *("checkpoint_every", "device", "threads", "progress"),
-)
+NOT_IN_NAMES = ("env", "method", "seed", "experiment", "run_dir", "resume", *HOW_IT_RUNS)
 """Keys that a name has already, or that do not bear on what is learnt."""
 
-NO_DIFFERENCE = (
-    *(*MAY_CHANGE, "run_dir", "resume", "repeat"),
-    *("env.total_timesteps", "env.eval_every", "env.eval_episodes"),
-)
-"""Keys that may differ between a job and the run it finds; the last are but others' defaults."""
+NO_DIFFERENCE = (*MAY_CHANGE, *WHICH_RUN, *OTHERS_DEFAULTS)
+"""Keys that may differ between a job and the run it finds."""
 
 LONGEST_NAME, LONGEST_REST = 80, 40
 
@@ -92,7 +87,7 @@ class Job:
         """
         if self.config.resume is not None:
             return [o for o in self.given if not o.startswith(("resume=", "progress="))]
-        saved, ours = _flat(saved_config(str(self.run_dir))), _flat(self.config)
+        saved, ours = _values(saved_config(str(self.run_dir))), _values(self.config)
         if self.config.pretrained is not None:  # which decides about the widths
             ours["env.net_arch"] = saved["env.net_arch"]
         differing = [key for key in sorted({*saved, *ours}) if saved.get(key) != ours.get(key)]
@@ -212,19 +207,8 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _flat(config: DictConfig) -> dict[str, Any]:
-    """Values by full key; a list is one value."""
-    flat: dict[str, Any] = {}
-
-    def walk(node: Any, prefix: str) -> None:
-        for key, value in node.items():
-            if isinstance(value, dict) and value:
-                walk(value, f"{prefix}{key}.")
-            else:
-                flat[f"{prefix}{key}"] = value
-
-    walk(OmegaConf.to_container(config, resolve=True), "")
-    return flat
+def _values(config: DictConfig) -> dict[str, Any]:
+    return flattened(OmegaConf.to_container(config, resolve=True))
 
 
 def _shown(values: dict[str, Any], key: str) -> str:

@@ -28,6 +28,7 @@ from equirl.commands.interruption import InterruptionCallback
 from equirl.commands.provenance import note_resumption
 from equirl.commands.run_directory import clear, given_keys, result_of, write_config
 from equirl.commands.signals import Interruption
+from equirl.configs.keys import flattened
 from equirl.configs.schema import TrainConfig
 from equirl.envs.guarded import GuardedEnv
 from equirl.errors import ConfigError
@@ -190,7 +191,7 @@ def _finish(run_dir: Path, config: DictConfig, model: DQN, final: Episodes, seco
     """Write and print the result."""
     flat: dict[str, bool | str | float | int | None] = {
         key: value if isinstance(value, int | float | str) else str(value)
-        for key, value in _flattened(OmegaConf.to_container(config, resolve=True)).items()
+        for key, value in flattened(OmegaConf.to_container(config, resolve=True)).items()
     }
     metrics: dict[str, float | int] = {"final/mean_return": final.mean}
     model.logger.record("final/mean_return", final.mean)
@@ -213,12 +214,3 @@ def _finish(run_dir: Path, config: DictConfig, model: DQN, final: Episodes, seco
     print(f"best model: mean return {final}, none of them seen in training")
     print(f"            {run_dir / 'best_model.zip'}, {model.num_timesteps} steps, {seconds:.0f} s")
     print(f"curves:     tensorboard --logdir {run_dir}")
-
-
-def _flattened(node: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict):
-        return {prefix: node}
-    flat = {}
-    for key, value in node.items():
-        flat.update(_flattened(value, f"{prefix}.{key}" if prefix else str(key)))
-    return flat

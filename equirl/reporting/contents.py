@@ -13,10 +13,8 @@ import pandas as pd
 
 from equirl.reporting.aggregates import ALL
 from equirl.reporting.analysis import Analysis
-from equirl.reporting.figures import CLOCK_NAMES, file_name
+from equirl.reporting.figures import CLOCK_NAMES, SCORE_NAMES, file_name
 from equirl.reporting.page import Bullets, Heading, Part, Pictures, Table, Text
-
-SCORE_NAMES = {"final": "final return", "area": "mean return over training"}
 
 Format = Callable[[float], int]
 """How many digits after the point a number is shown with."""

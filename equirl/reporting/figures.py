@@ -44,6 +44,9 @@ CLOCK_NAMES = {
     "cpu_seconds": "processor seconds of training",
 }
 
+SCORE_NAMES = {"final": "final return", "area": "mean return over training"}
+"""Measures of which more is better, and that can be normalised."""
+
 
 @dataclass(frozen=True)
 class Style:
@@ -94,7 +97,7 @@ def draw_figures(analysis: Analysis) -> dict[str, Figure]:
     if not analysis.are_aggregated:
         return figures
     figures["profiles"] = _profiles(analysis.aggregates.profiles, styles)
-    for measure in MEASURE_NAMES:
+    for measure in SCORE_NAMES:
         figure = _improvement(analysis, measure, styles)
         if figure is not None:
             figures[f"improvement-{measure}"] = figure
@@ -238,18 +241,15 @@ def _improvement(analysis: Analysis, measure: str, styles: Mapping[str, Style]) 
     figure, axes = _intervals(rows, list(rows.method), styles)
     axes.axvline(0.5, color="#777777", linewidth=1)
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel(f"probability of a better {MEASURE_NAMES[measure]}\nthan {analysis.baseline}")
+    axes.set_xlabel(f"probability of a better {SCORE_NAMES[measure]}\nthan {analysis.baseline}")
     return figure
 
 
 def _iqm(analysis: Analysis, measure: str, styles: Mapping[str, Style]) -> Figure:
     rows = _of_all(analysis.aggregates.iqm, measure)
     figure, axes = _intervals(rows, list(rows.method), styles)
-    axes.set_xlabel(f"normalised {MEASURE_NAMES[measure]}\n(interquartile mean)")
+    axes.set_xlabel(f"normalised {SCORE_NAMES[measure]}\n(interquartile mean)")
     return figure
-
-
-MEASURE_NAMES = {"final": "final return", "area": "mean return in training"}
 
 
 def _of_all(frame: pd.DataFrame, measure: str) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from equirl.configs.keys import HOW_IT_RUNS, OTHERS_DEFAULTS, WHICH_RUN
 from equirl.errors import ConfigError
 from equirl.reporting.runs import Run
 
@@ -14,17 +15,9 @@ ENVIRONMENT_KEYS = ("env.id", "env.kwargs", "env.wrappers", "env.frame_stack", "
 """What makes two environments different: returns in them cannot be compared."""
 
 OF_NO_CONSEQUENCE = (
-    *("run_dir", "resume", "repeat", "seed", "device", "threads", "progress", "checkpoint_every"),
-    *(
-        "eval.final_episodes",
-        "eval.zero_shot",
-        "env.name",
-        "env.install",
-        "env.threshold_return",
-        "env.subprocess",
-    ),
-    # What total_timesteps and eval are when nothing else is said.
-    *("env.total_timesteps", "env.eval_every", "env.eval_episodes"),
+    *(*WHICH_RUN, *HOW_IT_RUNS, *OTHERS_DEFAULTS, "seed"),
+    *("eval.final_episodes", "eval.zero_shot"),
+    *("env.name", "env.install", "env.threshold_return", "env.subprocess"),
 )
 """What does not change what is learned, or how it is measured."""
 

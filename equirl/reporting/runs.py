@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from equirl.configs.keys import flattened
 from equirl.configs.schema import TrainConfig
 from equirl.errors import ConfigError
 
@@ -174,21 +175,6 @@ def _config(file: Path) -> dict[str, Any]:
         why = " ".join(str(error).split())
         raise ConfigError(f"{file} is not the configuration of a run: {why}") from error
     return config
-
-
-def flattened(node: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested mapping with dotted keys.
-
-    Example:
-        >>> flattened({"a": {"b": 1, "c": [2]}, "d": None})
-        {'a.b': 1, 'a.c': [2], 'd': None}
-    """
-    if not isinstance(node, dict):
-        return {prefix: node}
-    flat = {}
-    for key, value in node.items():
-        flat.update(flattened(value, f"{prefix}.{key}" if prefix else str(key)))
-    return flat
 
 
 def _evaluations(file: Path) -> tuple[Any, Any, dict[str, Any]]:

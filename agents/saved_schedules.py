@@ -1,13 +1,15 @@
-"""How often a saved agent trained, which SB3 writes as a pickle and in no other way."""
+"""How often a saved agent trained, and at which learning rate."""
 
 from __future__ import annotations
 
 import base64
 import io
 import pickle
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import LinearSchedule
 
 
 class _TrainFreqUnpickler(pickle.Unpickler):
@@ -32,3 +34,11 @@ def read_train_freq(described: Any) -> tuple[int, str] | None:
         return int(frequency), TrainFrequencyUnit(unit).value
     except Exception:  # another version's, or damaged: SB3's default will do
         return None
+
+
+def read_linear_schedule(described: Mapping[str, Any]) -> LinearSchedule | None:
+    """A learning rate that falls, to begin anew; None where it is not saved in plain numbers."""
+    start, end, fraction = (described.get(name) for name in ("start", "end", "end_fraction"))
+    if not all(isinstance(number, int | float) for number in (start, end, fraction)):
+        return None
+    return LinearSchedule(cast(float, start), cast(float, end), cast(float, fraction))

@@ -105,7 +105,7 @@ def test_another_environment_brings_its_own_lengths(
     assert outcome.code == 0, outcome.err
     config = yaml.safe_load((tmp_path / "other" / "config.yaml").read_text())
     assert config["env"]["kwargs"] == {"size": 4}
-    assert config["eval"]["every"] == 2000
+    assert config["eval"]["every"] == 1000
     assert config["seed"] == 7
 
 

@@ -8,12 +8,36 @@ from typing import Any
 
 import gymnasium as gym
 from stable_baselines3 import DQN
+from stable_baselines3.common.utils import LinearSchedule
 
 from equirl.agents.callbacks import PeriodicCallback
 from equirl.agents.evaluation import Episodes, play_episodes
 
 LEARNING_STARTS = 1000
 """Environment steps played before the first gradient step: the replay buffer begins empty."""
+
+
+def gentle(
+    learning_rate: float | None = 1e-4,
+    n_steps: int | None = 5,
+    exploration_initial_eps: float | None = 0.3,
+) -> dict[str, Any]:
+    """Hyper-parameters that do not lose at once what an agent can do already.
+
+    With those that it was trained with it does (LunarLander: from 171 to -336 in 1,000 steps).
+
+    Args:
+        learning_rate: falls to 0 while it learns.
+        n_steps: of the returns it learns from.
+        exploration_initial_eps: of its exploration at the beginning.
+
+    Returns:
+        Arguments of `DQN`; what is None is left to the agent.
+    """
+    given: dict[str, Any] = {"n_steps": n_steps, "exploration_initial_eps": exploration_initial_eps}
+    if learning_rate is not None:
+        given["learning_rate"] = LinearSchedule(learning_rate, 0.0, 1.0)
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -71,11 +95,11 @@ def fine_tune(
     seeds: range,
     on_step: Callable[[], None] = lambda: None,
 ) -> Curve:
-    """Train everything of the agent, with the hyper-parameters it was saved with.
+    """Train everything of the agent.
 
-    Exploration begins anew by the agent's own schedule, and the replay buffer empty: with little
-    exploration it would hold nothing but what the agent does already, and what is learned from that
-    leads far away (LunarLander: from -40 to -500).
+    The replay buffer begins empty, and exploration anew: with little of it the buffer would hold
+    nothing but what the agent does already, and what is learned from that leads far away
+    (LunarLander: from -40 to -500).
 
     Args:
         model: as `SavedAgent.build` makes it; is trained.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from equirl.agents.branch_table import branch_table, play_transitions, weighting_of
 from equirl.agents.dqn import EquivariantDQN
 from equirl.agents.evaluation import Episodes, play_episodes
-from equirl.agents.fine_tuning import Curve, fine_tune
+from equirl.agents.fine_tuning import Curve, fine_tune, gentle
 from equirl.agents.saved_agent import SavedAgent, read_agent
 from equirl.agents.weight_learning import (
     LearnedWeights,
@@ -79,6 +79,7 @@ def transfer_agent(
     finetune_steps: int = 50_000,
     finetune_every: int = 2500,
     finetune_episodes: int = 20,
+    finetune_kwargs: Mapping[str, Any] | None = None,
     learning_seed: int = 0,
     device: str = "auto",
     progress: bool = False,
@@ -107,6 +108,8 @@ def transfer_agent(
         finetune_steps: environment steps of each.
         finetune_every: environment steps between two points of its curve.
         finetune_episodes: of each point.
+        finetune_kwargs: hyper-parameters of `DQN` to train with; they count before the agent's own.
+            None: `gentle` ones.
         learning_seed: of the play and the training that something is learned from.
         device: where the networks go.
         progress: show bars.
@@ -149,8 +152,9 @@ def transfer_agent(
             )
         result.models[LEARNED] = model
     if stage in ("finetune", "all"):
+        hyper_parameters = gentle() if finetune_kwargs is None else finetune_kwargs
         for name, kind in ((PLAIN, None), (finetune_method, finetune_method)):
-            model = build(kind)
+            model = build(kind, **hyper_parameters)
             with _bar(finetune_steps, f"training {name}", "step", progress) as update:
                 curve = fine_tune(
                     model,

@@ -150,6 +150,9 @@ class FinetuneConfig:
     steps: int = 50_000  # environment steps of each
     every: int = 2500  # environment steps between two evaluations
     episodes: int = 20  # of each evaluation
+    learning_rate: Optional[float] = 1e-4  # falls to 0; null: as the agent was trained
+    n_steps: Optional[int] = 5  # of the returns it learns from; null: as the agent was trained
+    exploration_initial_eps: Optional[float] = 0.3  # null: as the agent was trained
 
 
 @dataclass

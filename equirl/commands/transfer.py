@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from equirl.agents.callbacks import save_atomically
+from equirl.agents.fine_tuning import gentle
 from equirl.agents.hub import local_agent
 from equirl.agents.saved_agent import read_agent
 from equirl.agents.transfer import Stage, transfer_agent
@@ -49,6 +50,11 @@ def transfer(config: DictConfig) -> str:
         finetune_steps=settings.finetune.steps,
         finetune_every=settings.finetune.every,
         finetune_episodes=settings.finetune.episodes,
+        finetune_kwargs=gentle(
+            settings.finetune.learning_rate,
+            settings.finetune.n_steps,
+            settings.finetune.exploration_initial_eps,
+        ),
         learning_seed=settings.learning_seed,
         device=settings.device,
         progress=settings.progress,
@@ -81,12 +87,18 @@ def _check(settings: TransferConfig) -> None:
         "finetune.steps": (settings.finetune.steps, 1),
         "finetune.every": (settings.finetune.every, 1),
         "finetune.episodes": (settings.finetune.episodes, 1),
+        "finetune.n_steps": (settings.finetune.n_steps, 1),
         "learning_seed": (settings.learning_seed, 0),
         "seed": (settings.seed, settings.finetune.episodes),
     }
     for name, (value, least) in at_least.items():
-        if value < least:
+        if value is not None and value < least:
             raise ConfigError(f"{name} must be at least {least}, got {value}")
+    rate, eps = settings.finetune.learning_rate, settings.finetune.exploration_initial_eps
+    if rate is not None and not (0 < rate < math.inf):
+        raise ConfigError(f"finetune.learning_rate must be above 0, got {rate}")
+    if eps is not None and not 0 <= eps <= 1:
+        raise ConfigError(f"finetune.exploration_initial_eps must lie in [0, 1], got {eps}")
 
 
 def _check_known(key: str, value: str, known: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from stable_baselines3 import DQN
 from equirl.agents import EquivariantDQN, transfer_agent
 from equirl.agents.branch_table import weighting_of
 from equirl.agents.evaluation import Episodes, play_episodes
-from equirl.agents.fine_tuning import fine_tune
+from equirl.agents.fine_tuning import fine_tune, gentle
 from equirl.agents.transfer import LEARNED, PLAIN, choose
 from equirl.envs import SymmetryWrapper
 from equirl.errors import AgentError
@@ -105,6 +105,9 @@ def test_every_stage_has_its_versions_and_the_best_is_taken(pushes_right: Path) 
     assert result.learned is not None
     assert 1000 <= result.learned.steps <= 1500
     for name, curve in result.curves.items():
+        trained_one = result.models[f"{name}, trained"]
+        assert (trained_one.n_steps, trained_one.exploration_initial_eps) == (5, 0.3)
+        assert [trained_one.lr_schedule(left) for left in (1, 0.5, 0)] == [1e-4, 5e-5, 0]
         assert curve.steps == [0, 150, 300]
         assert curve.steps_to(-1) == 0
         assert curve.steps_to(501) is None
@@ -115,6 +118,20 @@ def test_every_stage_has_its_versions_and_the_best_is_taken(pushes_right: Path) 
         for key, value in result.models[PLAIN].q_net.q_net.state_dict().items():
             assert torch.equal(result.models[name].q_net.q_net.state_dict()[key], value)
     assert f"chosen: {result.chosen}" in str(result)
+
+
+def test_training_further_with_the_agents_own_hyper_parameters(pushes_right: Path) -> None:
+    short = {"episodes": 2, "finetune_steps": 60, "finetune_every": 60, "finetune_episodes": 1}
+    nothing = gentle(learning_rate=None, n_steps=None, exploration_initial_eps=None)
+    result = transfer_agent(
+        pushes_right, "CartPole-v1", stage="finetune", finetune_kwargs=nothing, **short
+    )
+    original = DQN.load(pushes_right)
+    for name in ("plain, trained", "equitune, trained"):
+        model = result.models[name]
+        assert model.n_steps == original.n_steps == 1
+        assert model.exploration_initial_eps == original.exploration_initial_eps
+        assert model.lr_schedule(0) == original.lr_schedule(0) > 0
 
 
 def test_beta_means_the_same_for_small_and_for_large_values(pushes_right: Path) -> None:

@@ -84,6 +84,15 @@ def test_agent_that_is_none_is_refused(refused: Refused, agents: Path, command: 
         (("transfer", "env=cartpole", "weights.steps=10"), "weights.steps must be at least 1000"),
         (("transfer", "env=cartpole", "finetune.every=0"), "finetune.every must be at least 1"),
         (("transfer", "env=cartpole", "finetune.method=x"), "finetune.method: 'x' is unknown"),
+        (
+            ("transfer", "env=cartpole", "finetune.learning_rate=0"),
+            "finetune.learning_rate must be above 0, got 0.0",
+        ),
+        (("transfer", "env=cartpole", "finetune.n_steps=0"), "finetune.n_steps must be at least 1"),
+        (
+            ("transfer", "env=cartpole", "finetune.exploration_initial_eps=2"),
+            "finetune.exploration_initial_eps must lie in [0, 1], got 2.0",
+        ),
         (("transfer", "env=cartpole", "learning_seed=-1"), "learning_seed must be at least 0"),
         (("transfer", "env=cartpole", "methods=equitune"), "methods: expected a list"),
         (("transfer", "env.id=MountainCar-v0"), "no symmetry is known for MountainCar-v0"),

@@ -24,7 +24,7 @@ def gentle(
 ) -> dict[str, Any]:
     """Hyper-parameters that do not lose at once what an agent can do already.
 
-    With those that it was trained with it does (LunarLander: from 171 to -336 in 1,000 steps).
+    At the learning rate it was trained with it does (LunarLander: from 171 to -336 in 1,000 steps).
 
     Args:
         learning_rate: falls to 0 while it learns.

@@ -99,13 +99,13 @@ def test_keys_given_beside_it_count_before_those_of_the_run(
 def test_another_environment_brings_its_own_lengths(
     equirl_command: Command, run: Path, tmp_path: Path
 ) -> None:
-    other = ("env=gridworld", "env.kwargs.size=4", "total_timesteps=64", "progress=false")
+    other = ("env=acrobot", "total_timesteps=64", "progress=false")
     more = ("eval.episodes=2", f"run_dir={tmp_path / 'other'}")
     outcome = equirl_command("train", f"repeat='{run}'", *other, *more)
     assert outcome.code == 0, outcome.err
     config = yaml.safe_load((tmp_path / "other" / "config.yaml").read_text())
-    assert config["env"]["kwargs"] == {"size": 4}
-    assert config["eval"]["every"] == 1000
+    assert config["env"]["id"] == "Acrobot-v1"
+    assert config["eval"]["every"] == 500  # CartPole's is 1000
     assert config["seed"] == 7
 
 

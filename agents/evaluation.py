@@ -46,9 +46,12 @@ class Episodes:
 
     def __str__(self) -> str:
         success = "" if self.successes is None else f", {self.successes.mean():.0%} successful"
-        digits = 1 if max(abs(self.mean), self.half_width) >= 10 else 3
-        interval = f"{self.mean:.{digits}f} ± {self.half_width:.{digits}f}"
-        return f"{interval} over {len(self.returns)} episodes{success}"
+        spread = self.half_width if len(self.returns) > 1 else 0.0
+        digits = 1 if max(abs(self.mean), spread) >= 10 else 3
+        mean = f"{self.mean:.{digits}f}"
+        if len(self.returns) == 1:
+            return f"{mean} over 1 episode{success}"
+        return f"{mean} ± {spread:.{digits}f} over {len(self.returns)} episodes{success}"
 
 
 def half_width(values: npt.NDArray[np.float64]) -> float:

@@ -16,6 +16,7 @@ from equirl.agents.saved_agent import read_agent
 from equirl.agents.transfer import Stage, transfer_agent
 from equirl.agents.weight_learning import FEWEST_STEPS
 from equirl.commands.environments import check_device, check_run_dir, environment_maker
+from equirl.commands.loading import environment_of, with_agent
 from equirl.commands.transfer_report import plot, print_report, write_report
 from equirl.configs.schema import TransferConfig
 from equirl.errors import AgentError, ConfigError
@@ -24,9 +25,7 @@ from equirl.symmetrize import Method
 
 def transfer(config: DictConfig) -> str:
     """Compare the versions as configured; returns the name of the one that was saved."""
-    if OmegaConf.is_missing(config, "agent") or not config.agent:
-        raise ConfigError("which agent? Say agent=PATH, the .zip of a plain SB3 DQN agent")
-    settings = cast(TransferConfig, OmegaConf.to_object(config))
+    settings = cast(TransferConfig, with_agent(config))
     run_dir = Path(settings.run_dir)
     check_run_dir(run_dir)
     _check(settings)
@@ -36,7 +35,8 @@ def transfer(config: DictConfig) -> str:
     agent = read_agent(local_agent(settings.agent))
     if agent.is_equivariant:
         raise AgentError(f"{agent.path} is equivariant already: give a plain SB3 agent")
-    make_env, _ = environment_maker(settings.env)
+    environment = environment_of(agent, settings.env)
+    make_env, _ = environment_maker(environment)
     result = transfer_agent(
         agent,
         make_env,
@@ -61,10 +61,11 @@ def transfer(config: DictConfig) -> str:
     )
     run_dir.mkdir(parents=True)
     save_atomically(result.model, run_dir / "best_model.zip")
+    config.env = environment
     OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
     write_report(result, run_dir / "transfer.json")
     plot(result, run_dir / "transfer.png")
-    print_report(result, f"{agent.path.name} on {settings.env.id}")
+    print_report(result, f"{agent.path.name} on {environment.id}")
     print(f"report: {run_dir / 'transfer.json'}, {run_dir / 'transfer.png'}")
     print(f"saved: {run_dir / 'best_model.zip'} ({result.chosen})")
     return result.chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,6 +167,21 @@ def test_agent_whose_error_symmetry_cancels_is_replaced_by_a_better_one(
     saved = DQN.load(run.folder / "best_model.zip", device="cpu")
     played = play_episodes(saved, lambda: gym.make("CartPole-v1"), range(SEED, SEED + 8))
     assert played.mean == versions["equitune"]["mean_return"]
+
+
+def test_agent_in_a_run_directory_brings_its_environment_and_leaves_it_to_the_version_saved(
+    equirl_command: Callable[..., Any], plain_agent: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    agent = Path(shutil.copy(plain_agent, folder / "final_model.zip"))
+    (folder / "config.yaml").write_text("env: {name: cartpole, id: CartPole-v1}\n")
+    keys = ("episodes=2", "methods=[equitune]", *ZERO_SHOT)
+    run = transferred(equirl_command, tmp_path / "run", agent, *keys)
+    assert "final_model.zip on CartPole-v1" in run.out
+    again = equirl_command("evaluate", f"agent={run.folder / 'best_model.zip'}", "episodes=2")
+    assert again.code == 0, again.err
+    assert "on CartPole-v1" in " ".join(again.out.split())
 
 
 def test_agent_that_is_equivariant_already_is_refused(

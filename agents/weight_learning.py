@@ -28,9 +28,13 @@ from equirl.weightings import INFINITE_BETA, LambdaWeighting, score_spread
 WeightingState = dict[str, Tensor]
 """The state of a `LambdaWeighting`: a candidate."""
 
-BETAS = (-3.0, -1.0, -0.3, 0.0, 0.3, 1.0, 3.0, math.inf)
+BETAS = (-3.0, 0.0, 1.0, math.inf)
 """The one-parameter family λ = exp(β · score / σ). 0 is equitune, ∞ equizero. Below 0 the branch
-that promises least counts most: a remedy where the network over-estimates what it does not know."""
+that promises least counts most: a remedy where the network over-estimates what it does not know.
+Few, so that each of them can play often enough to be known."""
+
+REFINED = "refined"
+"""The candidate whose β and h are learned."""
 
 FEWEST_STEPS = 1000
 """Environment steps below which nothing can be said of λ."""
@@ -42,6 +46,10 @@ most of what a failing agent plays is the one loop it is caught in."""
 ROUNDS_OF_FITTING, ROUNDS_OF_REFINING = 4, 2
 LEARNING_SHARE = 0.6
 """Of the steps; comparing the candidates takes the others."""
+
+HEAD_START = 0.05
+"""By so much another candidate's Bellman error has to be below equitune's to be preferred: errors
+that hardly differ tell nothing, and most agents are best averaged."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,9 @@ def learn_weights(
        weights inversely proportional to the variance make the best mean of estimates. This tells
        the states the network knows from those it has never seen.
     2. Refine β and h by the Double-DQN loss of Q_G (van Hasselt et al. 2016), Q frozen.
-    3. Race these, and the β-family with h = 0, for return; between those whose returns do not
-       differ the Bellman error of Q_G decides, as measured on the same play.
+    3. Race what came out, and the β-family with h = 0, for return, the refined one and both end
+       points before all others; between those whose returns do not differ the Bellman error of
+       Q_G decides, as measured on the same play, and equitune where that hardly differs.
 
     Args:
         model: an agent with ``method="lambda"``; gets the chosen weights.
@@ -112,7 +121,7 @@ def learn_weights(
     """
     if steps < FEWEST_STEPS:
         raise ValueError(f"steps must be at least {FEWEST_STEPS}, got {steps}")
-    candidates, table, played = {}, None, Transitions([], [], [], [], [])
+    table, played = None, Transitions([], [], [], [], [])
     each = int(LEARNING_SHARE * steps) // (ROUNDS_OF_FITTING + ROUNDS_OF_REFINING)
     weighting = copy.deepcopy(weighting_of(model)).eval()
     first_seed = 1_000_000 * (seed + 3)
@@ -129,12 +138,11 @@ def learn_weights(
                 )
             if round_ < ROUNDS_OF_FITTING:
                 fit_bellman_error(weighting, table)
-                candidates["fitted"] = copy.deepcopy(weighting.state_dict())
             else:
                 refine(weighting, table)
-                candidates["refined"] = copy.deepcopy(weighting.state_dict())
             set_weighting(model, weighting.state_dict())
     assert table is not None
+    candidates = {REFINED: copy.deepcopy(weighting.state_dict())}
     spread = float(score_spread(table.now.scores))
     for beta in BETAS:
         candidates[beta_name(beta)] = with_beta(weighting, beta, spread)
@@ -151,8 +159,10 @@ def learn_weights(
             on_step()
         return float(episodes.returns[0]), int(episodes.lengths[0])
 
-    order = sorted(residuals, key=lambda name: residuals[name])
-    seen = race(order, play, steps - len(played), first=(beta_name(0.0), beta_name(math.inf)))
+    ahead = {beta_name(0.0): 1 - HEAD_START}
+    order = sorted(residuals, key=lambda name: residuals[name] * ahead.get(name, 1.0))
+    first = (REFINED, beta_name(0.0), beta_name(math.inf))
+    seen = race(order, play, steps - len(played), first)
     set_weighting(model, candidates[seen.winner])
     beta = float(weighting_of(model).beta.detach())
     return LearnedWeights(seen.winner, beta, residuals, seen, len(played) + seen.steps)

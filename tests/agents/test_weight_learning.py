@@ -127,11 +127,21 @@ def test_learned_weights_find_the_half_of_the_world_that_the_network_knows(
     for method in ("equitune", "equizero"):
         assert success(versions(half_blind, method)[1]) < 0.8
     model, how, steps = learned
-    assert how.chosen in ("fitted", "refined")
+    assert how.chosen == "refined"
     assert success(model) == 1
     assert how.steps == steps <= STEPS + 30
     for key, value in plain.q_net.q_net.state_dict().items():
         assert torch.equal(model.q_net.q_net.state_dict()[key], value)  # frozen
+
+
+def test_averaging_is_preferred_where_nothing_tells_the_candidates_apart(half_blind: Path) -> None:
+    plain, model = versions(half_blind)
+    for agent in (plain, model):
+        for network in (agent.q_net, agent.q_net_target):
+            network.q_net[-1].weight.data.zero_()  # one Q for all states: all branches agree
+    how = learn_weights(model, plain, make_room, steps=1000, seed=0)
+    assert len({values[0] for values in how.race.returns.values()}) == 1
+    assert how.chosen == "equitune"
 
 
 def test_learning_is_the_same_again_under_the_same_seed_and_leaves_torch_alone(

@@ -33,8 +33,8 @@ BETAS = (-3.0, 0.0, 1.0, math.inf)
 that promises least counts most: a remedy where the network over-estimates what it does not know.
 Few, so that each of them can play often enough to be known."""
 
-REFINED = "refined"
-"""The candidate whose β and h are learned."""
+FITTED, REFINED = "fitted", "refined"
+"""The candidates whose h, and whose β and h, are learned."""
 
 FEWEST_STEPS = 1000
 """Environment steps below which nothing can be said of λ."""
@@ -103,7 +103,7 @@ def learn_weights(
        weights inversely proportional to the variance make the best mean of estimates. This tells
        the states the network knows from those it has never seen.
     2. Refine β and h by the Double-DQN loss of Q_G (van Hasselt et al. 2016), Q frozen.
-    3. Race what came out, and the β-family with h = 0, for return, the refined one and both end
+    3. Race both, and the β-family with h = 0, for return, the refined one and both end
        points before all others; between those whose returns do not differ the Bellman error of
        Q_G decides, as measured on the same play, and equitune where that hardly differs.
 
@@ -121,7 +121,7 @@ def learn_weights(
     """
     if steps < FEWEST_STEPS:
         raise ValueError(f"steps must be at least {FEWEST_STEPS}, got {steps}")
-    table, played = None, Transitions([], [], [], [], [])
+    candidates, table, played = {}, None, Transitions([], [], [], [], [])
     each = int(LEARNING_SHARE * steps) // (ROUNDS_OF_FITTING + ROUNDS_OF_REFINING)
     weighting = copy.deepcopy(weighting_of(model)).eval()
     first_seed = 1_000_000 * (seed + 3)
@@ -137,12 +137,14 @@ def learn_weights(
                     with_beta(weighting, 1.0, float(score_spread(table.now.scores)))
                 )
             if round_ < ROUNDS_OF_FITTING:
+                learned = FITTED
                 fit_bellman_error(weighting, table)
             else:
+                learned = REFINED
                 refine(weighting, table)
+            candidates[learned] = copy.deepcopy(weighting.state_dict())
             set_weighting(model, weighting.state_dict())
     assert table is not None
-    candidates = {REFINED: copy.deepcopy(weighting.state_dict())}
     spread = float(score_spread(table.now.scores))
     for beta in BETAS:
         candidates[beta_name(beta)] = with_beta(weighting, beta, spread)

@@ -210,7 +210,7 @@ def fit_bellman_error(
 def refine(
     weighting: LambdaWeighting,
     table: BranchTable,
-    steps: int = 300,
+    steps: int = 900,
     batch_size: int = 256,
     target_every: int = 50,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from stable_baselines3 import DQN
 
-from equirl.agents import EquivariantDQN
+from equirl.agents import EquivariantDQN, weight_learning
 from equirl.agents.branch_table import (
     BranchTable,
     Transitions,
@@ -101,7 +102,9 @@ def success(model: DQN) -> float:
 STEPS = 2500
 
 
-def learned_model(path: Path) -> tuple[EquivariantDQN, LearnedWeights, int]:
+def learned_model(
+    path: Path, steps_in_all: int = STEPS
+) -> tuple[EquivariantDQN, LearnedWeights, int]:
     plain, model = versions(path)
     torch.manual_seed(7)
     steps = 0
@@ -110,7 +113,7 @@ def learned_model(path: Path) -> tuple[EquivariantDQN, LearnedWeights, int]:
         nonlocal steps
         steps += 1
 
-    learned = learn_weights(model, plain, make_room, steps=STEPS, seed=0, on_step=note)
+    learned = learn_weights(model, plain, make_room, steps=steps_in_all, seed=0, on_step=note)
     return model, learned, steps
 
 
@@ -134,6 +137,14 @@ def test_learned_weights_find_the_half_of_the_world_that_the_network_knows(
         assert torch.equal(model.q_net.q_net.state_dict()[key], value)  # frozen
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few gradient steps, for what does not depend on how well they learn."""
+    for fit in (fit_bellman_error, refine):
+        monkeypatch.setattr(weight_learning, fit.__name__, partial(fit, steps=30))
+
+
+@pytest.mark.usefixtures("hasty")
 def test_averaging_is_preferred_where_nothing_tells_the_candidates_apart(half_blind: Path) -> None:
     plain, model = versions(half_blind)
     for agent in (plain, model):
@@ -144,12 +155,13 @@ def test_averaging_is_preferred_where_nothing_tells_the_candidates_apart(half_bl
     assert how.chosen == "equitune"
 
 
+@pytest.mark.usefixtures("hasty")
 def test_learning_is_the_same_again_under_the_same_seed_and_leaves_torch_alone(
-    half_blind: Path, learned: tuple[EquivariantDQN, LearnedWeights, int]
+    half_blind: Path,
 ) -> None:
-    again, *how = learned_model(half_blind)
+    model, *before = learned_model(half_blind, 1000)
+    again, *how = learned_model(half_blind, 1000)
     assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(7)))
-    model, *before = learned
     assert how == before
     for key, value in weighting_of(model).state_dict().items():
         assert torch.equal(value, weighting_of(again).state_dict()[key])

@@ -241,9 +241,10 @@ def test_where_a_fault_came_from_is_shown_when_asked_for(
     equirl_command: Command, faulty_task: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EQUIRL_DEBUG", "1")
+    before = signal.getsignal(signal.SIGINT)
     keys = (*KEYS, *FAULTY, "env.kwargs.fault=raise", "run_dir=run")
     outcome = equirl_command("train", *keys)
     assert outcome.code == 1
     assert "Traceback" in outcome.err
     assert 'faulty_task.py", line' in outcome.err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before

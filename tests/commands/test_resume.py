@@ -316,7 +316,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     number: signal.Signals,
     code: int,
 ) -> None:
-    run = tmp_path / "run"
+    run, before = tmp_path / "run", signal.getsignal(signal.SIGINT)
     with at_step({180: partial(os.kill, os.getpid(), number)}):
         outcome = equirl_command("train", *KEYS, *CARTPOLE, f"run_dir={run}")
     assert outcome.code == code
@@ -325,7 +325,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     step = int(outcome.err.rstrip().rpartition(" ")[2])
     assert step >= 180  # saved after the signal, and not one from before
     assert (run / "checkpoints" / f"step_{step}.zip").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     assert equirl_command("train", f"resume={run}").code == 0
     assert differences(uninterrupted(CARTPOLE), run) == []
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
-FEWEST_ROUNDS = 3
+FEWEST_EPISODES = 3
 """Nobody is eliminated before so many episodes: the spread of two says next to nothing."""
 
 ELIMINATION_LEVEL, FINAL_LEVEL = 0.05, 0.3
@@ -39,55 +40,68 @@ def race(
 ) -> Race:
     """Let candidates play the same episodes, dropping those that are clearly worse (F-Race).
 
-    After Birattari et al. 2002, with a paired t-test for the test: every round is one episode, the
-    same for all, and whoever is worse than the leader at level 5 % drops out. The winner is the
-    first *in the order given* of those that are not worse than the best mean at level 30 %: returns
-    decide where they can, and the order where they cannot.
+    After Birattari et al. 2002, with a paired t-test for the test: whoever has played least plays
+    next, and whoever is worse than another at level 5 %, by the episodes that both have played,
+    drops out. The winner is the first *in the order given* of those that are not worse than the
+    best mean at level 30 %: returns decide where they can, and the order where they cannot. Of
+    single episodes the best wins.
 
     Args:
         candidates: names, the preferred first.
-        play: plays an episode, ``(name, round) -> (return, environment steps)``.
-        budget: environment steps after which no episode begins any more. The round that runs is
-            then not counted, as it does not compare everyone. The first round takes at most a
-            third (and the episode that runs then): with long episodes few can be compared, and
-            whoever has not played by then does not take part.
-        first: who plays first in the first round, whatever is preferred.
+        play: plays an episode, ``(name, episode) -> (return, environment steps)``.
+        budget: environment steps after which no episode begins any more. Whoever has not played
+            when a third of it is used does not take part: with long episodes few can be compared.
+        first: who plays first, whatever is preferred, and takes part in any case.
     """
     racing = [*first, *(name for name in candidates if name not in first)]
     seen = Race()
-    rounds = 0
-    while len(racing) > 1:
-        this_round = {}
-        for name in racing:
-            if seen.steps >= (budget if rounds else budget / 3):
-                break
-            this_round[name], steps = play(name, rounds)
-            seen.steps += steps
-        if rounds == 0:
-            racing = list(this_round)
-            seen.returns = {name: [] for name in racing}
-        if len(this_round) < len(racing):
-            break
-        for name, value in this_round.items():
-            seen.returns[name].append(value)
-        rounds += 1
-        if rounds >= FEWEST_ROUNDS:
-            leader = _leader(seen, racing)
-            racing = [name for name in racing if not _is_worse(seen, name, leader)]
-    leader = _leader(seen, racing)
-    worse = [name for name in racing if _is_worse(seen, name, leader, FINAL_LEVEL)]
-    seen.winner = next(name for name in candidates if name in racing and name not in worse)
+    returns = seen.returns
+    while len(racing) > 1 and seen.steps < budget:
+        name = min(racing, key=lambda name: len(returns.get(name, ())))
+        if name not in {*returns, *first} and len(returns) > 1 and seen.steps >= budget / 3:
+            racing = [name for name in racing if name in returns]
+            continue
+        value, steps = play(name, len(returns.get(name, ())))
+        returns.setdefault(name, []).append(value)
+        seen.steps += steps
+        for name in list(racing):
+            if _is_beaten(seen, name, racing):
+                racing.remove(name)
+    racing = [name for name in racing if name in returns] or list(candidates[:1])
+    seen.winner = _winner(seen, [name for name in candidates if name in racing])
     return seen
 
 
-def _leader(seen: Race, racing: Sequence[str]) -> str:
-    return max(racing, key=lambda name: sum(seen.returns.get(name, ())))
+def _winner(seen: Race, racing: Sequence[str]) -> str:
+    """The first that is not worse than the best mean over the episodes that all have played."""
+    played = min(len(seen.returns.get(name, ())) for name in racing)
+    leader = max(racing, key=lambda name: sum(seen.returns.get(name, ())[:played]))
+    if played == 1:
+        return leader
+    return next(
+        name for name in racing if name == leader or not _is_worse(seen, name, leader, FINAL_LEVEL)
+    )
 
 
-def _is_worse(seen: Race, name: str, leader: str, level: float = ELIMINATION_LEVEL) -> bool:
-    behind = np.subtract(seen.returns.get(leader, []), seen.returns.get(name, []))
-    if len(behind) < 2:
+def _is_beaten(seen: Race, name: str, racing: Sequence[str]) -> bool:
+    rivals = (rival for rival in racing if rival != name)
+    return any(
+        len(_gains(seen, rival, name)) >= FEWEST_EPISODES
+        and _is_worse(seen, name, rival, ELIMINATION_LEVEL)
+        for rival in rivals
+    )
+
+
+def _is_worse(seen: Race, name: str, rival: str, level: float) -> bool:
+    gains = _gains(seen, rival, name)
+    if len(gains) < 2:
         return False
-    if behind.std() == 0:
-        return bool(behind[0] > 0)
-    return bool(stats.ttest_1samp(behind, 0, alternative="greater").pvalue < level)
+    if gains.std() == 0:
+        return bool(gains[0] > 0)
+    return bool(stats.ttest_1samp(gains, 0, alternative="greater").pvalue < level)
+
+
+def _gains(seen: Race, name: str, rival: str) -> npt.NDArray[np.float64]:
+    """By how much ``name`` is ahead in each of the episodes that both have played."""
+    pairs = zip(seen.returns.get(name, ()), seen.returns.get(rival, ()), strict=False)
+    return np.array([mine - other for mine, other in pairs], dtype=np.float64)

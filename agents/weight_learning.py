@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 from stable_baselines3 import DQN
-from torch import Tensor, nn
+from torch import Tensor
 
 from equirl.agents.branch_table import (
     BranchTable,
@@ -23,6 +23,7 @@ from equirl.agents.branch_table import (
 )
 from equirl.agents.evaluation import play_episodes
 from equirl.agents.race import Race, race
+from equirl.agents.weight_fitting import fit_bellman_error, refine
 from equirl.weightings import INFINITE_BETA, LambdaWeighting, score_spread
 
 WeightingState = dict[str, Tensor]
@@ -33,8 +34,8 @@ BETAS = (-3.0, 0.0, 1.0, math.inf)
 that promises least counts most: a remedy where the network over-estimates what it does not know.
 Few, so that each of them can play often enough to be known."""
 
-FITTED, REFINED = "fitted", "refined"
-"""The candidates whose h, and whose β and h, are learned."""
+REFINED = "refined"
+"""The candidate that is learned; "refined 2" is the one that is learned after the first race."""
 
 FEWEST_STEPS = 1000
 """Environment steps below which nothing can be said of λ."""
@@ -43,11 +44,15 @@ EPSILON = 0.3
 """Random actions while transitions are collected; never while candidates are compared. With 0.1
 most of what a failing agent plays is the one loop it is caught in."""
 
-ROUNDS_OF_FITTING, ROUNDS_OF_REFINING = 4, 2
-LEARNING_SHARE = 0.6
-"""Of the steps; comparing the candidates takes the others."""
+ROUNDS = 5
+"""Of playing with what has been learned and learning from all that was played: all but the last
+fit, the last two refine."""
 
-HEAD_START = 0.05
+LEARNING_SHARE = 0.5
+"""Of the steps; comparing the candidates takes the others. Of what a race that is soon decided
+leaves, the same share again."""
+
+HEAD_START = 0.2
 """By so much another candidate's Bellman error has to be below equitune's to be preferred: errors
 that hardly differ tell nothing, and most agents are best averaged."""
 
@@ -60,14 +65,14 @@ class LearnedWeights:
         chosen: name of the candidate that the model now has.
         beta: its β.
         residuals: of each candidate, the standard deviation of Q_G's Bellman error.
-        race: what the candidates that were played got.
+        races: what the candidates that were played got, race by race.
         steps: environment steps, all in all.
     """
 
     chosen: str
     beta: float
     residuals: dict[str, float]
-    race: Race
+    races: tuple[Race, ...]
     steps: int
 
 
@@ -103,9 +108,11 @@ def learn_weights(
        weights inversely proportional to the variance make the best mean of estimates. This tells
        the states the network knows from those it has never seen.
     2. Refine β and h by the Double-DQN loss of Q_G (van Hasselt et al. 2016), Q frozen.
-    3. Race both, and the β-family with h = 0, for return, the refined one and both end
-       points before all others; between those whose returns do not differ the Bellman error of
+    3. Race the result and the β-family with h = 0 for return, the result and both end points
+       before all others; between those whose returns do not differ the Bellman error of
        Q_G decides, as measured on the same play, and equitune where that hardly differs.
+    4. While steps are left, as the race was soon decided: play and refine with half of them, and
+       race the result against the winner.
 
     Args:
         model: an agent with ``method="lambda"``; gets the chosen weights.
@@ -121,117 +128,117 @@ def learn_weights(
     """
     if steps < FEWEST_STEPS:
         raise ValueError(f"steps must be at least {FEWEST_STEPS}, got {steps}")
-    candidates, table, played = {}, None, Transitions([], [], [], [], [])
-    each = int(LEARNING_SHARE * steps) // (ROUNDS_OF_FITTING + ROUNDS_OF_REFINING)
-    weighting = copy.deepcopy(weighting_of(model)).eval()
-    first_seed = 1_000_000 * (seed + 3)
+    each = int(LEARNING_SHARE * steps) // ROUNDS
     with _seeded(seed):
-        for round_ in range(ROUNDS_OF_FITTING + ROUNDS_OF_REFINING):
-            players = [original, model] if round_ == 0 else [model]
-            played += play_transitions(
-                players, make_env, each, EPSILON, first_seed + 10_000 * round_, on_step
-            )
-            table = branch_table(model, played)
-            if round_ == 0:
-                weighting.load_state_dict(
-                    with_beta(weighting, 1.0, float(score_spread(table.now.scores)))
-                )
-            if round_ < ROUNDS_OF_FITTING:
-                learned = FITTED
-                fit_bellman_error(weighting, table)
-            else:
-                learned = REFINED
-                refine(weighting, table)
-            candidates[learned] = copy.deepcopy(weighting.state_dict())
-            set_weighting(model, weighting.state_dict())
-    assert table is not None
-    spread = float(score_spread(table.now.scores))
-    for beta in BETAS:
-        candidates[beta_name(beta)] = with_beta(weighting, beta, spread)
-
-    residuals = {}
-    for name, state in candidates.items():
-        weighting.load_state_dict(state)
-        residuals[name] = table.residual(weighting)
-
-    def play(name: str, round_: int) -> tuple[float, int]:
-        set_weighting(model, candidates[name])
-        episodes = play_episodes(model, make_env, [first_seed + 500_000 + round_])
-        for _ in range(int(episodes.lengths[0])):
-            on_step()
-        return float(episodes.returns[0]), int(episodes.lengths[0])
-
-    ahead = {beta_name(0.0): 1 - HEAD_START}
-    order = sorted(residuals, key=lambda name: residuals[name] * ahead.get(name, 1.0))
-    first = (REFINED, beta_name(0.0), beta_name(math.inf))
-    seen = race(order, play, steps - len(played), first)
-    set_weighting(model, candidates[seen.winner])
+        learning = _Learning(model, make_env, 1_000_000 * (seed + 3), on_step)
+        for round_ in range(ROUNDS):
+            learning.play(each, [original, model] if round_ == 0 else [model])
+            if round_ < ROUNDS - 1:
+                learning.fit()
+            if round_ >= ROUNDS - 2:
+                learning.refine()
+        learning.add_family()
+        winner = learning.race(list(learning.candidates), steps - learning.steps)
+        while (left := steps - learning.steps) >= each:
+            learning.play(int(LEARNING_SHARE * left), [model])
+            learning.refine(further := f"{REFINED} {len(learning.races) + 1}")
+            winner = learning.race([winner, further], steps - learning.steps)
     beta = float(weighting_of(model).beta.detach())
-    return LearnedWeights(seen.winner, beta, residuals, seen, len(played) + seen.steps)
+    return LearnedWeights(winner, beta, learning.residuals(), tuple(learning.races), learning.steps)
+
+
+class _Learning:
+    """What is known so far of the λ of an agent, which always has the weights learned last.
+
+    Args:
+        model: the agent.
+        make_env: makes the environment.
+        first_seed: of the episodes; a million from there on are this learning's own.
+        on_step: called after each environment step.
+    """
+
+    def __init__(
+        self,
+        model: DQN,
+        make_env: Callable[[], gym.Env[Any, Any]],
+        first_seed: int,
+        on_step: Callable[[], None],
+    ) -> None:
+        self.model, self.make_env, self.on_step = model, make_env, on_step
+        self.first_seed = first_seed
+        self.weighting = copy.deepcopy(weighting_of(model)).eval()
+        self.candidates: dict[str, WeightingState] = {}
+        self.played = Transitions([], [], [], [], [])
+        self.rounds = 0
+        self.races: list[Race] = []
+        self.table: BranchTable
+
+    @property
+    def steps(self) -> int:
+        """Environment steps taken."""
+        return len(self.played) + sum(seen.steps for seen in self.races)
+
+    def play(self, steps: int, players: Sequence[DQN]) -> None:
+        """Collect transitions."""
+        seed = self.first_seed + 10_000 * self.rounds
+        self.played += play_transitions(players, self.make_env, steps, EPSILON, seed, self.on_step)
+        self.table = branch_table(self.model, self.played)
+        if self.rounds == 0:
+            spread = float(score_spread(self.table.now.scores))
+            self.weighting.load_state_dict(with_beta(self.weighting, 1.0, spread))
+        self.rounds += 1
+
+    def fit(self) -> None:
+        """Fit h to all that was played."""
+        fit_bellman_error(self.weighting, self.table)
+        set_weighting(self.model, self.weighting.state_dict())
+
+    def refine(self, name: str = REFINED) -> None:
+        """Refine β and h on all that was played."""
+        refine(self.weighting, self.table)
+        self.candidates[name] = copy.deepcopy(self.weighting.state_dict())
+        set_weighting(self.model, self.candidates[name])
+
+    def add_family(self) -> None:
+        """Candidates with h = 0."""
+        spread = float(score_spread(self.table.now.scores))
+        for beta in BETAS:
+            self.candidates[beta_name(beta)] = with_beta(self.weighting, beta, spread)
+
+    def residuals(self) -> dict[str, float]:
+        """Of each candidate, the standard deviation of the Bellman error on all that was played."""
+        residuals = {}
+        weighting = copy.deepcopy(self.weighting)
+        for name, state in self.candidates.items():
+            weighting.load_state_dict(state)
+            residuals[name] = self.table.residual(weighting)
+        return residuals
+
+    def race(self, names: Sequence[str], budget: int) -> str:
+        """Find the best of these candidates and give the agent its weights."""
+        first_seed = self.first_seed + 500_000 + 10_000 * len(self.races)
+
+        def play(name: str, episode: int) -> tuple[float, int]:
+            set_weighting(self.model, self.candidates[name])
+            episodes = play_episodes(self.model, self.make_env, [first_seed + episode])
+            for _ in range(int(episodes.lengths[0])):
+                self.on_step()
+            return float(episodes.returns[0]), int(episodes.lengths[0])
+
+        residuals = self.residuals()
+        residuals[beta_name(0.0)] *= 1 - HEAD_START
+        order = sorted(names, key=residuals.__getitem__)
+        first = [name for name in (REFINED, beta_name(0.0), beta_name(math.inf)) if name in names]
+        seen = race(order, play, budget, first)
+        self.races.append(seen)
+        set_weighting(self.model, self.candidates[seen.winner])
+        return seen.winner
 
 
 def beta_name(beta: float) -> str:
     """How a member of the β-family is called."""
     known = {0.0: "equitune", math.inf: "equizero"}
     return known.get(beta, f"beta={beta:g}")
-
-
-def fit_bellman_error(
-    weighting: LambdaWeighting, table: BranchTable, steps: int = 600, batch_size: int = 512
-) -> None:
-    """Fit h(φ(gs)) = −E[log δ(gs)²] from where it is, the features standardised meanwhile."""
-    features = table.now.features.flatten(0, 1)
-    mean, spread = features.mean(dim=0), features.std(dim=0)
-    spread = spread.clamp(min=0.1 * float(spread.mean()) + 1e-6)
-    squared = table.bellman_errors().flatten().square()
-    floor = 1e-6 * table.now.values.var() + torch.finfo(squared.dtype).tiny
-    logarithms = (squared + floor).log()
-    first, last = weighting.h[0], weighting.h[2]
-    assert isinstance(first, nn.Linear)
-    assert isinstance(last, nn.Linear)
-    with torch.no_grad():
-        first.bias.add_(first.weight @ mean)
-        first.weight.mul_(spread)
-        if not last.weight.any():
-            last.bias.copy_(-logarithms.mean())
-    optimizer = torch.optim.AdamW(weighting.h.parameters(), lr=2e-3, weight_decay=1e-3)
-    for _ in range(steps):
-        rows = torch.randint(len(features), (batch_size,), device=features.device)
-        predicted = weighting.h((features[rows] - mean) / spread)[:, 0]
-        loss = (predicted + logarithms[rows]).square().mean()
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-    with torch.no_grad():
-        first.weight.div_(spread)
-        first.bias.sub_(first.weight @ mean)
-
-
-def refine(
-    weighting: LambdaWeighting,
-    table: BranchTable,
-    steps: int = 900,
-    batch_size: int = 256,
-    target_every: int = 50,
-) -> None:
-    """Double DQN (van Hasselt et al. 2016) with nothing but β and h to learn."""
-    target = copy.deepcopy(weighting)
-    optimizer = torch.optim.Adam(weighting.parameters(), lr=1e-3)
-    for step in range(steps):
-        rows = torch.randint(len(table), (batch_size,), device=table.actions.device)
-        following = table.following.of(rows)
-        with torch.no_grad():
-            best = following.q_values(weighting).argmax(dim=1, keepdim=True)
-            values = following.q_values(target).gather(1, best)[:, 0]
-            targets = table.rewards[rows] + table.discounts[rows] * values
-        chosen = table.actions[rows][:, None]
-        q = table.now.of(rows).q_values(weighting).gather(1, chosen)[:, 0]
-        loss = nn.functional.smooth_l1_loss(q, targets)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        if step % target_every == 0:
-            target.load_state_dict(weighting.state_dict())
 
 
 @contextmanager

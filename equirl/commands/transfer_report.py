@@ -31,7 +31,7 @@ def write_report(result: Transferred, path: Path) -> None:
             "beta": learned.beta,
             "environment_steps": learned.steps,
             "bellman_residuals": learned.residuals,
-            "race": learned.race.returns,
+            "races": [race.returns for race in learned.races],
         }
     if result.curves:
         report["curves"] = {name: _curve(curve) for name, curve in result.curves.items()}

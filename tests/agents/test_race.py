@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from equirl.agents.race import FEWEST_ROUNDS, race
+from equirl.agents.race import FEWEST_EPISODES, race
 
 
 def players(
@@ -15,9 +15,9 @@ def players(
 ) -> Callable[..., tuple[float, int]]:
     """Each episode is as hard for everyone; what they get differs by their means and by chance."""
 
-    def play(name: str, round_: int) -> tuple[float, int]:
-        own = np.random.default_rng([round_, sorted(means).index(name)])
-        shared = np.random.default_rng(round_).normal(scale=100)
+    def play(name: str, episode: int) -> tuple[float, int]:
+        own = np.random.default_rng([episode, sorted(means).index(name)])
+        shared = np.random.default_rng(episode).normal(scale=100)
         return means[name] + shared + spread * own.normal(), length
 
     return play
@@ -49,7 +49,7 @@ def test_preferred_one_wins_unless_it_is_worse_beyond_chance() -> None:
     def play(gain: float) -> Callable[..., tuple[float, int]]:
         # b is ahead by gain + 1 or gain - 1 in turn, four rounds: standard error 2 / √12 = 0.577,
         # and the t-distribution of three degrees of freedom has 30 % above 0.584: 0.337.
-        return lambda name, round_: ((gain + (-1) ** round_) * (name == "b"), 10)
+        return lambda name, episode: ((gain + (-1) ** episode) * (name == "b"), 10)
 
     assert race(["a", "b"], play(0.33), 80).winner == "a"
     assert race(["a", "b"], play(0.35), 80).winner == "b"
@@ -58,17 +58,37 @@ def test_preferred_one_wins_unless_it_is_worse_beyond_chance() -> None:
 def test_nobody_drops_out_before_the_spread_is_known() -> None:
     returns = {"a": [9.0, 9.0, 0.0], "b": [0.0, 0.0, 100.0]}
     seen = race(
-        ["a", "b"], lambda name, round_: (returns[name][round_], 10), 10 * 2 * FEWEST_ROUNDS
+        ["a", "b"], lambda name, episode: (returns[name][episode], 10), 10 * 2 * FEWEST_EPISODES
     )
-    assert [len(values) for values in seen.returns.values()] == [FEWEST_ROUNDS] * 2
+    assert [len(values) for values in seen.returns.values()] == [FEWEST_EPISODES] * 2
 
 
-def test_budget_is_kept_and_a_round_it_cuts_short_is_not_counted() -> None:
-    seen = race(["a", "b", "c"], lambda name, round_: (float("abc".index(name)), 10), 75)
-    # Seven or eight episodes fit: two whole rounds, and the third stops.
+def test_budget_is_kept_and_whoever_has_played_least_plays_next() -> None:
+    order = []
+
+    def play(name: str, episode: int) -> tuple[float, int]:
+        order.append((name, episode))
+        return float("abc".index(name)), 10
+
+    seen = race(["a", "b", "c"], play, 75)
+    assert order == [(name, episode) for episode in range(3) for name in "abc"][:8]
     assert seen.steps == 80
-    assert [len(values) for values in seen.returns.values()] == [2, 2, 2]
+    assert [len(values) for values in seen.returns.values()] == [3, 3, 2]
+    assert seen.winner == "c"  # by the two episodes that all have played
+
+
+def test_of_single_episodes_the_best_wins() -> None:
+    returns = {"a": -300.0, "b": -180.0, "c": 50.0}
+    seen = race(list(returns), lambda name, _episode: (returns[name], 1000), 2500, first=("a", "c"))
+    assert seen.returns == {"a": [-300.0] * 2, "c": [50.0]}
     assert seen.winner == "c"
+
+
+def test_whoever_is_clearly_worse_than_any_other_drops_out() -> None:
+    # c has played two episodes more than it takes to see that it is far ahead of a and b.
+    seen = race(["a", "b", "c"], players({"a": 0.0, "b": 0.1, "c": 50.0}, 1.0), 10_000)
+    assert seen.winner == "c"
+    assert seen.steps <= 10 * (3 * FEWEST_EPISODES + 2)
 
 
 def test_with_long_episodes_only_those_named_first_take_part() -> None:
@@ -82,6 +102,6 @@ def test_with_long_episodes_only_those_named_first_take_part() -> None:
 
 @pytest.mark.parametrize("only", [["a"], ["a", "b"]])
 def test_a_race_of_one_is_over_before_it_begins(only: list[str]) -> None:
-    seen = race(only, lambda _name, _round: (0.0, 1000), 1, first=only[:1])
+    seen = race(only, lambda _name, _episode: (0.0, 1000), 1, first=only[:1])
     assert seen.winner == "a"
     assert seen.steps <= 1000

@@ -23,11 +23,10 @@ from equirl.agents.branch_table import (
     weighting_of,
 )
 from equirl.agents.evaluation import play_episodes
+from equirl.agents.weight_fitting import fit_bellman_error, refine
 from equirl.agents.weight_learning import (
     LearnedWeights,
-    fit_bellman_error,
     learn_weights,
-    refine,
     set_weighting,
     with_beta,
 )
@@ -130,9 +129,9 @@ def test_learned_weights_find_the_half_of_the_world_that_the_network_knows(
     for method in ("equitune", "equizero"):
         assert success(versions(half_blind, method)[1]) < 0.8
     model, how, steps = learned
-    assert how.chosen in ("fitted", "refined")
+    assert how.chosen.startswith("refined")
     assert success(model) == 1
-    assert how.steps == steps <= STEPS + 30
+    assert 0.9 * STEPS < how.steps == steps <= STEPS + 30  # what a decided race leaves is used
     for key, value in plain.q_net.q_net.state_dict().items():
         assert torch.equal(model.q_net.q_net.state_dict()[key], value)  # frozen
 
@@ -151,7 +150,7 @@ def test_averaging_is_preferred_where_nothing_tells_the_candidates_apart(half_bl
         for network in (agent.q_net, agent.q_net_target):
             network.q_net[-1].weight.data.zero_()  # one Q for all states: all branches agree
     how = learn_weights(model, plain, make_room, steps=1000, seed=0)
-    assert len({values[0] for values in how.race.returns.values()}) == 1
+    assert len({values[0] for values in how.races[0].returns.values()}) == 1
     assert how.chosen == "equitune"
 
 

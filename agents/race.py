@@ -42,9 +42,9 @@ def race(
 
     After Birattari et al. 2002, with a paired t-test for the test: whoever has played least plays
     next, and whoever is worse than another at level 5 %, by the episodes that both have played,
-    drops out. The winner is the first *in the order given* of those that are not worse than the
-    best mean at level 30 %: returns decide where they can, and the order where they cannot. Of
-    single episodes the best wins.
+    drops out. The winner is the first *in the order given* of those that are not worse than any
+    other at level 30 %: returns decide where they can, and the order where they cannot. Of single
+    episodes the best wins.
 
     Args:
         candidates: names, the preferred first.
@@ -65,7 +65,7 @@ def race(
         returns.setdefault(name, []).append(value)
         seen.steps += steps
         for name in list(racing):
-            if _is_beaten(seen, name, racing):
+            if _is_beaten(seen, name, racing, ELIMINATION_LEVEL, FEWEST_EPISODES):
                 racing.remove(name)
     racing = [name for name in racing if name in returns] or list(candidates[:1])
     seen.winner = _winner(seen, [name for name in candidates if name in racing])
@@ -73,29 +73,26 @@ def race(
 
 
 def _winner(seen: Race, racing: Sequence[str]) -> str:
-    """The first that is not worse than the best mean over the episodes that all have played."""
     played = min(len(seen.returns.get(name, ())) for name in racing)
     leader = max(racing, key=lambda name: sum(seen.returns.get(name, ())[:played]))
     if played == 1:
         return leader
-    return next(
-        name for name in racing if name == leader or not _is_worse(seen, name, leader, FINAL_LEVEL)
-    )
+    unbeaten = (name for name in racing if not _is_beaten(seen, name, racing, FINAL_LEVEL, 2))
+    return next(unbeaten, leader)
 
 
-def _is_beaten(seen: Race, name: str, racing: Sequence[str]) -> bool:
+def _is_beaten(
+    seen: Race, name: str, racing: Sequence[str], level: float, fewest_episodes: int
+) -> bool:
     rivals = (rival for rival in racing if rival != name)
     return any(
-        len(_gains(seen, rival, name)) >= FEWEST_EPISODES
-        and _is_worse(seen, name, rival, ELIMINATION_LEVEL)
+        len(_gains(seen, rival, name)) >= fewest_episodes and _is_worse(seen, name, rival, level)
         for rival in rivals
     )
 
 
 def _is_worse(seen: Race, name: str, rival: str, level: float) -> bool:
     gains = _gains(seen, rival, name)
-    if len(gains) < 2:
-        return False
     if gains.std() == 0:
         return bool(gains[0] > 0)
     return bool(stats.ttest_1samp(gains, 0, alternative="greater").pvalue < level)

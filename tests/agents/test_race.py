@@ -84,6 +84,13 @@ def test_of_single_episodes_the_best_wins() -> None:
     assert seen.winner == "c"
 
 
+def test_episodes_that_only_some_have_played_count_between_them() -> None:
+    returns = {"a": [500.0, 500.0, 244.0], "b": [500.0, 500.0, 500.0], "c": [500.0, 500.0]}
+    seen = race(list(returns), lambda name, episode: (returns[name][episode], 10), 75)
+    assert seen.returns == returns
+    assert seen.winner == "b"
+
+
 def test_whoever_is_clearly_worse_than_any_other_drops_out() -> None:
     # c has played two episodes more than it takes to see that it is far ahead of a and b.
     seen = race(["a", "b", "c"], players({"a": 0.0, "b": 0.1, "c": 50.0}, 1.0), 10_000)

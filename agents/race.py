@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-from scipy import stats
+from equirl.agents.paired_test import is_better
 
 FEWEST_EPISODES = 3
 """Nobody is eliminated before so many episodes: the spread of two says next to nothing."""
@@ -84,21 +82,9 @@ def _winner(seen: Race, racing: Sequence[str]) -> str:
 def _is_beaten(
     seen: Race, name: str, racing: Sequence[str], level: float, fewest_episodes: int
 ) -> bool:
-    rivals = (rival for rival in racing if rival != name)
+    returns = seen.returns
     return any(
-        len(_gains(seen, rival, name)) >= fewest_episodes and _is_worse(seen, name, rival, level)
-        for rival in rivals
+        is_better(returns.get(rival, ()), returns.get(name, ()), level, fewest_episodes)
+        for rival in racing
+        if rival != name
     )
-
-
-def _is_worse(seen: Race, name: str, rival: str, level: float) -> bool:
-    gains = _gains(seen, rival, name)
-    if gains.std() == 0:
-        return bool(gains[0] > 0)
-    return bool(stats.ttest_1samp(gains, 0, alternative="greater").pvalue < level)
-
-
-def _gains(seen: Race, name: str, rival: str) -> npt.NDArray[np.float64]:
-    """By how much ``name`` is ahead in each of the episodes that both have played."""
-    pairs = zip(seen.returns.get(name, ()), seen.returns.get(rival, ()), strict=False)
-    return np.array([mine - other for mine, other in pairs], dtype=np.float64)

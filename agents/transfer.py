@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import gymnasium as gym
-from scipy import stats
 from stable_baselines3 import DQN
 from tqdm import tqdm
 
@@ -17,6 +16,7 @@ from equirl.agents.branch_table import branch_table, play_transitions, weighting
 from equirl.agents.dqn import EquivariantDQN
 from equirl.agents.evaluation import Episodes, play_episodes
 from equirl.agents.fine_tuning import Curve, fine_tune, gentle
+from equirl.agents.paired_test import is_better
 from equirl.agents.saved_agent import SavedAgent, read_agent
 from equirl.agents.weight_learning import (
     LearnedWeights,
@@ -184,18 +184,12 @@ def choose(played: dict[str, Episodes], level: float = 0.05) -> str:
     is none.
     """
     others = [name for name in played if name != PLAIN]
-    plain = played[PLAIN].returns
-    gains = {}
-    for name in others:
-        gain = played[name].returns - plain
-        if gain.std() == 0:
-            certain = gain[0] > 0
-        else:
-            test = stats.ttest_1samp(gain, 0, alternative="greater")
-            certain = test.pvalue < level / len(others)
-        if certain:
-            gains[name] = float(gain.mean())
-    return max(gains, key=lambda name: gains[name], default=PLAIN)
+    better = [
+        name
+        for name in others
+        if is_better(played[name].returns, played[PLAIN].returns, level / len(others))
+    ]
+    return max(better, key=lambda name: played[name].mean, default=PLAIN)
 
 
 def _beta_family(

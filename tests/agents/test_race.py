@@ -45,6 +45,16 @@ def test_among_equals_the_preferred_one_wins() -> None:
         assert len({len(returns) for returns in seen.returns.values()}) == 1  # nobody dropped out
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("noise", [0.0, 1e-16])
+def test_rounding_errors_of_a_sum_decide_nothing(noise: float) -> None:
+    sums = {"a": 0.7, "b": 0.1 + 0.2 + 0.4}  # 0.7000000000000001
+    assert sums["b"] > sums["a"]
+    seen = race(["a", "b"], lambda name, episode: (sums[name] + noise * episode, 10), 100)
+    assert seen.winner == "a"
+    assert len(seen.returns["a"]) == 5
+
+
 def test_preferred_one_wins_unless_it_is_worse_beyond_chance() -> None:
     def play(gain: float) -> Callable[..., tuple[float, int]]:
         # b is ahead by gain + 1 or gain - 1 in turn, four rounds: standard error 2 / √12 = 0.577,

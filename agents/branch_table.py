@@ -158,13 +158,6 @@ class BranchTable:
         chosen = self.actions.expand(len(targets), -1)[..., None]
         return self.now.values.gather(2, chosen)[..., 0] - targets
 
-    def residual(self, weighting: LambdaWeighting) -> float:
-        """Standard deviation of the Bellman error of Q_G under these weights."""
-        with torch.no_grad():
-            q = self.now.q_values(weighting).gather(1, self.actions[:, None])[:, 0]
-            best = self.following.q_values(weighting).amax(dim=1)
-            return float((q - self.rewards - self.discounts * best).std())
-
 
 def weighting_of(model: DQN) -> LambdaWeighting:
     """The λ of an agent's Q-network.

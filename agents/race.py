@@ -34,7 +34,7 @@ def race(
     candidates: Sequence[str],
     play: Callable[[str, int], tuple[float, int]],
     budget: int,
-    first: Sequence[str] = (),
+    certain: int = 2,
 ) -> Race:
     """Let candidates play the same episodes, dropping those that are clearly worse (F-Race).
 
@@ -45,18 +45,18 @@ def race(
     episodes the best wins.
 
     Args:
-        candidates: names, the preferred first.
+        candidates: names, the preferred first; they begin to play in this order.
         play: plays an episode, ``(name, episode) -> (return, environment steps)``.
         budget: environment steps after which no episode begins any more. Whoever has not played
             when a third of it is used does not take part: with long episodes few can be compared.
-        first: who plays first, whatever is preferred, and takes part in any case.
+        certain: so many of the candidates take part in any case.
     """
-    racing = [*first, *(name for name in candidates if name not in first)]
+    racing = list(candidates)
     seen = Race()
     returns = seen.returns
     while len(racing) > 1 and seen.steps < budget:
         name = min(racing, key=lambda name: len(returns.get(name, ())))
-        if name not in {*returns, *first} and len(returns) > 1 and seen.steps >= budget / 3:
+        if name not in returns and len(returns) >= certain and seen.steps >= budget / 3:
             racing = [name for name in racing if name in returns]
             continue
         value, steps = play(name, len(returns.get(name, ())))
@@ -65,8 +65,7 @@ def race(
         for name in list(racing):
             if _is_beaten(seen, name, racing, ELIMINATION_LEVEL, FEWEST_EPISODES):
                 racing.remove(name)
-    racing = [name for name in racing if name in returns] or list(candidates[:1])
-    seen.winner = _winner(seen, [name for name in candidates if name in racing])
+    seen.winner = _winner(seen, [name for name in racing if name in returns] or candidates[:1])
     return seen
 
 

@@ -29,10 +29,14 @@ from equirl.weightings import INFINITE_BETA, LambdaWeighting, score_spread
 WeightingState = dict[str, Tensor]
 """The state of a `LambdaWeighting`: a candidate."""
 
-BETAS = (-3.0, 0.0, 1.0, math.inf)
-"""The one-parameter family λ = exp(β · score / σ). 0 is equitune, ∞ equizero. Below 0 the branch
-that promises least counts most: a remedy where the network over-estimates what it does not know.
-Few, so that each of them can play often enough to be known."""
+BETAS = (0.0, math.inf, -3.0)
+"""Of the one-parameter family λ = exp(β · score / σ), the preferred first. 0 is equitune, ∞
+equizero. Below 0 the branch that promises least counts most: a remedy where the network
+over-estimates what it does not know. Few, so that each of them can play often enough to be
+known."""
+
+CERTAIN = 3
+"""The learned candidate and both end points are compared, however long their episodes are."""
 
 REFINED = "refined"
 """The candidate that is learned; "refined 2" is the one that is learned after the first race."""
@@ -52,10 +56,6 @@ LEARNING_SHARE = 0.5
 """Of the steps; comparing the candidates takes the others. Of what a race that is soon decided
 leaves, the same share again."""
 
-HEAD_START = 0.2
-"""By so much another candidate's Bellman error has to be below equitune's to be preferred: errors
-that hardly differ tell nothing, and most agents are best averaged."""
-
 
 @dataclass(frozen=True)
 class LearnedWeights:
@@ -64,14 +64,12 @@ class LearnedWeights:
     Args:
         chosen: name of the candidate that the model now has.
         beta: its β.
-        residuals: of each candidate, the standard deviation of Q_G's Bellman error.
         races: what the candidates that were played got, race by race.
         steps: environment steps, all in all.
     """
 
     chosen: str
     beta: float
-    residuals: dict[str, float]
     races: tuple[Race, ...]
     steps: int
 
@@ -108,9 +106,8 @@ def learn_weights(
        weights inversely proportional to the variance make the best mean of estimates. This tells
        the states the network knows from those it has never seen.
     2. Refine β and h by the Double-DQN loss of Q_G (van Hasselt et al. 2016), Q frozen.
-    3. Race the result and the β-family with h = 0 for return, the result and both end points
-       before all others; between those whose returns do not differ the Bellman error of
-       Q_G decides, as measured on the same play, and equitune where that hardly differs.
+    3. Race the result, both end points and β = -3 with h = 0 for return. Where returns do not
+       tell, the first of them in this order wins.
     4. While steps are left, as the race was soon decided: play and refine with half of them, and
        race the result against the winner.
 
@@ -142,9 +139,9 @@ def learn_weights(
         while (left := steps - learning.steps) >= each:
             learning.play(int(LEARNING_SHARE * left), [model])
             learning.refine(further := f"{REFINED} {len(learning.races) + 1}")
-            winner = learning.race([winner, further], steps - learning.steps)
+            winner = learning.race([further, winner], steps - learning.steps)
     beta = float(weighting_of(model).beta.detach())
-    return LearnedWeights(winner, beta, learning.residuals(), tuple(learning.races), learning.steps)
+    return LearnedWeights(winner, beta, tuple(learning.races), learning.steps)
 
 
 class _Learning:
@@ -205,17 +202,8 @@ class _Learning:
         for beta in BETAS:
             self.candidates[beta_name(beta)] = with_beta(self.weighting, beta, spread)
 
-    def residuals(self) -> dict[str, float]:
-        """Of each candidate, the standard deviation of the Bellman error on all that was played."""
-        residuals = {}
-        weighting = copy.deepcopy(self.weighting)
-        for name, state in self.candidates.items():
-            weighting.load_state_dict(state)
-            residuals[name] = self.table.residual(weighting)
-        return residuals
-
     def race(self, names: Sequence[str], budget: int) -> str:
-        """Find the best of these candidates and give the agent its weights."""
+        """Find the best of these, the preferred first, and give the agent its weights."""
         first_seed = self.first_seed + 500_000 + 10_000 * len(self.races)
 
         def play(name: str, episode: int) -> tuple[float, int]:
@@ -225,11 +213,7 @@ class _Learning:
                 self.on_step()
             return float(episodes.returns[0]), int(episodes.lengths[0])
 
-        residuals = self.residuals()
-        residuals[beta_name(0.0)] *= 1 - HEAD_START
-        order = sorted(names, key=residuals.__getitem__)
-        first = [name for name in (REFINED, beta_name(0.0), beta_name(math.inf)) if name in names]
-        seen = race(order, play, budget, first)
+        seen = race(names, play, budget, CERTAIN)
         self.races.append(seen)
         set_weighting(self.model, self.candidates[seen.winner])
         return seen.winner

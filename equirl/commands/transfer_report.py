@@ -30,7 +30,6 @@ def write_report(result: Transferred, path: Path) -> None:
             "chosen": learned.chosen,
             "beta": learned.beta,
             "environment_steps": learned.steps,
-            "bellman_residuals": learned.residuals,
             "races": [race.returns for race in learned.races],
         }
     if result.curves:

@@ -89,8 +89,8 @@ def test_budget_is_kept_and_whoever_has_played_least_plays_next() -> None:
 
 def test_of_single_episodes_the_best_wins() -> None:
     returns = {"a": -300.0, "b": -180.0, "c": 50.0}
-    seen = race(list(returns), lambda name, _episode: (returns[name], 1000), 2500, first=("a", "c"))
-    assert seen.returns == {"a": [-300.0] * 2, "c": [50.0]}
+    seen = race(list(returns), lambda name, _episode: (returns[name], 1000), 3500, certain=3)
+    assert seen.returns == {"a": [-300.0] * 2, "b": [-180.0], "c": [50.0]}
     assert seen.winner == "c"
 
 
@@ -108,17 +108,22 @@ def test_whoever_is_clearly_worse_than_any_other_drops_out() -> None:
     assert seen.steps <= 10 * (3 * FEWEST_EPISODES + 2)
 
 
-def test_with_long_episodes_only_those_named_first_take_part() -> None:
-    candidates = ["a", "b", "c", "d", "e"]
-    play = players(dict.fromkeys(candidates, 0.0), 0.0, length=400)
-    seen = race(candidates, play, 3000, first=("d", "e"))
-    assert list(seen.returns) == ["d", "e", "a"]  # a third of 3000 is reached with the third
-    assert seen.winner == "a"  # preferred among those who took part
-    assert len(seen.returns["a"]) >= 2
+@pytest.mark.parametrize(
+    ("length", "certain", "taking_part"), [(400, 2, 3), (1600, 2, 2), (1600, 4, 4)]
+)
+def test_with_long_episodes_only_the_first_take_part(
+    length: int, certain: int, taking_part: int
+) -> None:
+    # A third of 3000 is reached with the third episode of 400 steps and the first of 1600.
+    candidates = ["d", "e", "a", "b", "c"]
+    play = players(dict.fromkeys(candidates, 0.0), 0.0, length)
+    seen = race(candidates, play, 3000 if certain == 2 else 5000, certain)
+    assert list(seen.returns) == candidates[:taking_part]
+    assert seen.winner == "d"  # preferred among those who took part
 
 
 @pytest.mark.parametrize("only", [["a"], ["a", "b"]])
 def test_a_race_of_one_is_over_before_it_begins(only: list[str]) -> None:
-    seen = race(only, lambda _name, _episode: (0.0, 1000), 1, first=only[:1])
+    seen = race(only, lambda _name, _episode: (0.0, 1000), 1)
     assert seen.winner == "a"
     assert seen.steps <= 1000

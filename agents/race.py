@@ -10,9 +10,10 @@ from equirl.agents.paired_test import is_better
 FEWEST_EPISODES = 3
 """Nobody is eliminated before so many episodes: the spread of two says next to nothing."""
 
-ELIMINATION_LEVEL, FINAL_LEVEL = 0.05, 0.3
+ELIMINATION_LEVEL, FINAL_LEVEL = 0.01, 0.3
 """One-sided levels of the paired t-test: of that which eliminates, and of that in the end. The
-second is mild: of two long episodes, say, a strict test would believe nothing."""
+first is strict, as it is asked of every pair after every episode. The second is mild: of two long
+episodes, say, a strict test would believe nothing."""
 
 
 @dataclass
@@ -39,7 +40,7 @@ def race(
     """Let candidates play the same episodes, dropping those that are clearly worse (F-Race).
 
     After Birattari et al. 2002, with a paired t-test for the test: whoever has played least plays
-    next, and whoever is worse than another at level 5 %, by the episodes that both have played,
+    next, and whoever is worse than another at level 1 %, by the episodes that both have played,
     drops out. The winner is the first *in the order given* of those that are not worse than any
     other at level 30 %: returns decide where they can, and the order where they cannot. Of single
     episodes the best wins.

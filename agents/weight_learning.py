@@ -109,7 +109,8 @@ def learn_weights(
     3. Race the result, both end points and β = -3 with h = 0 for return. Where returns do not
        tell, the first of them in this order wins.
     4. While steps are left, as the race was soon decided: play and refine with half of them, and
-       race the result against the winner.
+       race the result against the winner. Where returns do not tell, the more learned one wins, but
+       not against one that nothing was learned for: that has just beaten a learned one.
 
     Args:
         model: an agent with ``method="lambda"``; gets the chosen weights.
@@ -139,7 +140,8 @@ def learn_weights(
         while (left := steps - learning.steps) >= each:
             learning.play(int(LEARNING_SHARE * left), [model])
             learning.refine(further := f"{REFINED} {len(learning.races) + 1}")
-            winner = learning.race([further, winner], steps - learning.steps)
+            preferred = [further, winner] if winner.startswith(REFINED) else [winner, further]
+            winner = learning.race(preferred, steps - learning.steps)
     beta = float(weighting_of(model).beta.detach())
     return LearnedWeights(winner, beta, tuple(learning.races), learning.steps)
 

@@ -23,6 +23,7 @@ from equirl.agents.branch_table import (
     weighting_of,
 )
 from equirl.agents.evaluation import play_episodes
+from equirl.agents.race import Race
 from equirl.agents.weight_fitting import fit_bellman_error, refine
 from equirl.agents.weight_learning import (
     LearnedWeights,
@@ -152,6 +153,27 @@ def test_learned_one_is_preferred_where_nothing_tells_candidates_apart(half_blin
     how = learn_weights(model, plain, make_room, steps=1000, seed=0)
     assert len({values[0] for values in how.races[0].returns.values()}) == 1
     assert how.chosen.startswith("refined")
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    ("winner", "second"),
+    [("refined", ["refined 2", "refined"]), ("equitune", ["equitune", "refined 2"])],
+)
+def test_what_is_learned_after_a_race_is_preferred_to_a_learned_winner_only(
+    half_blind: Path, monkeypatch: pytest.MonkeyPatch, winner: str, second: list[str]
+) -> None:
+    orders = []
+
+    def raced(candidates: list[str], _play: object, _budget: int, _certain: int) -> Race:
+        orders.append(candidates)
+        return Race(steps=150, winner=winner)
+
+    monkeypatch.setattr(weight_learning, "race", raced)
+    plain, model = versions(half_blind)
+    how = learn_weights(model, plain, make_room, steps=1000, seed=0)
+    assert orders[:2] == [["refined", "equitune", "equizero", "beta=-3"], second]
+    assert how.chosen == winner
 
 
 @pytest.mark.usefixtures("hasty")

@@ -29,7 +29,7 @@ train: $(STAMP) ## train on CartPole; another run: make train TRAIN="env=acrobot
 	$(BIN)/equirl train $(TRAIN)
 
 test: $(STAMP) ## run the tests; pytest's options: make test PYTEST="-m slow"
-	$(BIN)/pytest -n auto --dist worksteal $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal $(PYTEST)
 
 # mypy cannot see through an editable install, so it is given an installed copy.
 lint: $(STAMP) ## ruff, and mypy --strict on an installed copy of the package

@@ -70,15 +70,15 @@ def cartpole() -> Environment:
 @pytest.mark.parametrize(
     ("make", "low", "high"),
     [
-        pytest.param(cartpole, 0, 0.1, id="a true symmetry holds"),
-        pytest.param(lambda: StartsRight(cartpole()), 0, 0.1, id="whatever states are visited"),
+        pytest.param(cartpole, 0, 0.125, id="a true symmetry holds"),
+        pytest.param(lambda: StartsRight(cartpole()), 0, 0.125, id="whatever states are visited"),
         pytest.param(lambda: WeakRight(cartpole()), 0.9, 1, id="a weaker push is found"),
     ],
 )
-def test_cartpole_in_twenty_repetitions(
+def test_cartpole_in_eight_repetitions(
     make: Callable[[], Environment], low: float, high: float
 ) -> None:
-    assert low <= refusals(make(), 6000, repetitions=20) <= high
+    assert low <= refusals(make(), 6000, repetitions=8) <= high
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from equirl.agents.weight_learning import (
 from equirl.envs import SymmetryWrapper
 from equirl.envs.grid_world import GRID_WORLD_GENERATORS, GridWorld
 from equirl.errors import AgentError
+from equirl.symmetry import Symmetry
 from equirl.weightings import LambdaWeighting, score_spread
 
 SIZE, GAMMA = 4, 0.9
@@ -42,7 +43,13 @@ SIZE, GAMMA = 4, 0.9
 def make_room() -> Any:
     """A small room with the goal anywhere; 30 steps at most."""
     room = gym.wrappers.TimeLimit(GridWorld(size=SIZE), 30)
-    return SymmetryWrapper(room, GRID_WORLD_GENERATORS)
+    return SymmetryWrapper(room, room_symmetry())
+
+
+@cache
+def room_symmetry() -> Symmetry:
+    """Hundreds of rooms are made here: the group is found only once."""
+    return SymmetryWrapper(GridWorld(size=SIZE), GRID_WORLD_GENERATORS).symmetry
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +126,9 @@ def learned_model(
 
 @pytest.fixture(scope="module")
 def learned(half_blind: Path) -> tuple[EquivariantDQN, LearnedWeights, int]:
-    return learned_model(half_blind)
+    with pytest.MonkeyPatch.context() as patch:  # a third of the gradient steps is enough here
+        patch.setattr(weight_learning, "refine", partial(refine, steps=300))
+        return learned_model(half_blind)
 
 
 def test_learned_weights_find_the_half_of_the_world_that_the_network_knows(
@@ -255,7 +264,7 @@ def test_fitted_weights_trust_branches_of_small_bellman_error(
     assert weights[small].mean() > 10 * weights[~small].mean()
     fitted = bellman_spread(weighting, rows)
     assert fitted < 0.5 * equal
-    refine(weighting, rows)
+    refine(weighting, rows, steps=300)
     assert bellman_spread(weighting, rows) < fitted
 
 

@@ -84,7 +84,7 @@ def trained(
         EquivarianceCallback(every=300),
         EvaluationCallback(make_env, path, every=700, seeds=range(2)),
     ]
-    model.learn(2000, callback=callbacks if watched else None)
+    model.learn(1200, callback=callbacks if watched else None)
     return {**model.policy.state_dict(), "stored": torch.from_numpy(model.replay_buffer.rewards)}
 
 

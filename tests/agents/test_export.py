@@ -60,6 +60,17 @@ AS_TORCH = {("cnn", "plain"), ("dict", "plain"), ("dict", "equitune"), ("dict", 
 AS_TORCH |= {("cnn", "equizero"), ("mlp", "lambda-from-equizero"), ("mlp", "canonical-learned")}
 AS_TORCH |= {("discrete", "lambda"), ("multi-binary", "lambda"), ("double", "equizero")}
 """To save time: both formats are made of one program."""
+RARE = [(task, method) for task in ("cnn", "dict") for method in ("equitune", "equizero")]
+"""Only with ``-m slow``: what is different about them others have, too."""
+
+
+def cases(*without: str) -> list[Any]:
+    """The cases but for these methods."""
+    return [
+        pytest.param(*case, marks=pytest.mark.slow if case in RARE else ())
+        for case in CASES
+        if case[1] not in without
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +143,7 @@ def clear(values: np.ndarray[Any, Any]) -> Any:
     return best[:, -1] - best[:, -2] > 1e-5
 
 
-@pytest.mark.parametrize(("task", "variant"), CASES)
+@pytest.mark.parametrize(("task", "variant"), cases())
 def test_an_exported_policy_acts_as_the_agent_does(task: str, variant: str, folder: Path) -> None:
     session, model, env = exported(task, variant, folder)
     seen = with_a_tie(env.observation_space)
@@ -146,7 +157,7 @@ def test_an_exported_policy_acts_as_the_agent_does(task: str, variant: str, fold
     np.testing.assert_allclose(run(session, one)[1], values[:1], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("task", "variant"), [case for case in CASES if case[1] != "plain"])
+@pytest.mark.parametrize(("task", "variant"), cases("plain"))
 def test_an_exported_policy_is_equivariant(task: str, variant: str, folder: Path) -> None:
     session, _, env = exported(task, variant, folder)
     seen = with_a_tie(env.observation_space)

@@ -36,7 +36,7 @@ def swept(folder: Path, *arguments: str) -> list[Path]:
 
 
 def test_ray_completes_a_sweep_over_environments_methods_and_seeds(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     axes = ("env=cartpole,acrobot", "method=plain,equitune", "seed=0,1", "total_timesteps=100")
     launcher = ("hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2")
     assert len(swept(tmp_path, *axes, *launcher)) == 8

@@ -10,13 +10,13 @@ from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
-from equirl.affines import Affines
+from equirl.actions.affines import Affines
+from equirl.actions.layout import leaves_of
+from equirl.actions.maps import Maps
+from equirl.actions.signed_permutations import SignedPermutations
 from equirl.envs import symmetry_of
 from equirl.envs.carry_through import lifted
 from equirl.errors import SymmetryError
-from equirl.layout import leaves_of
-from equirl.maps import Maps
-from equirl.signed_permutations import SignedPermutations
 from equirl.symmetry import Symmetry
 
 

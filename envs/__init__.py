@@ -18,7 +18,7 @@ __all__ = [
 
 gym.register(
     id="equirl/GridWorld-v0",
-    entry_point="equirl.envs.grid_world:GridWorld",
+    entry_point="equirl.envs.boards.grid_world:GridWorld",
     max_episode_steps=100,
 )
-gym.register(id="equirl/Snake-v0", entry_point="equirl.envs.snake:Snake")
+gym.register(id="equirl/Snake-v0", entry_point="equirl.envs.boards.snake:Snake")

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from equirl.actions import GroupAction
+from equirl.actions.layout import leaves_of
+from equirl.actions.lookups import Lookups
+from equirl.actions.maps import Maps
+from equirl.actions.signed_permutations import SignedPermutations
+from equirl.declaring.generated_actions import compile_action
 from equirl.errors import SymmetryError
-from equirl.generated_actions import compile_action
-from equirl.group_actions import GroupAction
-from equirl.layout import leaves_of
-from equirl.lookups import Lookups
-from equirl.maps import Maps
-from equirl.signed_permutations import SignedPermutations
 from equirl.symmetry import Symmetry
 
 ObservationMap = Callable[[Any], Any]

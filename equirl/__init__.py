@@ -6,7 +6,7 @@ Gymnasium side is `equirl.envs`, the Stable-Baselines3 side `equirl.agents`.
 
 from importlib.metadata import version
 
-from equirl.group_actions import GroupAction
+from equirl.actions import GroupAction
 from equirl.groups import FiniteGroup
 from equirl.symmetrize import Symmetrized
 from equirl.symmetry import Symmetry

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from equirl.affines import Affines
+from equirl.actions import GroupAction
+from equirl.actions.affines import Affines
+from equirl.actions.layout import leaves_of
+from equirl.actions.lookups import Lookups
+from equirl.actions.maps import Maps
+from equirl.actions.signed_permutations import SignedPermutations
 from equirl.errors import SymmetryError
-from equirl.group_actions import GroupAction
 from equirl.groups import FiniteGroup
-from equirl.layout import leaves_of
-from equirl.lookups import Lookups
-from equirl.maps import Maps
-from equirl.signed_permutations import SignedPermutations
 from equirl.symmetry import Symmetry
 
 FORMAT = 1

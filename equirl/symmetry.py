@@ -11,17 +11,17 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 
-from equirl.closures import Closure
-from equirl.declarations import checked_action_space, checked_generators
-from equirl.element_names import word_name
+from equirl.actions.group_actions import Elements, GroupAction
+from equirl.actions.layout import Leaf, leaves_of
+from equirl.actions.lookups import Lookups
+from equirl.actions.signed_permutations import SignedPermutations
+from equirl.declaring.declarations import checked_action_space, checked_generators
+from equirl.declaring.generated_actions import close_actions
+from equirl.declaring.observation_maps import ObservationMap
 from equirl.errors import SymmetryError
-from equirl.generated_actions import close_actions
-from equirl.group_actions import Elements, GroupAction
 from equirl.groups import FiniteGroup
-from equirl.layout import Leaf, leaves_of
-from equirl.lookups import Lookups
-from equirl.observation_maps import ObservationMap
-from equirl.signed_permutations import SignedPermutations
+from equirl.groups.closures import Closure
+from equirl.groups.element_names import word_name
 
 Generators = Mapping[str, tuple[ObservationMap, Sequence[int] | npt.NDArray[np.integer[Any]]]]
 """By name: (map on ONE observation, permutation of the actions)."""

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from equirl.configs import schema
 from equirl.envs import symmetry_of
-from equirl.symmetrize import Method
+from equirl.symmetrize.symmetrized import Method
 
 CONFIGS = importlib.resources.files("equirl.configs")
 

@@ -6,24 +6,21 @@ import pkgutil
 
 import pytest
 
-PACKAGES = [
-    "equirl",
-    "equirl.commands",
-    "equirl.reporting",
-    "equirl.envs",
-    "equirl.envs.known_symmetries",
-    "equirl.agents",
-    "equirl.configs",
-]
+import equirl
+import equirl.agents
+import equirl.configs
+import equirl.envs
+
+# An editable install maps each to a folder of its own.
+PACKAGES = [equirl, equirl.envs, equirl.agents, equirl.configs]
 
 
 def module_names() -> list[str]:
-    # One package at a time: an editable install maps each to its own folder.
-    names = list(PACKAGES)
+    names = {package.__name__ for package in PACKAGES}
     for package in PACKAGES:
-        path = importlib.import_module(package).__path__
-        names += [m.name for m in pkgutil.iter_modules(path, f"{package}.") if not m.ispkg]
-    return [name for name in names if not name.endswith("__main__")]
+        found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        names |= {module.name for module in found}
+    return sorted(name for name in names if not name.endswith("__main__"))
 
 
 @pytest.mark.parametrize("name", module_names())

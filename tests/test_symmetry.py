@@ -12,11 +12,11 @@ import torch
 from gymnasium import spaces
 
 from equirl import Symmetry
+from equirl.actions.signed_permutations import SignedPermutations
 from equirl.errors import SymmetryError
 from equirl.groups import dihedral
-from equirl.signed_permutations import SignedPermutations
-from hardware import needs_cuda
-from symmetry_cases import (
+from shared.hardware import needs_cuda
+from shared.symmetry_cases import (
     CASES,
     IMAGE,
     assert_same,

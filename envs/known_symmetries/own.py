@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from equirl.envs.board_rendering import Cell
-from equirl.envs.grid_world import GRID_WORLD_GENERATORS, ImageMap
+from equirl.envs.boards.board_rendering import Cell
+from equirl.envs.boards.grid_world import GRID_WORLD_GENERATORS, ImageMap
 from equirl.envs.registry import register_symmetry
 
 CellMap = Callable[[int, Cell], Cell]

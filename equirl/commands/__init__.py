@@ -81,8 +81,8 @@ def _run(command: str, overrides: list[str]) -> None:
     import hydra
 
     from equirl.commands.mistakes import MISTAKES, explain
-    from equirl.commands.sweep import is_sweep, sweep, sweep_arguments
-    from equirl.commands.sweep_worker import run_job
+    from equirl.commands.sweep.command import is_sweep, sweep, sweep_arguments
+    from equirl.commands.sweep.worker import run_job
     from equirl.configs.schema import register_schemas
 
     if command in POSITIONAL:

@@ -15,18 +15,18 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from equirl.actions.layout import as_leaves
 from equirl.commands.environments import check_run_dir, environment_maker
 from equirl.configs.schema import CheckConfig
-from equirl.discovery import as_generators, discover_symmetries
 from equirl.envs import SymmetryWrapper
 from equirl.envs.registry import registered_state_maps, registered_tolerance
 from equirl.envs.symmetry_wrapper import symmetry_of
 from equirl.errors import ConfigError, SymmetryError
-from equirl.layout import as_leaves
-from equirl.statistical_check import collect
 from equirl.symmetry import Symmetry
-from equirl.verdicts import CounterExample, SymmetryReport, Verdict
-from equirl.verification import check_symmetry
+from equirl.verification.discovery import as_generators, discover_symmetries
+from equirl.verification.exact import check_symmetry
+from equirl.verification.statistical import collect
+from equirl.verification.verdicts import CounterExample, SymmetryReport, Verdict
 
 MEANING = {"dynamics": "next observation", "reward": "reward", "termination": "terminated"}
 """What a counter-example shows, by quantity."""

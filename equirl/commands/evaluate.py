@@ -15,9 +15,9 @@ from rich.table import Table
 from stable_baselines3 import DQN
 from tqdm import tqdm
 
-from equirl.agents.evaluation import play_episodes
-from equirl.agents.hub import local_agent
-from equirl.agents.saved_agent import read_agent
+from equirl.agents.saving.hub import local_agent
+from equirl.agents.saving.saved_agent import read_agent
+from equirl.agents.training.evaluation import play_episodes
 from equirl.commands.environments import check_device, environment_maker
 from equirl.commands.loading import check_trust, environment_of, load_model, with_agent
 from equirl.configs.schema import EnvConfig, EvaluateConfig

@@ -7,9 +7,9 @@ from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from equirl.agents.export import check_export, export_policy
-from equirl.agents.hub import local_agent
-from equirl.agents.saved_agent import SavedAgent, read_agent
+from equirl.agents.saving.export import check_export, export_policy
+from equirl.agents.saving.hub import local_agent
+from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.commands.environments import Environment, environment_maker
 from equirl.commands.loading import check_trust, environment_of, load_model, with_agent
 from equirl.configs.schema import EnvConfig, ExportConfig

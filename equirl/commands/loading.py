@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN
-from equirl.agents.restore import restore
-from equirl.agents.saved_agent import SavedAgent
+from equirl.agents.saving.restore import restore
+from equirl.agents.saving.saved_agent import SavedAgent
 from equirl.configs.schema import EnvConfig
 from equirl.errors import AgentError, ConfigError
 
@@ -50,8 +50,8 @@ def load_model(
         agent: what `read_agent` read.
         env: its environment; may be left out where the file says enough.
         device: where the networks go.
-        trust: ``"weights"`` unpickles nothing (`equirl.agents.restore`), ``"pickle"`` is SB3's
-            ``load``, which runs what the file says.
+        trust: ``"weights"`` unpickles nothing (`equirl.agents.saving.restore`), ``"pickle"`` is
+            SB3's ``load``, which runs what the file says.
 
     Raises:
         AgentError: it was made for other spaces, or cannot be read.

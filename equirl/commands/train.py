@@ -15,16 +15,23 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from equirl.agents.checkpoint_callback import CheckpointCallback
-from equirl.agents.hub import local_agent
-from equirl.agents.native_network import parameter_count
-from equirl.agents.saved_agent import SavedAgent, read_agent
-from equirl.agents.worker_processes import WorkerProcesses
+from equirl.agents.native.native_network import parameter_count
+from equirl.agents.saving.hub import local_agent
+from equirl.agents.saving.saved_agent import SavedAgent, read_agent
+from equirl.agents.training.checkpoint_callback import CheckpointCallback
+from equirl.agents.training.worker_processes import WorkerProcesses
 from equirl.commands.environments import check_run_dir, environment_maker
-from equirl.commands.interruption import explained
-from equirl.commands.model import build_model
-from equirl.commands.provenance import version_differences, write_provenance
-from equirl.commands.run_directory import (
+from equirl.commands.signals import Interruption
+from equirl.commands.training.interruption import explained
+from equirl.commands.training.model import build_model
+from equirl.commands.training.run import EVALUATION_SEED, FINAL_EVALUATION_SEED, Training, warn
+from equirl.commands.training.settings import check_settings, needs_symmetry
+from equirl.configs.schema import TrainConfig
+from equirl.envs.running.guarded import GuardedEnv
+from equirl.envs.running.resumable import ResumableEnv
+from equirl.errors import ConfigError
+from equirl.runs.provenance import version_differences, write_provenance
+from equirl.runs.run_directory import (
     finished_return,
     given_keys,
     held,
@@ -32,13 +39,6 @@ from equirl.commands.run_directory import (
     resumed_config,
     write_config,
 )
-from equirl.commands.signals import Interruption
-from equirl.commands.train_settings import check_settings, needs_symmetry
-from equirl.commands.training import EVALUATION_SEED, FINAL_EVALUATION_SEED, Training, warn
-from equirl.configs.schema import TrainConfig
-from equirl.envs.guarded import GuardedEnv
-from equirl.envs.resumable import ResumableEnv
-from equirl.errors import ConfigError
 from equirl.symmetry import Symmetry
 
 

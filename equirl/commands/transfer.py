@@ -9,18 +9,18 @@ from typing import Any, cast, get_args
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from equirl.agents.callbacks import save_atomically
-from equirl.agents.fine_tuning import gentle
-from equirl.agents.hub import local_agent
-from equirl.agents.saved_agent import read_agent
-from equirl.agents.transfer import Stage, transfer_agent
-from equirl.agents.weight_learning import FEWEST_STEPS
+from equirl.agents.saving.hub import local_agent
+from equirl.agents.saving.saved_agent import read_agent
+from equirl.agents.training.callbacks import save_atomically
+from equirl.agents.transfer.fine_tuning import gentle
+from equirl.agents.transfer.transfer import Stage, transfer_agent
+from equirl.agents.transfer.weight_learning import FEWEST_STEPS
 from equirl.commands.environments import check_device, check_run_dir, environment_maker
 from equirl.commands.loading import environment_of, with_agent
 from equirl.commands.transfer_report import plot, print_report, write_report
 from equirl.configs.schema import TransferConfig
 from equirl.errors import AgentError, ConfigError
-from equirl.symmetrize import Method
+from equirl.symmetrize.symmetrized import Method
 
 
 def transfer(config: DictConfig) -> str:

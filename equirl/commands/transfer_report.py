@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from equirl.agents.evaluation import Episodes, half_width
-from equirl.agents.fine_tuning import Curve
-from equirl.agents.transfer import PLAIN, Transferred
-from equirl.atomic_write import written_whole
+from equirl.agents.training.evaluation import Episodes, half_width
+from equirl.agents.transfer.fine_tuning import Curve
+from equirl.agents.transfer.transfer import PLAIN, Transferred
+from equirl.runs.atomic_write import written_whole
 
 CHOSEN, OTHER = "#D55E00", "#0072B2"
 """Two of Okabe and Ito's colours, which colour-blind readers can tell apart."""

@@ -13,8 +13,8 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.preprocessing import preprocess_obs
 
 from equirl.agents import EquivariantDQN, SmallCnn
-from equirl.envs.grid_world import GRID_WORLD_GENERATORS
-from small_agents import METHODS
+from equirl.envs.boards.grid_world import GRID_WORLD_GENERATORS
+from shared.small_agents import METHODS
 
 
 def model_on_snake(method: Any) -> EquivariantDQN:

@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from stable_baselines3 import DQN
 
 from equirl.commands import COMMANDS, main
-from refusals import Refused
+from shared.refusals import Refused
 
 
 class Outcome(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stable_baselines3 import DQN, PPO
 
-from refusals import Refused
+from shared.refusals import Refused
 
 
 @pytest.fixture

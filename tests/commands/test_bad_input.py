@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from refusals import SHORT, TRAIN, Refused
+from shared.refusals import SHORT, TRAIN, Refused
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refusals import SHORT, TRAIN, Refused
+from shared.refusals import SHORT, TRAIN, Refused
 
 DECLARATIONS = """
 import sys

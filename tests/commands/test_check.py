@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from equirl.envs.registry import register_symmetry
-from equirl.envs.grid_world import mirror_left_right, rotate_90
+from equirl.envs.boards.grid_world import mirror_left_right, rotate_90
 not_swapped = {"mirror": (np.negative, [0, 1])}
 car = {"mirror": (np.negative, [2, 1, 0])}
 

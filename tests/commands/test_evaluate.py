@@ -15,7 +15,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from equirl.agents import EquivariantDQN
-from equirl.agents.evaluation import half_width, play_episodes
+from equirl.agents.training.evaluation import half_width, play_episodes
 from equirl.envs import SymmetryWrapper, TransformWrapper
 
 ELEMENTS = ("e", "r", "r²", "r³", "s", "rs", "r²s", "r³s")

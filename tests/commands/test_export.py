@@ -13,9 +13,9 @@ from stable_baselines3 import DQN
 from torch import nn
 
 from equirl.agents import EquivariantDQN
-from refusals import Refused
-from saved_agents import trapped
-from small_agents import SMALL
+from shared.refusals import Refused
+from shared.saved_agents import trapped
+from shared.small_agents import SMALL
 
 
 class OwnActivation(nn.Tanh):

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from refusals import Refused
-from short_training import train
-from written_runs import write_run
+from shared.refusals import Refused
+from shared.short_training import train
+from shared.written_runs import write_run
 
 QUICK = ("reps=100", "progress=false")
 STEPS = [100, 200, 300]

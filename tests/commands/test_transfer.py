@@ -13,8 +13,8 @@ import pytest
 from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN
-from equirl.agents.evaluation import play_episodes
-from unbalanced_agent import save_unbalanced_agent
+from equirl.agents.training.evaluation import play_episodes
+from shared.unbalanced_agent import save_unbalanced_agent
 
 PUBLIC_AGENTS = Path(__file__).parents[2] / ".." / "shared" / "data" / "rl_zoo_agents"
 SEED = 1_000_000

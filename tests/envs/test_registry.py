@@ -19,7 +19,7 @@ from equirl.envs import (
 )
 from equirl.envs.registry import registered_symmetry
 from equirl.errors import SymmetryError
-from wrapped_envs import Line
+from shared.wrapped_envs import Line
 
 
 def test_a_symmetry_is_registered_as_generators_or_as_a_function(

@@ -34,7 +34,7 @@ from equirl.envs import (
     symmetry_of,
 )
 from equirl.errors import SymmetryError
-from wrapped_envs import GRID, Env, cartpole, gridworld, states
+from shared.wrapped_envs import GRID, Env, cartpole, gridworld, states
 
 
 def test_the_symmetry_wrapper_changes_nothing() -> None:

@@ -14,7 +14,7 @@ from equirl.envs import (
     TransformWrapper,
 )
 from equirl.errors import EquirlError
-from wrapped_envs import GRID, LINE_MIRROR, Line, gridworld, states
+from shared.wrapped_envs import GRID, LINE_MIRROR, Line, gridworld, states
 
 
 def test_seen_through_an_element_observations_are_moved_and_actions_moved_back() -> None:

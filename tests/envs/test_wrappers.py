@@ -17,7 +17,7 @@ from equirl.envs import (
     SymmetryWrapper,
     TransformWrapper,
 )
-from wrapped_envs import Env, cartpole, gridworld, states
+from shared.wrapped_envs import Env, cartpole, gridworld, states
 
 
 @pytest.mark.parametrize(

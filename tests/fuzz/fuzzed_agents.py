@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN
-from equirl.agents.restore import restore
-from equirl.agents.saved_agent import read_agent
+from equirl.agents.saving.restore import restore
+from equirl.agents.saving.saved_agent import read_agent
 from equirl.envs import SymmetryWrapper
 from equirl.errors import EquirlError
-from guarded import check_message, comes_to_an_end
-from sampled import Sampled
+from fuzz.guarded import check_message, comes_to_an_end
+from shared.sampled import Sampled
 
 Members = dict[str, bytes]
 VECTOR = spaces.Box(-1, 1, (4,))

@@ -14,10 +14,10 @@ from gymnasium import spaces
 from hypothesis import strategies as st
 
 from equirl import Symmetry
+from equirl.actions.layout import as_leaves
 from equirl.errors import SymmetryError
-from equirl.layout import as_leaves
 from equirl.symmetry_json import from_json, to_json
-from guarded import check_message, comes_to_an_end
+from fuzz.guarded import check_message, comes_to_an_end
 
 
 def mostly(

@@ -19,10 +19,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hypothesis import strategies as st
 from stable_baselines3 import DQN
 
-from composed_once import files_composed_once
 from equirl.commands import COMMANDS, main
 from equirl.configs.schema import known_keys
-from guarded import comes_to_an_end
+from fuzz.composed_once import files_composed_once
+from fuzz.guarded import comes_to_an_end
 
 
 class Began(BaseException):

@@ -36,7 +36,7 @@ class Findings:
         self.began = time.monotonic()
 
     def __call__(self, drawn: Any) -> None:
-        from guarded import Hang
+        from fuzz.guarded import Hang
 
         self.inputs += 1
         if self.inputs % 10_000 == 0:
@@ -74,7 +74,7 @@ def _fuzz(name: str, inputs: int, guided: bool, seed: int) -> int:
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import seed as seeded
 
-    import targets
+    from fuzz import targets
 
     strategy, check, surroundings = targets.TARGETS[name]
     findings = Findings(check)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from fuzzed_agents import agent_files, read_and_build
-from fuzzed_declarations import declarations, declare
-from fuzzed_overrides import command_lines, prepared, run
+from fuzz.fuzzed_agents import agent_files, read_and_build
+from fuzz.fuzzed_declarations import declarations, declare
+from fuzz.fuzzed_overrides import command_lines, prepared, run
 
 
 class Target(NamedTuple):

@@ -18,16 +18,16 @@ from hypothesis import HealthCheck, given, seed, settings
 from stable_baselines3 import DQN
 
 from equirl import Symmetry
-from equirl.affines import Affines
-from equirl.agents.restore import restore
-from equirl.agents.saved_agent import read_agent
+from equirl.actions.affines import Affines
+from equirl.agents.saving.restore import restore
+from equirl.agents.saving.saved_agent import read_agent
 from equirl.errors import AgentError, SymmetryError
-from fuzzed_agents import agent_files, read_and_build, saved
-from fuzzed_declarations import Named, declarations, declare
-from fuzzed_overrides import command_lines, prepared, run
-from guarded import check_message, comes_to_an_end
-from sampled import Sampled
-from saved_agents import rewritten
+from fuzz.fuzzed_agents import agent_files, read_and_build, saved
+from fuzz.fuzzed_declarations import Named, declarations, declare
+from fuzz.fuzzed_overrides import command_lines, prepared, run
+from fuzz.guarded import check_message, comes_to_an_end
+from shared.sampled import Sampled
+from shared.saved_agents import rewritten
 
 SHARE = {"declarations": 300, "agents": 60, "overrides": 20}
 """Inputs of the default test run; with ``-m slow`` a hundred times as many (38,000)."""
@@ -167,7 +167,7 @@ def test_many_maps_that_mix_few_entries_each_are_soon_made_exact() -> None:
 
 
 def test_matrices_that_do_not_close_stay_within_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("equirl.generated_actions.MAX_NUMBERS", 1000)
+    monkeypatch.setattr("equirl.declaring.generated_actions.MAX_NUMBERS", 1000)
     space, shear = spaces.Box(-1, 1, (8,)), np.eye(8)
     shear[1, 0] = 1
     with pytest.raises(SymmetryError, match="do not close within 15 elements"):

@@ -11,7 +11,7 @@ import pytest
 
 from equirl.errors import ConfigError
 from equirl.reporting import Analysis, analyse, load_runs, write_report
-from written_runs import write_run
+from shared.written_runs import write_run
 
 STEPS = [100, 200, 300, 400, 500]
 REACHED_AT = {"plain": (400, 200), "lambda": (100, 200)}

@@ -10,7 +10,7 @@ import pytest
 from equirl.errors import ConfigError
 from equirl.reporting.labels import in_order, labelled, unequal_settings, without_twins
 from equirl.reporting.runs import Run, load_runs
-from written_runs import write_evaluations, write_run
+from shared.written_runs import write_evaluations, write_run
 
 
 def runs_with(tmp_path: Path, *differing: dict[str, Any]) -> list[Run]:

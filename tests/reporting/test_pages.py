@@ -19,7 +19,7 @@ from equirl.reporting import Analysis, analyse, load_runs, write_report
 from equirl.reporting.figures import COLOURS, draw_figures, styles_of
 from equirl.reporting.labels import USUAL
 from equirl.reporting.page import Bullets, Heading, Table, Text, as_html, as_markdown
-from written_runs import write_evaluations, write_run
+from shared.written_runs import write_evaluations, write_run
 
 METHODS = ("plain", "equitune", "lambda")
 STEPS = np.arange(1, 11) * 1000

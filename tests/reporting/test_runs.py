@@ -9,7 +9,7 @@ import pytest
 
 from equirl.errors import ConfigError
 from equirl.reporting.runs import load_runs
-from written_runs import write_evaluations, write_run
+from shared.written_runs import write_evaluations, write_run
 
 STEPS, RETURNS = [100, 200], [1.0, 3.0]
 

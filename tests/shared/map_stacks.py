@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equirl.affines import Affines
-from equirl.maps import Maps
-from equirl.signed_permutations import SignedPermutations
+from equirl.actions.affines import Affines
+from equirl.actions.maps import Maps
+from equirl.actions.signed_permutations import SignedPermutations
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 SIGNED = [torch.int8, torch.int16, torch.int32, torch.int64]

@@ -19,7 +19,7 @@ from equirl.agents import (
     EquivariantMultiInputPolicy,
 )
 from equirl.envs import SymmetryWrapper
-from sampled import Sampled
+from shared.sampled import Sampled
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "equitune": {"method": "equitune"},

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 
 from equirl import FiniteGroup, GroupAction
-from equirl.affines import Affines
+from equirl.actions.affines import Affines
+from equirl.actions.layout import Leaf
+from equirl.actions.signed_permutations import SignedPermutations
 from equirl.groups import cyclic, dihedral, direct_product, symmetric
-from equirl.layout import Leaf
-from equirl.signed_permutations import SignedPermutations
 
 GROUPS = [
     cyclic(2),

@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from stable_baselines3.common.save_util import load_from_zip_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from equirl.envs.resumable import ResumableEnv
+from equirl.envs.running.resumable import ResumableEnv
 
 KEYS = (
     "progress=false",

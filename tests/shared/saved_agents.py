@@ -18,7 +18,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from equirl.envs import SymmetryWrapper
-from sampled import Sampled
+from shared.sampled import Sampled
 
 
 class Doubled(BaseFeaturesExtractor):

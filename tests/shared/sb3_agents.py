@@ -16,8 +16,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from equirl.agents import EquivariantDQN
-from policy_tasks import dict_env
-from stock_twins import image_env, square_env
+from shared.policy_tasks import dict_env
+from shared.stock_twins import image_env, square_env
 
 TASKS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "vector": ("MlpPolicy", square_env, {"net_arch": [8]}),

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from equirl.envs.grid_world import GRID_WORLD_GENERATORS
+from equirl.envs.boards.grid_world import GRID_WORLD_GENERATORS
 
 GROUP_ELEMENTS = tuple("r" * turns + "s" * mirrors for turns in range(4) for mirrors in range(2))
 

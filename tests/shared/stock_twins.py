@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from equirl.agents import DoubleDQN, EquivariantDQN
 from equirl.envs import SymmetryWrapper
-from policy_tasks import stir
-from sampled import Sampled
+from shared.policy_tasks import stir
+from shared.sampled import Sampled
 
 GENTLE = 1e-3
 """Adam's ε. Some gradients vanish by symmetry, as those of the bias before batch normalisation do;

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from equirl import GroupAction, Symmetrized, Symmetry
-from representations import GROUPS, size
+from shared.representations import GROUPS, size
 
 property_based = settings(deadline=None, derandomize=True, max_examples=200)
 a_few = settings(property_based, max_examples=50)

@@ -1,0 +1,1 @@
+"""What equivariant agents are compared with."""

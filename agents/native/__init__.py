@@ -1,0 +1,1 @@
+"""Q-networks that are equivariant layer by layer."""

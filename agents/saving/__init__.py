@@ -1,0 +1,1 @@
+"""Agents in files: read without unpickling, restored, exported."""

@@ -1,0 +1,97 @@
+"""What is in the zip of a saved agent, read without unpickling anything."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from equirl.agents.saving.agent_format import check_format
+from equirl.errors import AgentError
+from equirl.shown import reason, shown
+
+
+class Parts(NamedTuple):
+    """Of an agent's zip, what can be read so.
+
+    Args:
+        data: the JSON description that SB3 writes.
+        weights: the state dict of the policy.
+        learning_rate: that of the optimiser's last step, None where the file does not say.
+    """
+
+    data: dict[str, Any]
+    weights: dict[str, Tensor]
+    learning_rate: float | None
+
+
+def agent_path(path: Path) -> Path:
+    """The file that is meant by a path, which may lack ``.zip`` or be a run directory.
+
+    Raises:
+        AgentError: there is no such file.
+    """
+    for candidate in (path, Path(f"{path}.zip"), path / "best_model.zip"):
+        try:
+            if candidate.is_file():
+                return candidate
+        except OSError:  # such as a name longer than the file system takes
+            break
+    raise AgentError(
+        f"there is no agent at {path}: give the .zip that model.save wrote, or a run directory"
+    )
+
+
+def read_parts(path: Path) -> Parts:
+    """Reads the parts of the agent at ``path``.
+
+    Raises:
+        AgentError: the file is damaged, no DQN agent, or saved by a later version of equirl.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if not {"data", "policy.pth"} <= set(names):
+                raise AgentError(
+                    f"{path} is not a Stable-Baselines3 agent: it holds {shown(names[:5])}, "
+                    "not data and policy.pth"
+                )
+            data = json.loads(archive.read("data"))
+            weights = _tensors(archive.read("policy.pth"))
+            optimizer = (
+                _tensors(archive.read("policy.optimizer.pth"))
+                if "policy.optimizer.pth" in names
+                else None
+            )
+    except AgentError:
+        raise
+    except Exception as error:  # damaged bytes make zlib, json and torch raise almost anything
+        raise AgentError(f"{path} is damaged or not a zip ({reason(error)})") from error
+    if not isinstance(data, dict):
+        raise AgentError(f"{path} is damaged: its data is a JSON {type(data).__name__}, not object")
+    check_format(path, data)
+    if not _is_state_dict(weights):
+        raise AgentError(f"{path} is not a DQN agent: its policy.pth is no dict of tensors")
+    return Parts(data, weights, _learning_rate(optimizer))
+
+
+def _tensors(file: bytes) -> Any:
+    return torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
+
+
+def _learning_rate(optimizer: Any) -> float | None:
+    try:
+        return float(optimizer["param_groups"][0]["lr"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
+def _is_state_dict(weights: Any) -> bool:
+    return isinstance(weights, dict) and all(
+        isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
+    )

@@ -1,0 +1,263 @@
+"""The greedy policy alone, its symmetrization included, for a machine without training code."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import DQN
+from torch import Tensor, nn
+
+from equirl import __version__
+from equirl.actions.layout import Leaf, leaves_of
+from equirl.agents.dqn.policies import EquivariantQNetwork
+from equirl.agents.native.native_policies import NativeEquivariantQNetwork
+from equirl.errors import AgentError, ConfigError
+from equirl.runs.atomic_write import written_whole
+from equirl.symmetrize import Symmetrized
+from equirl.symmetrize.weightings import lexicographic_weights
+from equirl.symmetry import Symmetry
+
+OUTPUTS = ("actions", "q_values")
+SINGLE_INPUT = "observation"
+
+
+class GreedyPolicy(nn.Module):
+    """Observations ↦ (argmax_a Q_G(s, a), Q_G(s, ·)), with the same operations for every input.
+
+    `Symmetrized` takes short cuts that depend on the numbers, such as running only the branches
+    that were chosen; a graph cannot. Here every weight and, but for `canonical`, every branch of
+    the orbit is computed, so that ties are shared as they are there.
+
+    Args:
+        model: the agent; it stays as it is.
+        observation_space: of the observations as they will be given: the environment's own, or the
+            same with images channel-first.
+    """
+
+    def __init__(self, model: DQN, observation_space: spaces.Space[Any]) -> None:
+        super().__init__()
+        self.q_net = copy.deepcopy(model.q_net).to("cpu").eval()
+        given, expected = leaves_of(observation_space), leaves_of(model.observation_space)
+        self.channels_last = frozenset(
+            mine.key for mine, theirs in zip(given, expected, strict=True) if mine != theirs
+        )
+
+    def forward(self, observations: Any) -> tuple[Tensor, Tensor]:
+        """Actions int64 ``[batch]`` and Q-values ``[batch, actions]``.
+
+        Args:
+            observations: ``[batch, *shape]``, or a dict of these.
+        """
+        if isinstance(observations, dict):
+            turned: Any = {key: self._turned(key, part) for key, part in observations.items()}
+        else:
+            turned = self._turned(None, observations)
+        if isinstance(self.q_net, EquivariantQNetwork):
+            q_values = _symmetrized_values(self.q_net.symmetrized, turned)
+        else:
+            q_values = self.q_net(turned)
+        return q_values.argmax(dim=1), q_values
+
+    def _turned(self, key: str | None, images: Tensor) -> Tensor:
+        return images.permute(0, 3, 1, 2) if key in self.channels_last else images
+
+
+def _symmetrized_values(symmetrized: Symmetrized, x: Any) -> Tensor:
+    by_order = symmetrized.method == "canonical" and symmetrized.canonical_score is None
+    if not by_order or symmetrized.order == 1:
+        values, weights = symmetrized.branches(x)
+        return (weights[..., None] * values).sum(dim=0)
+    weights = lexicographic_weights(symmetrized.input_action.orbit(x))
+    # All elements that share the weight lead to one point, so one run of the model will do.
+    point = symmetrized.input_action.move_each(weights.argmax(dim=0), x)
+    outputs = symmetrized.model(point)
+    values = symmetrized.output_action.pull_back(outputs.expand(symmetrized.order, -1, -1))
+    combined: Tensor = (weights.to(values.dtype)[..., None] * values).sum(dim=0)
+    return combined
+
+
+def export_policy(
+    model: DQN,
+    path: str | Path,
+    format: str = "onnx",
+    observation_space: spaces.Space[Any] | None = None,
+) -> None:
+    """Write the greedy policy to a file that needs neither equirl nor SB3.
+
+    It takes a batch of any size of observations as the environment gives them (images in their own
+    layout, in their own dtype; a Dict as one input for each key, of its name; anything else as
+    ``observation``) and gives ``actions`` and ``q_values``. What it is, stands in the metadata:
+    ``equirl.version``, ``equirl.method``, ``equirl.group``, ``equirl.observations`` and
+    ``equirl.actions``, each as JSON; in a ``.pt2`` in the extra file ``equirl.json``.
+
+    Args:
+        model: an agent, equivariant or plain.
+        path: the file to write, which must not be there yet.
+        format: ``"onnx"`` (needs ``pip install "equirl[export]"``), or ``"torch"``, a
+            `torch.export` program for ``torch.export.load(path).module()``.
+        observation_space: of what the policy will be given; left out, that of the model's symmetry,
+            and of a plain model what its policy sees, which is images channel-first.
+
+    Raises:
+        ConfigError: no such format, the file is there already or cannot be written, or ``onnx`` is
+            not installed.
+        AgentError: a network that cannot be exported, such as one whose steps depend on numbers.
+
+    Example:
+        >>> import tempfile
+        >>> from equirl.agents import EquivariantDQN
+        >>> model = EquivariantDQN("MlpPolicy", "CartPole-v1", buffer_size=1, device="cpu")
+        >>> path = Path(tempfile.mkdtemp()) / "policy.pt2"
+        >>> export_policy(model, path, format="torch")
+        >>> policy = torch.export.load(path).module()
+        >>> actions, q_values = policy(torch.zeros(5, 4))
+        >>> actions.shape, q_values.shape
+        (torch.Size([5]), torch.Size([5, 2]))
+    """
+    path = Path(path)
+    check_export(path, format)
+    if observation_space is None:
+        symmetry = _symmetrization(model).get("symmetry")
+        observation_space = (symmetry or model).observation_space
+    leaves = leaves_of(observation_space)
+    try:
+        with _quiet(), torch.no_grad():
+            program = _program(GreedyPolicy(model, observation_space), leaves)
+            content = FORMATS[format](program, leaves, _metadata(model, leaves))
+    except Exception as error:  # an extractor of the user's own can fail in any way
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise AgentError(f"this agent cannot be exported as {format}: {why}") from error
+    try:
+        with written_whole(path) as aside:
+            aside.write_bytes(content)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def check_export(path: Path, format: str) -> None:
+    """Refuse what would fail, before there is an agent to export; see `export_policy`."""
+    if format not in FORMATS:
+        raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    try:
+        if path.exists():
+            raise ConfigError(f"{path} exists already: choose another output, or remove it")
+        if not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+            raise ConfigError(
+                f"{path} cannot be written: {path.absolute().parent} is no folder that can be "
+                "written to"
+            )
+    except OSError as error:  # such as a name longer than the file system takes
+        raise ConfigError(f"output cannot be {path}: {error.strerror}") from error
+    if format == "onnx":
+        for package in ("onnx", "onnxscript"):
+            try:
+                importlib.import_module(package)
+            except ImportError as error:
+                raise ConfigError(
+                    f'format=onnx needs {package}: pip install "equirl[export]", or say '
+                    "format=torch"
+                ) from error
+
+
+def _program(policy: GreedyPolicy, leaves: tuple[Leaf, ...]) -> torch.export.ExportedProgram:
+    # Not one row: a size of one is taken to be one for ever.
+    rows = {leaf.key: torch.from_numpy(_example(leaf, 2)) for leaf in leaves}
+    single = leaves[0].key is None
+    example: Any = rows[None] if single else rows
+    policy(example)  # what is computed once and kept, is computed from numbers and not in the graph
+    batch = {0: torch.export.Dim.DYNAMIC}
+    sizes: Any = batch if single else dict.fromkeys(rows, batch)
+    return torch.export.export(policy, (example,), dynamic_shapes=(sizes,))
+
+
+def _example(leaf: Leaf, rows: int) -> np.ndarray[Any, Any]:
+    low = np.zeros(leaf.size) if leaf.low is None else np.array(leaf.low)
+    return np.broadcast_to(low.reshape(leaf.shape), (rows, *leaf.shape)).astype(leaf.dtype)
+
+
+def _as_onnx(
+    program: torch.export.ExportedProgram, leaves: tuple[Leaf, ...], metadata: dict[str, Any]
+) -> bytes:
+    inputs = [_input_name(leaf) for leaf in leaves]
+    taken = set(inputs) & set(OUTPUTS)
+    if taken:
+        raise AgentError(f"the observation's key {taken.pop()!r} is the name of an output")
+    onnx_program = torch.onnx.export(
+        program, input_names=inputs, output_names=list(OUTPUTS), dynamo=True, verbose=False
+    )
+    assert onnx_program is not None
+    graph = onnx_program.model.graph
+    for value in [value for node in graph for value in node.outputs]:
+        if value.name in inputs:  # a key of the observation such as "relu"
+            value.name = f"{value.name} inside"
+    proto = onnx_program.model_proto
+    for key, value in metadata.items():
+        proto.metadata_props.add(key=f"equirl.{key}", value=json.dumps(value))
+    importlib.import_module("onnx").checker.check_model(proto)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def _as_torch(
+    program: torch.export.ExportedProgram, leaves: tuple[Leaf, ...], metadata: dict[str, Any]
+) -> bytes:
+    file = io.BytesIO()
+    torch.export.save(program, file, extra_files={"equirl.json": json.dumps(metadata)})
+    return file.getvalue()
+
+
+FORMATS: dict[str, Callable[..., bytes]] = {"onnx": _as_onnx, "torch": _as_torch}
+
+
+def _input_name(leaf: Leaf) -> str:
+    return SINGLE_INPUT if leaf.key is None else leaf.key
+
+
+def _symmetrization(model: DQN) -> dict[str, Any]:
+    if isinstance(model.q_net, NativeEquivariantQNetwork):
+        return {"symmetry": model.q_net.native_args["symmetry"], "method": "native"}
+    return model.q_net.symmetry_args if isinstance(model.q_net, EquivariantQNetwork) else {}
+
+
+def _metadata(model: DQN, leaves: tuple[Leaf, ...]) -> dict[str, Any]:
+    symmetrization = _symmetrization(model)
+    symmetry: Symmetry | None = symmetrization.get("symmetry")
+    names = ("e",) if symmetry is None else symmetry.group.names
+    count = int(cast(spaces.Discrete, model.action_space).n)
+    permutations = [list(range(count))] if symmetry is None else symmetry.permutations.tolist()
+    return {
+        "version": __version__,
+        "method": symmetrization.get("method", "plain"),
+        "group": names,
+        "observations": {
+            _input_name(leaf): {"shape": leaf.shape, "dtype": leaf.dtype} for leaf in leaves
+        },
+        "actions": {"n": count, "permutations": dict(zip(names, permutations, strict=True))},
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says about itself, such as packages it could use but needs not."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

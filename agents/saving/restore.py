@@ -1,0 +1,86 @@
+"""A saved agent as it was, for acting and looking at, without unpickling anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3 import DQN
+
+from equirl.agents.dqn.dqn import EquivariantDQN
+from equirl.agents.saving.saved_agent import SavedAgent
+from equirl.envs import symmetry_of
+from equirl.errors import AgentError, SymmetryError
+from equirl.shown import shortened
+from equirl.symmetry import Symmetry
+
+
+class DeclaredSpaces(gym.Env[Any, Any]):
+    """The spaces that a symmetry was declared for; there is nothing to play."""
+
+    def __init__(self, symmetry: Symmetry) -> None:
+        self.observation_space = symmetry.observation_space
+        self.action_space = symmetry.action_space
+
+
+def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str = "auto") -> DQN:
+    """The agent with its own weights, method and symmetry, for acting: `EquivariantDQN`, or plain.
+
+    Training goes on with ``EquivariantDQN.load``, which unpickles: the optimiser and the schedules
+    are not taken over here.
+
+    Args:
+        agent: what `read_agent` read.
+        env: the environment; may be left out where the file describes the agent's symmetry.
+        device: where the networks go.
+
+    Raises:
+        AgentError: it was made for other spaces, or holds what only its pickles tell.
+        SymmetryError: the environment's own symmetry is asked for and not known.
+    """
+    kwargs: dict[str, Any] = {"device": device, "buffer_size": 1}
+    # SB3's defaults, as the file says these in a pickle only.
+    kwargs.update(train_freq=4, gradient_steps=1)
+    if not agent.is_equivariant:
+        if env is None:
+            raise AgentError(f"{agent.path} does not describe its spaces: name its environment")
+        return agent.build(DQN, env, **kwargs)
+    if not agent.policy_module.startswith("equirl."):
+        module = shortened(agent.policy_module) or "an unknown module"
+        raise AgentError(
+            f"{agent.path} was saved with a policy class of {module}, which only its pickle holds, "
+            "and that could run any code"
+        )
+    symmetry = agent.symmetry or _symmetry_of(agent, env)
+    policy_kwargs = {"symmetry": symmetry, **agent.symmetrization}
+    there = env or DeclaredSpaces(symmetry)
+    try:
+        algorithm = DQN if agent.is_native else EquivariantDQN
+        model = agent.build(algorithm, there, policy_kwargs=policy_kwargs, **kwargs)
+    except SymmetryError as error:
+        raise AgentError(
+            f"{agent.path} does not fit this environment: {error}; name the one it was trained in"
+        ) from error
+    # `build` lets the method change; here a λ that is not there would be another agent.
+    differing = sorted(set(model.policy.state_dict()) ^ set(agent.weights))
+    if differing:
+        names = shortened(", ".join(differing[:3]))
+        raise AgentError(f"{agent.path} holds another network: {names} differ")
+    return model
+
+
+def _symmetry_of(agent: SavedAgent, env: gym.Env[Any, Any] | None) -> Symmetry:
+    """The environment's symmetry, if it looks like the one the agent was saved with."""
+    if env is None:
+        raise AgentError(
+            f"{agent.path} describes its symmetry in a pickle only: name its environment"
+        )
+    symmetry = symmetry_of(env)
+    saved = agent.data["policy_kwargs"].get("symmetry")
+    by_name = env.spec is not None and saved == env.spec.id
+    if saved != repr(symmetry) and not by_name:
+        raise AgentError(
+            f"{agent.path} was saved with the symmetry {shortened(str(saved))}, the environment "
+            f"has {symmetry}"
+        )
+    return symmetry

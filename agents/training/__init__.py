@@ -1,0 +1,1 @@
+"""Callbacks, evaluation and checkpoints: what happens around a training."""

@@ -1,0 +1,154 @@
+"""Callbacks for SB3's `learn`: what equivariance looks like in TensorBoard, and saving."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.dqn.policies import QNetwork
+
+from equirl.agents.baselines.mirror_loss import MirrorLossDQN
+from equirl.agents.dqn.policies import EquivariantQNetwork
+from equirl.agents.native.native_policies import NativeEquivariantQNetwork
+from equirl.runs.atomic_write import written_whole
+from equirl.symmetry import Symmetry
+from equirl.verification.exact import equivariance_error
+
+MAX_ELEMENTS_SHOWN = 48
+"""Larger groups get no curve per element."""
+
+
+def save_atomically(model: BaseAlgorithm, path: Path) -> None:
+    """Save a model so that ``path`` holds either the old file or the whole new one, never half."""
+    with written_whole(path) as aside:
+        model.save(aside)
+
+
+class PeriodicCallback(BaseCallback):
+    """Does something whenever that many environment steps have been taken since the last time.
+
+    Args:
+        every: environment steps between two times; training that goes on counts anew.
+    """
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.every = every
+        self._next = every
+        self._goes_on = False
+
+    def _init_callback(self) -> None:
+        if not self._goes_on:
+            self._next = self.model.num_timesteps + self.every
+        self._goes_on = False
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"next": self._next}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on, in the next `learn`, from such a state."""
+        self._next, self._goes_on = state["next"], True
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps < self._next:
+            return True
+        self._next = self.num_timesteps + self.every
+        return self._on_time()
+
+    @abstractmethod
+    def _on_time(self) -> bool:
+        """What is done; False stops the training."""
+
+
+class EquivarianceCallback(PeriodicCallback):
+    """Records under ``equirl/`` what the symmetrization does, measured on a replayed batch.
+
+    - ``equivariance_error``: max |Q(gs, ga) − Q(s, a)|: rounding; of a `MirrorLossDQN`, what it
+      has left. Of this and of `NativeEquivariantPolicy` nothing else is recorded.
+    - ``orbit_disagreement``: standard deviation of g⁻¹Q(gs) over g, mean over states and actions:
+      how far the network itself is from being equivariant.
+    - ``weight_entropy``: entropy of w_g(s) over log |G|: 1 for equitune, 0 for one chosen element.
+    - ``chosen/<g>``: mean weight of each group element.
+    - ``lambda_inverse_temperature``: β of `lambda`.
+
+    Changes nothing of the training, random numbers included. Does nothing for a plain policy.
+
+    Args:
+        every: environment steps between two measurements.
+        batch_size: number of replayed states.
+    """
+
+    def __init__(self, every: int = 1000, batch_size: int = 64) -> None:
+        super().__init__(every)
+        self.batch_size = batch_size
+
+    def _on_time(self) -> bool:
+        self._record()
+        return True
+
+    def _record(self) -> None:
+        metrics = _metrics_of(self.model)
+        buffer = getattr(self.model, "replay_buffer", None)
+        if metrics is None or buffer is None or buffer.size() == 0:
+            return
+        # SB3's buffers draw from NumPy's global state (NPY002): leave it as training would find it.
+        random_state = np.random.get_state()  # noqa: NPY002
+        observations = buffer.sample(
+            self.batch_size, env=self.model.get_vec_normalize_env()
+        ).observations
+        np.random.set_state(random_state)  # noqa: NPY002  # as above
+        training = self.model.policy.training
+        self.model.policy.set_training_mode(False)
+        for name, value in metrics(observations).items():
+            self.logger.record(f"equirl/{name}", value)
+        self.model.policy.set_training_mode(training)
+
+
+def _metrics_of(model: BaseAlgorithm) -> Callable[[Any], dict[str, float]] | None:
+    """What can be measured of this model, a function of observations."""
+    q_net = getattr(model, "q_net", None)
+    if isinstance(q_net, EquivariantQNetwork):
+        return partial(equivariance_metrics, q_net)
+    if isinstance(q_net, NativeEquivariantQNetwork):
+        return partial(_equivariance_error, q_net, q_net.carried)
+    if isinstance(model, MirrorLossDQN):
+        return partial(_equivariance_error, model.q_net, model.symmetry)
+    return None
+
+
+@torch.no_grad()
+def _equivariance_error(q_net: QNetwork, symmetry: Symmetry, observations: Any) -> dict[str, float]:
+    error = equivariance_error(q_net, symmetry.observations, symmetry.q_values, observations)
+    return {"equivariance_error": error}
+
+
+@torch.no_grad()
+def equivariance_metrics(q_net: EquivariantQNetwork, observations: Any) -> dict[str, float]:
+    """The numbers that `EquivarianceCallback` records, for a batch of observations."""
+    symmetrized = q_net.symmetrized
+    branches = symmetrized.branches(observations)
+    weights = branches.weights
+    group = symmetrized.input_action.group
+    metrics = {
+        "equivariance_error": equivariance_error(
+            q_net, symmetrized.input_action, symmetrized.output_action, observations
+        ),
+        "orbit_disagreement": float(branches.values.std(dim=0, correction=0).mean()),
+    }
+    if group.order > 1:
+        entropy = -torch.special.xlogy(weights, weights).sum(dim=0).mean()
+        metrics["weight_entropy"] = float(entropy / np.log(group.order))
+    if group.order <= MAX_ELEMENTS_SHOWN:
+        for name, weight in zip(group.names, weights.mean(dim=1).tolist(), strict=True):
+            metrics[f"chosen/{name}"] = weight
+    if symmetrized.weighting is not None:
+        metrics["lambda_inverse_temperature"] = float(symmetrized.weighting.beta)
+    return metrics

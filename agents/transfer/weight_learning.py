@@ -1,0 +1,234 @@
+"""λ learned for a frozen agent: how much to believe each branch of an orbit, from little play."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import torch
+from stable_baselines3 import DQN
+from torch import Tensor
+
+from equirl.agents.training.evaluation import play_episodes
+from equirl.agents.transfer.branch_table import (
+    BranchTable,
+    Transitions,
+    branch_table,
+    play_transitions,
+    weighting_of,
+)
+from equirl.agents.transfer.race import Race, race
+from equirl.agents.transfer.weight_fitting import fit_bellman_error, refine
+from equirl.symmetrize.weightings import INFINITE_BETA, LambdaWeighting, score_spread
+
+WeightingState = dict[str, Tensor]
+"""The state of a `LambdaWeighting`: a candidate."""
+
+BETAS = (0.0, math.inf, -3.0)
+"""Of the one-parameter family λ = exp(β · score / σ), the preferred first. 0 is equitune, ∞
+equizero. Below 0 the branch that promises least counts most: a remedy where the network
+over-estimates what it does not know. Few, so that each of them can play often enough to be
+known."""
+
+CERTAIN = 3
+"""The learned candidate and both end points are compared, however long their episodes are."""
+
+REFINED = "refined"
+"""The candidate that is learned; "refined 2" is the one that is learned after the first race."""
+
+FEWEST_STEPS = 1000
+"""Environment steps below which nothing can be said of λ."""
+
+EPSILON = 0.3
+"""Random actions while transitions are collected; never while candidates are compared. With 0.1
+most of what a failing agent plays is the one loop it is caught in."""
+
+ROUNDS = 5
+"""Of playing with what has been learned and learning from all that was played: all but the last
+fit, the last two refine."""
+
+LEARNING_SHARE = 0.5
+"""Of the steps; comparing the candidates takes the others. Of what a race that is soon decided
+leaves, the same share again."""
+
+
+@dataclass(frozen=True)
+class LearnedWeights:
+    """What was learned, and how it was chosen.
+
+    Args:
+        chosen: name of the candidate that the model now has.
+        beta: its β.
+        races: what the candidates that were played got, race by race.
+        steps: environment steps, all in all.
+    """
+
+    chosen: str
+    beta: float
+    races: tuple[Race, ...]
+    steps: int
+
+
+def set_weighting(model: DQN, state: WeightingState) -> None:
+    """Give both Q-networks of a `lambda` agent these weights."""
+    weighting_of(model).load_state_dict(state)
+    model.q_net_target.load_state_dict(model.q_net.state_dict())
+
+
+def with_beta(weighting: LambdaWeighting, beta: float, spread: float) -> WeightingState:
+    """λ = exp(β · score / σ), with σ = ``spread`` and h = 0."""
+    state = copy.deepcopy(weighting.state_dict())
+    finite = max(-INFINITE_BETA, min(beta, INFINITE_BETA + 0.1))
+    state["asinh_beta"].fill_(math.asinh(finite))
+    state["running_score_spread"].fill_(spread)
+    state["h.2.weight"].zero_()
+    state["h.2.bias"].zero_()
+    return state
+
+
+def learn_weights(
+    model: DQN,
+    original: DQN,
+    make_env: Callable[[], gym.Env[Any, Any]],
+    *,
+    steps: int = 10_000,
+    seed: int = 0,
+    on_step: Callable[[], None] = lambda: None,
+) -> LearnedWeights:
+    """Learn λ of a `lambda` agent; its Q-network stays as it is.
+
+    1. Play, and fit h(φ(gs)) = −E[log δ(gs)²], δ being the Bellman error of branch gs for itself:
+       weights inversely proportional to the variance make the best mean of estimates. This tells
+       the states the network knows from those it has never seen.
+    2. Refine β and h by the Double-DQN loss of Q_G (van Hasselt et al. 2016), Q frozen.
+    3. Race the result, both end points and β = -3 with h = 0 for return. Where returns do not
+       tell, the first of them in this order wins.
+    4. While steps are left, as the race was soon decided: play and refine with half of them, and
+       race the result against the winner. Where returns do not tell, the more learned one wins, but
+       not against one that nothing was learned for: that has just beaten a learned one.
+
+    Args:
+        model: an agent with ``method="lambda"``; gets the chosen weights.
+        original: the plain agent; plays in the beginning.
+        make_env: makes the environment, as it is to be played.
+        steps: environment steps in all; the last episode may go beyond.
+        seed: of everything that is random.
+        on_step: called after each environment step.
+
+    Raises:
+        AgentError: the agent has no λ to learn.
+        ValueError: fewer than 1000 steps.
+    """
+    if steps < FEWEST_STEPS:
+        raise ValueError(f"steps must be at least {FEWEST_STEPS}, got {steps}")
+    each = int(LEARNING_SHARE * steps) // ROUNDS
+    with _seeded(seed):
+        learning = _Learning(model, make_env, 1_000_000 * (seed + 3), on_step)
+        for round_ in range(ROUNDS):
+            learning.play(each, [original, model] if round_ == 0 else [model])
+            if round_ < ROUNDS - 1:
+                learning.fit()
+            if round_ >= ROUNDS - 2:
+                learning.refine()
+        learning.add_family()
+        winner = learning.race(list(learning.candidates), steps - learning.steps)
+        while (left := steps - learning.steps) >= each:
+            learning.play(int(LEARNING_SHARE * left), [model])
+            learning.refine(further := f"{REFINED} {len(learning.races) + 1}")
+            preferred = [further, winner] if winner.startswith(REFINED) else [winner, further]
+            winner = learning.race(preferred, steps - learning.steps)
+    beta = float(weighting_of(model).beta.detach())
+    return LearnedWeights(winner, beta, tuple(learning.races), learning.steps)
+
+
+class _Learning:
+    """What is known so far of the λ of an agent, which always has the weights learned last.
+
+    Args:
+        model: the agent.
+        make_env: makes the environment.
+        first_seed: of the episodes; a million from there on are this learning's own.
+        on_step: called after each environment step.
+    """
+
+    def __init__(
+        self,
+        model: DQN,
+        make_env: Callable[[], gym.Env[Any, Any]],
+        first_seed: int,
+        on_step: Callable[[], None],
+    ) -> None:
+        self.model, self.make_env, self.on_step = model, make_env, on_step
+        self.first_seed = first_seed
+        self.weighting = copy.deepcopy(weighting_of(model)).eval()
+        self.candidates: dict[str, WeightingState] = {}
+        self.played = Transitions([], [], [], [], [])
+        self.rounds = 0
+        self.races: list[Race] = []
+        self.table: BranchTable
+
+    @property
+    def steps(self) -> int:
+        """Environment steps taken."""
+        return len(self.played) + sum(seen.steps for seen in self.races)
+
+    def play(self, steps: int, players: Sequence[DQN]) -> None:
+        """Collect transitions."""
+        seed = self.first_seed + 10_000 * self.rounds
+        self.played += play_transitions(players, self.make_env, steps, EPSILON, seed, self.on_step)
+        self.table = branch_table(self.model, self.played)
+        if self.rounds == 0:
+            spread = float(score_spread(self.table.now.scores))
+            self.weighting.load_state_dict(with_beta(self.weighting, 1.0, spread))
+        self.rounds += 1
+
+    def fit(self) -> None:
+        """Fit h to all that was played."""
+        fit_bellman_error(self.weighting, self.table)
+        set_weighting(self.model, self.weighting.state_dict())
+
+    def refine(self, name: str = REFINED) -> None:
+        """Refine β and h on all that was played."""
+        refine(self.weighting, self.table)
+        self.candidates[name] = copy.deepcopy(self.weighting.state_dict())
+        set_weighting(self.model, self.candidates[name])
+
+    def add_family(self) -> None:
+        """Candidates with h = 0."""
+        spread = float(score_spread(self.table.now.scores))
+        for beta in BETAS:
+            self.candidates[beta_name(beta)] = with_beta(self.weighting, beta, spread)
+
+    def race(self, names: Sequence[str], budget: int) -> str:
+        """Find the best of these, the preferred first, and give the agent its weights."""
+        first_seed = self.first_seed + 500_000 + 10_000 * len(self.races)
+
+        def play(name: str, episode: int) -> tuple[float, int]:
+            set_weighting(self.model, self.candidates[name])
+            episodes = play_episodes(self.model, self.make_env, [first_seed + episode])
+            for _ in range(int(episodes.lengths[0])):
+                self.on_step()
+            return float(episodes.returns[0]), int(episodes.lengths[0])
+
+        seen = race(names, play, budget, CERTAIN)
+        self.races.append(seen)
+        set_weighting(self.model, self.candidates[seen.winner])
+        return seen.winner
+
+
+def beta_name(beta: float) -> str:
+    """How a member of the β-family is called."""
+    known = {0.0: "equitune", math.inf: "equizero"}
+    return known.get(beta, f"beta={beta:g}")
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

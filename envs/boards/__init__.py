@@ -1,0 +1,1 @@
+"""Environments of our own, played on square boards."""

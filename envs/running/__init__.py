@@ -1,0 +1,1 @@
+"""What stands around an environment while it is played."""

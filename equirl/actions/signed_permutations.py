@@ -1,0 +1,202 @@
+"""`SignedPermutations`: maps that exchange entries, turn their signs and shift them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from equirl.actions.affines import Affines
+from equirl.actions.maps import (
+    SIGNED_VIEWS,
+    TOLERANCE,
+    Array,
+    Maps,
+    NumpyArray,
+    gather_entries,
+    select_entries,
+)
+
+SMALL_ORBIT = 256
+"""Up to this many numbers, one small matrix product is faster than a gather and its gradient."""
+
+_MULTIPLIED = (torch.float32, torch.float64)
+
+
+class SignedPermutations(Maps):
+    """``y[i] = sign[i] · x[index[i]] + offset[i]``.
+
+    Args:
+        index: int64 ``[K, n]``.
+        sign: ±1 as float64 ``[K, n]``, or None where all are +1.
+        offset: float64 ``[K, n]``, or None where all are 0.
+    """
+
+    def __init__(
+        self, index: NumpyArray, sign: NumpyArray | None = None, offset: NumpyArray | None = None
+    ) -> None:
+        super().__init__(index=index, sign=sign, offset=offset)
+        self.index, self.sign, self.offset = index, sign, offset
+        self._heads: dict[int, SignedPermutations] = {}
+
+    def simplified(self) -> SignedPermutations:
+        """Without signs that are all +1 and offsets that are all 0."""
+        sign = None if self.sign is None or (self.sign == 1).all() else self.sign
+        offset = None if self.offset is None or (self.offset == 0).all() else self.offset
+        return SignedPermutations(self.index, sign, offset)
+
+    def with_all_arrays(self) -> SignedPermutations:
+        """With signs and offsets written out, so that stacks can be compared and joined."""
+        sign = np.ones(self.index.shape) if self.sign is None else self.sign
+        offset = np.zeros(self.index.shape) if self.offset is None else self.offset
+        return SignedPermutations(self.index, sign, offset)
+
+    def equal(
+        self, other: SignedPermutations, tolerance: float = TOLERANCE
+    ) -> npt.NDArray[np.bool_]:
+        return Maps.equal(self.with_all_arrays(), other.with_all_arrays(), tolerance)
+
+    def polished(self, table: NumpyArray) -> SignedPermutations:
+        return self.simplified()
+
+    def compose(self, other: SignedPermutations) -> SignedPermutations:
+        a, b = self.with_all_arrays(), other.with_all_arrays()
+        assert a.sign is not None
+        assert a.offset is not None
+        assert b.sign is not None
+        assert b.offset is not None
+        shape = np.broadcast_shapes(a.index.shape, b.index.shape)
+        rows = np.broadcast_to(a.index, shape)
+
+        def behind(array: NumpyArray) -> NumpyArray:
+            return np.take_along_axis(np.broadcast_to(array, shape), rows, axis=1)
+
+        return SignedPermutations(
+            behind(b.index), a.sign * behind(b.sign), a.sign * behind(b.offset) + a.offset
+        )
+
+    def orbit(self, x: Array) -> Array:
+        constants = self.constants(x)
+        moved: Any
+        if isinstance(x, torch.Tensor):
+            moved = select_entries(x, constants["orbit_index"]).view(x.shape[0], *self.index.shape)
+        else:
+            moved = x[:, constants["index"]]
+        return self._shifted(moved, constants["sign"], constants["offset"])
+
+    def along(self, x: Array) -> Array:
+        constants = self.constants(x)
+        moved: Any
+        if not isinstance(x, torch.Tensor):
+            moved = gather_entries(x, constants["index"])
+        elif x.requires_grad and self._is_small(x):  # whose backward pass is as fast
+            matrix = self._block_matrix(x).flatten(0, 1)
+            moved = (x.flatten(1) @ matrix.flatten(1)).view(x.shape)
+            return moved if self.offset is None else moved + constants["offset"]
+        else:
+            moved = select_entries(x.flatten(1), constants["along_index"]).view(x.shape)
+        return self._shifted(moved, constants["sign"], constants["offset"])
+
+    def mean_along(self, x: torch.Tensor) -> torch.Tensor:
+        if not self._is_small(x):
+            return super().mean_along(x)
+        constants = self.constants(x)
+        if "mean_matrix" not in constants:
+            constants["mean_matrix"] = self._block_matrix(x).mean(dim=2).flatten(0, 1)
+        mean: torch.Tensor = x.flatten(1) @ constants["mean_matrix"]
+        return mean if self.offset is None else mean + constants["offset"].mean(dim=0)
+
+    def _is_small(self, x: torch.Tensor) -> bool:
+        """Whether x may be multiplied by a matrix: what is not finite would spread, as 0 · ∞."""
+        return (
+            self.count * self.entries <= SMALL_ORBIT
+            and x.dtype in _MULTIPLIED
+            and x.device.type == "cpu"  # a GPU had better not wait for the answer
+            and not torch.compiler.is_compiling()
+            and math.isfinite(float(x.detach().sum()))
+        )
+
+    def _block_matrix(self, x: torch.Tensor) -> torch.Tensor:
+        """``[K, n, K, n]``: entry (k, j, k, i) is how much entry j of a point k counts for i."""
+        constants = self.constants(x)
+        if "block_matrix" not in constants:
+            matrix = np.zeros((self.count, self.entries) * 2)
+            sign = np.ones(self.index.shape) if self.sign is None else self.sign
+            k, i = np.indices(self.index.shape)
+            matrix[k, self.index, k, i] = sign
+            constants["block_matrix"] = self._cast(matrix, x)
+        block: torch.Tensor = constants["block_matrix"]
+        return block
+
+    def constants(self, x: Any) -> dict[str, Any]:
+        constants = super().constants(x)
+        if "orbit_index" not in constants:
+            starts = np.arange(self.count)[:, None] * self.entries
+            constants["orbit_index"] = self._cast(self.index.ravel(), x)
+            constants["along_index"] = self._cast((starts + self.index).ravel(), x)
+        return constants
+
+    def each(self, k: Array, x: Array) -> Array:
+        constants = self.constants(x)
+        sign, offset = constants["sign"], constants["offset"]
+        moved = gather_entries(x, constants["index"][k])
+        return self._shifted(
+            moved, None if sign is None else sign[k], None if offset is None else offset[k]
+        )
+
+    def head(self, entries: int) -> SignedPermutations:
+        """What these maps make of the first so many entries; good for `orbit` only."""
+        if entries not in self._heads:
+            self._heads[entries] = SignedPermutations(
+                self.index[:, :entries],
+                None if self.sign is None else self.sign[:, :entries],
+                None if self.offset is None else self.offset[:, :entries],
+            )
+        return self._heads[entries]
+
+    @staticmethod
+    def _shifted(x: Any, sign: Any, offset: Any) -> Any:
+        if (
+            isinstance(x, torch.Tensor) and x.dtype in SIGNED_VIEWS
+        ):  # torch has no unsigned arithmetic
+            signed = x.view(SIGNED_VIEWS[x.dtype])
+            return SignedPermutations._shifted(signed, sign, offset).view(x.dtype)
+        # Integers wrap around, which is exact wherever the true result fits the dtype.
+        if sign is not None:
+            x = x * _to_dtype(sign, x)
+        if offset is not None:
+            x = x + _to_dtype(offset, x)
+        return x
+
+    def range_over(self, low: NumpyArray, high: NumpyArray) -> tuple[NumpyArray, NumpyArray]:
+        """``[K, n]`` each: the least and the most every entry becomes where low ≤ x ≤ high."""
+        ends = self.orbit(np.stack([low, high]))
+        return ends.min(axis=0), ends.max(axis=0)
+
+    def relabelled(self, order: NumpyArray) -> SignedPermutations:
+        position = np.argsort(order)
+        return SignedPermutations(
+            position[self.index[:, order]],
+            None if self.sign is None else self.sign[:, order],
+            None if self.offset is None else self.offset[:, order],
+        )
+
+    def as_affines(self) -> Affines:
+        """The same maps as dense matrices."""
+        full = self.with_all_arrays()
+        assert full.sign is not None
+        assert full.offset is not None
+        matrix = np.zeros((self.count, self.entries, self.entries))
+        np.put_along_axis(matrix, full.index[:, :, None], full.sign[:, :, None], axis=2)
+        return Affines(matrix, full.offset)
+
+
+def _to_dtype(constant: Any, x: Any) -> Any:
+    if isinstance(x, torch.Tensor):
+        return constant if x.dtype.is_floating_point else constant.long().to(x.dtype)
+    if np.issubdtype(x.dtype, np.floating):
+        return constant
+    return constant.astype(np.int64).astype(x.dtype)

@@ -1,0 +1,1 @@
+"""What ``equirl train -m`` does: many runs, each in a process of its own."""

@@ -1,0 +1,1 @@
+"""What ``equirl train`` does, step by step."""

@@ -1,0 +1,216 @@
+"""One training in its run directory, from the beginning or from a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium as gym
+from omegaconf import DictConfig, OmegaConf
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
+from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat, configure
+from stable_baselines3.dqn.policies import QNetwork
+
+from equirl.agents.native.native_network import parameter_count
+from equirl.agents.training.callbacks import EquivarianceCallback, save_atomically
+from equirl.agents.training.checkpoint_callback import CheckpointCallback, DivergenceCallback
+from equirl.agents.training.checkpoints import Checkpoint
+from equirl.agents.training.evaluation import Episodes, play_episodes
+from equirl.agents.training.evaluation_callback import EvaluationCallback
+from equirl.agents.training.resumed_logger import resumed_logger
+from equirl.agents.transfer.zero_shot import ZeroShot
+from equirl.commands.signals import Interruption
+from equirl.commands.training.interruption import InterruptionCallback
+from equirl.configs.keys import flattened
+from equirl.configs.schema import TrainConfig
+from equirl.envs.running.guarded import GuardedEnv
+from equirl.errors import ConfigError
+from equirl.runs.atomic_write import written_whole
+from equirl.runs.provenance import note_resumption
+from equirl.runs.run_directory import clear, given_keys, result_of, write_config
+from equirl.symmetry import Symmetry
+
+EVALUATION_SEED = 1_000_000
+FINAL_EVALUATION_SEED = 2_000_000
+"""Far from the training seeds and from each other: the final episodes are fresh ones."""
+
+
+class Training:
+    """A run in its directory, new or resumed.
+
+    Args:
+        config: as it is to be shown.
+        settings: the same, typed.
+        model: new.
+        make_env: makes one environment, for evaluation.
+        symmetry: of the environment, where it is needed.
+        checkpoints: saves and reads them.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        settings: TrainConfig,
+        model: DQN,
+        make_env: Callable[[], gym.Env[Any, Any]],
+        symmetry: Symmetry | None,
+        checkpoints: CheckpointCallback,
+    ) -> None:
+        self.config, self.settings, self.model = config, settings, model
+        self.run_dir = Path(settings.run_dir)
+        self.make_env = lambda: GuardedEnv(make_env())
+        seeds = range(EVALUATION_SEED, EVALUATION_SEED + settings.eval.episodes)
+        has_plain_network = type(model.policy.q_net) is QNetwork
+        methods = settings.eval.zero_shot if has_plain_network else []
+        assert symmetry is not None or not methods
+        self.evaluation = EvaluationCallback(
+            self.make_env,
+            self.run_dir,
+            settings.eval.every,
+            seeds,
+            settings.env.target_return,
+            versions={
+                f"zero_shot_{m}": ZeroShot(cast(Any, symmetry), cast(Any, m)) for m in methods
+            },
+            at_start=settings.pretrained is not None,
+        )
+        self.equivariance = EquivarianceCallback()
+        self.checkpoints = checkpoints
+        checkpoints.callbacks = (self.evaluation, self.equivariance)
+
+    def prepare(self, resumes: bool) -> None:
+        """Bring the model to where the training is to begin, and open the TensorBoard files."""
+        checkpoint = self.checkpoints.read(self.model, warn) if resumes else None
+        if checkpoint is not None:
+            self._go_on(checkpoint)
+            return
+        if resumes:
+            self._start_over()
+        self.model.set_logger(configure(str(self.run_dir / "tensorboard"), ["tensorboard"]))
+        _write_config_tab(self.model, self.config)
+
+    def run(self, interruption: Interruption) -> float:
+        """Train to the end; returns the best model's mean return over fresh episodes."""
+        saves = self.settings.checkpoint_every > 0
+        callbacks: list[BaseCallback] = [
+            DivergenceCallback(),
+            self.equivariance,
+            self.evaluation,
+            *([self.checkpoints] if saves else []),
+            InterruptionCallback(interruption, self.checkpoints if saves else None),
+        ]
+        self._learn(callbacks)
+        interruption.at_once = True
+        model, evaluation = self.model, self.evaluation
+        if not evaluation.history or evaluation.history[-1].step != model.num_timesteps:
+            evaluation.evaluate()
+        if saves and self.checkpoints.between_rounds:
+            self.checkpoints.save()  # from which to train longer
+        interruption.raise_if_noted()
+        seconds = self.checkpoints.seconds
+        save_atomically(model, self.run_dir / "final_model.zip")
+
+        best = type(model).load(
+            evaluation.best_path,
+            device=self.settings.device,
+            buffer_size=1,
+            n_steps=1,  # of which SB3 would warn in whatever it loads
+        )
+        episodes = self.settings.eval.final_episodes
+        fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + episodes)
+        final = play_episodes(best, self.make_env, fresh)
+        _finish(self.run_dir, self.config, model, final, seconds)
+        return final.mean
+
+    def _learn(self, callbacks: list[BaseCallback]) -> None:
+        bar = ProgressBarCallback() if self.settings.progress else None
+        try:
+            self.model.learn(
+                max(0, self.settings.total_timesteps - self.model.num_timesteps),
+                callback=[*callbacks, *([bar] if bar is not None else [])],
+                reset_num_timesteps=self.model.num_timesteps == 0,
+            )
+        finally:
+            if bar is not None and hasattr(bar, "pbar"):
+                bar.on_training_end()  # gives the terminal back, however the training ended
+
+    def _go_on(self, checkpoint: Checkpoint) -> None:
+        total = self.settings.total_timesteps
+        # Without being asked for less: a training ends with its last round, a little beyond.
+        if checkpoint.step > total and "total_timesteps" in given_keys():
+            raise ConfigError(
+                f"total_timesteps must be at least {checkpoint.step}, as many steps as were "
+                f"trained already, got {total}"
+            )
+        if (
+            "total_timesteps" in given_keys()
+            and self.settings.env.dqn.learning_rate_final is not None
+        ):
+            warn("the learning rate, which falls to its end at total_timesteps, falls anew")
+        note_resumption(self.run_dir, checkpoint.step)
+        write_config(self.config, self.run_dir)
+        (self.run_dir / "result.json").unlink(missing_ok=True)
+        self.model.set_logger(resumed_logger(self.run_dir / "tensorboard", checkpoint.step))
+        restarted = self.checkpoints.go_on(self.model, checkpoint, self.settings.seed)
+        print(f"resuming {self.run_dir} from step {checkpoint.step}")
+        if restarted:
+            warn(
+                f"the running episode of {len(restarted)} of {self.model.n_envs} environments "
+                "cannot be continued: a new one begins there"
+            )
+
+    def _start_over(self) -> None:
+        if result_of(self.run_dir) is not None:
+            raise ConfigError(
+                f"{self.run_dir} is finished and has no checkpoint to go on from: "
+                f"equirl train repeat={self.run_dir} begins it anew"
+            )
+        print(f"no checkpoint in {self.run_dir} yet: starting over")
+        clear(self.run_dir)
+        note_resumption(self.run_dir, 0)
+        write_config(self.config, self.run_dir)
+
+
+def warn(line: str) -> None:
+    """Print a warning of one line."""
+    print(f"equirl train: warning: {line}", file=sys.stderr)
+
+
+def _write_config_tab(model: DQN, config: DictConfig) -> None:
+    for output in model.logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat):
+            text = OmegaConf.to_yaml(config, resolve=True)
+            output.writer.add_text("config", "    " + text.replace("\n", "\n    "))
+
+
+def _finish(run_dir: Path, config: DictConfig, model: DQN, final: Episodes, seconds: float) -> None:
+    """Write and print the result."""
+    flat: dict[str, bool | str | float | int | None] = {
+        key: value if isinstance(value, int | float | str) else str(value)
+        for key, value in flattened(OmegaConf.to_container(config, resolve=True)).items()
+    }
+    metrics: dict[str, float | int] = {"final/mean_return": final.mean}
+    model.logger.record("final/mean_return", final.mean)
+    model.logger.record("hparams", HParam(flat, metrics))
+    model.logger.dump(model.num_timesteps)
+    model.logger.close()
+    result = {
+        "env": config.env.id,
+        "method": config.method.name,
+        "seed": config.seed,
+        "best_mean_return": round(final.mean, 4),
+        "half_width_95": round(final.half_width, 4),
+        "episodes": len(final.returns),
+        "steps": model.num_timesteps,
+        "parameters": parameter_count(model.q_net),
+        "seconds": round(seconds, 1),
+    }
+    with written_whole(run_dir / "result.json") as aside:  # the mark of a finished run
+        aside.write_text(json.dumps(result) + "\n")
+    print(f"best model: mean return {final}, none of them seen in training")
+    print(f"            {run_dir / 'best_model.zip'}, {model.num_timesteps} steps, {seconds:.0f} s")
+    print(f"curves:     tensorboard --logdir {run_dir}")

@@ -1,0 +1,1 @@
+"""From what a user declares (functions, arrays, names) to a `GroupAction`."""

@@ -1,0 +1,88 @@
+"""What an observation map may be given as, and how each becomes a function on one observation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from equirl.actions.layout import Leaf
+from equirl.errors import SymmetryError
+from equirl.shown import reason, shown
+
+ObservationMap = Callable[[Any], Any] | npt.ArrayLike | Mapping[str, Any] | None
+"""A function; a permutation, signs or a matrix; one of these per key; None for no change."""
+
+
+def as_function(name: str, given: ObservationMap, leaves: tuple[Leaf, ...]) -> Callable[[Any], Any]:
+    """The map as a function on one observation.
+
+    Raises:
+        SymmetryError: an array is no map of such observations, or a key is missing or unknown.
+    """
+    if isinstance(given, Mapping):
+        keys = [leaf.key for leaf in leaves if leaf.key is not None]
+        if not keys:
+            raise SymmetryError(
+                f"observation map {name!r} is a dict of maps, the observation is one array: give "
+                "one map"
+            )
+        if set(given) != set(keys):
+            raise SymmetryError(
+                f"observation map {name!r} is given for keys {shown(sorted(given, key=str))}, the "
+                f"observation has {sorted(keys)}: give each key a map, None for one that stays as "
+                "it is"
+            )
+        parts = {leaf.key: _leaf_function(name, given[str(leaf.key)], leaf) for leaf in leaves}
+        return lambda observation: {key: part(observation[key]) for key, part in parts.items()}
+    if given is None or callable(given):
+        return _leaf_function(name, given, leaves[0])
+    if leaves[0].key is not None:
+        raise SymmetryError(
+            f"observation map {name!r} of a Dict space must be a function, or a dict of one map "
+            "per key"
+        )
+    return _leaf_function(name, given, leaves[0])
+
+
+def _leaf_function(name: str, given: Any, leaf: Leaf) -> Callable[[Any], Any]:
+    if given is None:
+        return lambda observation: observation
+    if callable(given):
+        return cast(Callable[[Any], Any], given)
+    array, n = _numbers(name, given), leaf.size
+    if leaf.low is not None and leaf.shape == () and leaf.values is not None:
+        start, count = leaf.low[0], leaf.values[0]
+        if array.shape == (count,) and np.array_equal(np.sort(array), np.arange(count) + start):
+            return lambda observation: array[observation - start]
+        raise SymmetryError(
+            f"observation map {name!r}: expected a permutation of {start} … {start + count - 1}, "
+            f"got {shown(array.tolist())}"
+        )
+    if array.ndim == 1 and np.array_equal(np.sort(array), np.arange(n)):
+        return lambda observation: observation.ravel()[array].reshape(observation.shape)
+    if array.shape == (n,) and np.isin(array, (-1, 1)).all():
+        return lambda observation: observation * array.reshape(observation.shape)
+    if array.shape == (n, n):
+        return lambda observation: (array @ observation.ravel()).reshape(observation.shape)
+    raise SymmetryError(
+        f"observation map {name!r} has shape {array.shape}: for {leaf} of {n} entries give a "
+        f"permutation of 0 … {n - 1}, {n} signs, a matrix ({n}, {n}), or a function"
+    )
+
+
+def _numbers(name: str, given: Any) -> npt.NDArray[Any]:
+    """An observation map that is no function, as an array of real numbers."""
+    expected = (
+        f"observation map {name!r} must be a function, a permutation, signs or a matrix, got "
+        f"{shown(given)}"
+    )
+    try:
+        array = np.asarray(given)
+    except Exception as error:  # ragged, or a class of the caller's own
+        raise SymmetryError(f"{expected} ({reason(error)})") from error
+    if array.dtype.kind not in "biuf":
+        raise SymmetryError(expected)
+    return array

@@ -1,0 +1,12 @@
+"""Finite groups: Cayley tables, the usual families, and the closure of generators."""
+
+from equirl.groups.finite_groups import (
+    FiniteGroup,
+    cyclic,
+    dihedral,
+    direct_product,
+    from_permutations,
+    symmetric,
+)
+
+__all__ = ["FiniteGroup", "cyclic", "dihedral", "direct_product", "from_permutations", "symmetric"]

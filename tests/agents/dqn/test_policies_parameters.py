@@ -1,0 +1,118 @@
+"""The policies' parameters are those of plain ones, and how Q-values are made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import DQN
+from stable_baselines3.common.env_util import make_vec_env
+
+from equirl import Symmetry
+from equirl.agents import (
+    EquivariantDQNPolicy,
+)
+from equirl.envs import SymmetryWrapper
+from equirl.errors import SymmetryError
+from shared.policy_tasks import ENVIRONMENTS, agent
+from shared.small_agents import METHODS
+
+
+def plain_keys(policy: str, env: gym.Env[Any, Any]) -> list[str]:
+    return list(DQN(policy, env, buffer_size=1).policy.state_dict())
+
+
+@pytest.mark.parametrize("method", ["equitune", "equizero", "canonical"])
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [("cartpole", "MlpPolicy"), ("gridworld-cnn", "CnnPolicy"), ("dict", "MultiInputPolicy")],
+)
+def test_parameters_have_the_keys_of_the_plain_policy(name: str, policy: str, method: str) -> None:
+    model, _ = agent(name, {"method": method})
+    _, make_env = ENVIRONMENTS[name]
+    assert list(model.policy.state_dict()) == plain_keys(policy, make_env())
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [("cartpole", "MlpPolicy"), ("gridworld-cnn", "CnnPolicy"), ("dict", "MultiInputPolicy")],
+)
+def test_lambda_only_adds_keys(name: str, policy: str) -> None:
+    model, _ = agent(name, {"method": "lambda"})
+    _, make_env = ENVIRONMENTS[name]
+    plain = plain_keys(policy, make_env())
+    keys = list(model.policy.state_dict())
+    assert [key for key in keys if key in plain] == plain
+    assert len(keys) > len(plain)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_weights_of_a_plain_policy_fit_and_an_equal_seed_starts_with_them(method: str) -> None:
+    model, _ = agent("acrobot", {"method": method})
+    plain = DQN("MlpPolicy", gym.make("Acrobot-v1"), buffer_size=1, seed=0, device="cpu")
+    own = model.policy.state_dict()
+    for key, value in plain.policy.state_dict().items():
+        assert torch.equal(own[key], value), key
+    missing, unexpected = model.policy.load_state_dict(plain.policy.state_dict(), strict=False)
+    assert not unexpected
+    assert all(".symmetrized." in key for key in missing)
+
+
+def test_equitune_averages_the_plain_network_over_the_orbit() -> None:
+    model, _ = agent("cartpole", {"method": "equitune"})
+    plain = DQN("MlpPolicy", gym.make("CartPole-v1"), buffer_size=1, seed=0, device="cpu")
+    states = torch.randn(7, 4)
+    with torch.no_grad():
+        average = (plain.q_net(states) + plain.q_net(-states)[:, [1, 0]]) / 2
+        torch.testing.assert_close(model.q_net(states), average)
+
+
+def test_equizero_takes_the_branch_with_the_greatest_value() -> None:
+    model, _ = agent("cartpole", {"method": "equizero"})
+    plain = DQN("MlpPolicy", gym.make("CartPole-v1"), buffer_size=1, seed=0, device="cpu")
+    states = torch.randn(7, 4)
+    with torch.no_grad():
+        here, there = plain.q_net(states), plain.q_net(-states)
+        best = torch.where((here.amax(1) > there.amax(1))[:, None], here, there[:, [1, 0]])
+        torch.testing.assert_close(model.q_net(states), best)
+
+
+def test_a_policy_without_a_symmetry_says_how_to_give_one() -> None:
+    with pytest.raises(SymmetryError, match=r"policy_kwargs=dict\(symmetry=symmetry_of\(env\)"):
+        DQN(EquivariantDQNPolicy, "CartPole-v1", buffer_size=1)
+
+
+def test_a_symmetry_of_other_observations_is_refused_with_what_to_do() -> None:
+    symmetry = SymmetryWrapper(gym.make("CartPole-v1")).symmetry
+    with pytest.raises(SymmetryError, match=r"SymmetryWrapper\(wrapped_env, symmetry\)"):
+        DQN(
+            EquivariantDQNPolicy,
+            make_vec_env("MountainCar-v0"),
+            policy_kwargs={
+                "symmetry": Symmetry.from_generators(
+                    symmetry.observation_space, spaces.Discrete(3), {"m": (np.negative, [2, 1, 0])}
+                )
+            },
+            buffer_size=1,
+        )
+
+
+def test_a_symmetry_of_other_actions_is_refused() -> None:
+    symmetry = SymmetryWrapper(gym.make("CartPole-v1")).symmetry
+    with pytest.raises(SymmetryError, match=r"moves Discrete\(2\), the policy has Discrete\(3\)"):
+        DQN(EquivariantDQNPolicy, "Acrobot-v1", policy_kwargs={"symmetry": symmetry}, buffer_size=1)
+
+
+def test_a_saved_policy_loads_with_its_symmetry(tmp_path: Any) -> None:
+    for method in METHODS:
+        model, symmetry = agent("cartpole", {"method": method})
+        model.policy.save(tmp_path / "policy.pth")
+        loaded = EquivariantDQNPolicy.load(tmp_path / "policy.pth", device="cpu")
+        assert loaded.symmetry_args["symmetry"] == symmetry
+        states = torch.randn(5, 4)
+        with torch.no_grad():
+            assert torch.equal(loaded.q_net(states), model.q_net(states))

@@ -1,0 +1,127 @@
+"""`equirl train`: what it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from stable_baselines3 import DQN
+
+from equirl.agents import EquivariantDQN
+from shared.short_training import SHORT, train
+
+
+def test_same_seed_gives_the_same_agent_and_another_seed_another(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = ("env=cartpole", "method=lambda", "total_timesteps=160", "checkpoint_every=0")
+    weights = []
+    for name, seed in (("one", 5), ("again", 5), ("other", 6)):
+        train(equirl_command, tmp_path / name, *keys, f"seed={seed}")
+        model = EquivariantDQN.load(tmp_path / name / "final_model.zip", device="cpu")
+        weights.append(torch.cat([p.flatten() for p in model.policy.parameters()]))
+        assert not (tmp_path / name / "checkpoints").exists()
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_training_ends_when_the_target_return_is_reached(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = ("env=cartpole", "method=equitune", "total_timesteps=2000", "eval.every=96")
+    train(equirl_command, tmp_path / "run", *keys, "env.target_return=1")
+    with np.load(tmp_path / "run" / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"].tolist() == [96]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] < 200
+
+
+def test_arguments_of_the_environment_can_be_given(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = ("env=gridworld", "env.kwargs.size=5", "env.kwargs.walls=0.1", "total_timesteps=64")
+    outcome = train(equirl_command, tmp_path / "run", *keys, "method=equizero")
+    assert "|G| = 8" in outcome.out
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["env"]["kwargs"] == {"size": 5, "walls": 0.1}
+    model = EquivariantDQN.load(tmp_path / "run" / "best_model.zip", device="cpu")
+    assert sorted(model.observation_space.shape or ()) == [3, 5, 5]
+
+
+def test_several_environments_at_once_count_every_step(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = ("env=cartpole", "env.n_envs=2", "total_timesteps=192", "eval.every=64")
+    train(equirl_command, tmp_path / "run", *keys, "method=augment")
+    model = DQN.load(tmp_path / "run" / "final_model.zip", device="cpu")
+    assert model.n_envs == 2
+    assert model.num_timesteps == 192
+    with np.load(tmp_path / "run" / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"].tolist() == [64, 128, 192]
+
+
+DECLARATIONS = """
+import numpy as np
+from gymnasium import spaces
+from equirl import Symmetry
+
+generators = {"mirror": (np.negative, [2, 1, 0])}
+
+def function(observation_space, action_space):
+    assert isinstance(observation_space, spaces.Box)
+    return {"mirror": (-np.eye(2), list(range(action_space.n))[::-1])}
+
+def symmetry(observation_space, action_space):
+    return Symmetry.from_generators(observation_space, action_space, generators)
+
+class Nested:
+    low, high = np.array([-1.2, -0.07], np.float32), np.array([0.6, 0.07], np.float32)
+    object = Symmetry.from_generators(spaces.Box(low, high), spaces.Discrete(3), generators)
+"""
+
+
+@pytest.mark.parametrize("name", ["generators", "function", "symmetry", "Nested.object"])
+def test_symmetry_declared_in_the_current_folder_is_used(
+    equirl_command: Callable[..., Any], folder: Path, name: str
+) -> None:
+    (folder / "my_declarations.py").write_text(DECLARATIONS)
+    keys = ("env.id=MountainCar-v0", f"env.symmetry=my_declarations:{name}", "method=equitune")
+    outcome = equirl_command(
+        "train",
+        *keys,
+        *SHORT,
+        "total_timesteps=32",
+        "run_dir=run",
+        "env.kwargs.max_episode_steps=20",
+    )
+    assert outcome.code == 0, outcome.err
+    model = EquivariantDQN.load(folder / "run" / "best_model.zip", device="cpu")
+    assert model.symmetry.group.names == ("e", "mirror")
+    assert model.symmetry.permutations.tolist() == [[0, 1, 2], [2, 1, 0]]
+    observations = np.array([[0.3, 0.05], [-0.3, -0.05]], dtype=np.float32)
+    q_values = model.q_net(torch.as_tensor(observations)).detach().numpy()
+    np.testing.assert_allclose(q_values[1], q_values[0, ::-1], atol=1e-6)
+
+
+def test_plain_method_needs_no_symmetry(equirl_command: Callable[..., Any], folder: Path) -> None:
+    keys = ("env.id=MountainCar-v0", "method=plain", "env.kwargs.max_episode_steps=20")
+    outcome = equirl_command("train", *keys, *SHORT, "total_timesteps=32")
+    assert outcome.code == 0, outcome.err
+    (run_dir,) = folder.glob("runs/*")
+    assert run_dir.name.startswith("MountainCar-v0-plain-seed0-")
+    assert type(DQN.load(run_dir / "best_model.zip", device="cpu")) is DQN
+
+
+def test_declared_symmetry_replaces_the_registered_one(
+    equirl_command: Callable[..., Any], folder: Path
+) -> None:
+    (folder / "identity.py").write_text("nothing = {}\n")
+    keys = ("env=cartpole", "env.symmetry=identity:nothing", "method=equitune")
+    outcome = equirl_command("train", *keys, *SHORT, "total_timesteps=32", "run_dir=run")
+    assert outcome.code == 0, outcome.err
+    assert "|G| = 1," in outcome.out

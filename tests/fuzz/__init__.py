@@ -1,0 +1,1 @@
+"""Random inputs of every kind, and what must hold for all of them."""

@@ -1,0 +1,129 @@
+"""Symmetrized models are modules like others; their options, and what is refused."""
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from equirl import FiniteGroup, GroupAction, Symmetrized
+from equirl.groups import cyclic, dihedral
+from equirl.symmetrize.weightings import (
+    LearnedScore,
+)
+from shared.representations import output_action, signed_action, size
+from shared.symmetrized_models import METHODS, batch_normed, every_method, mlp, symmetrized
+
+
+@every_method
+def test_the_trivial_group_leaves_the_model_bit_for_bit(name):
+    trivial = GroupAction.trivial(FiniteGroup.trivial(), (5,))
+    out = GroupAction.trivial(FiniteGroup.trivial(), (3,))
+    torch.manual_seed(0)
+    network = mlp(5, 3)
+    options = {k: v for k, v in METHODS[name].items() if k != "canonical_score"}
+    model = Symmetrized(network, trivial, out, feature_dim=3, **options)
+    x = torch.randn(7, 5)
+    assert torch.equal(model(x), network(x))
+    assert [f"model.{key}" for key in network.state_dict()] == list(model.state_dict())
+    assert model.order == 1
+    branches = model.branches(x)
+    assert torch.equal(branches.values, network(x)[None])
+    assert torch.equal(branches.weights, torch.ones(1, 7))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if "learned" not in name])
+def test_only_lambda_adds_parameters(name):
+    group = cyclic(3)
+    into = GroupAction.on_vectors(group, permutations=group.table)
+    network = batch_normed(3, 3)
+    model = Symmetrized(network, into, into, feature_dim=3, **METHODS[name])
+    own = {f"model.{key}" for key in network.state_dict()}
+    added = set(model.state_dict()) - own
+    assert own <= set(model.state_dict())
+    assert all(key.startswith("weighting.") for key in added)
+    assert bool(added) == (model.method == "lambda")
+
+
+@every_method
+def test_building_the_module_draws_nothing_from_the_global_generator(name):
+    group = cyclic(3)
+    into = GroupAction.on_vectors(group, permutations=group.table)
+    options = {k: v for k, v in METHODS[name].items() if k != "canonical_score"}
+    network = mlp(3, 3)
+    if "canonical_score" in METHODS[name]:
+        options["canonical_score"] = LearnedScore(lambda rows: rows, 3)
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    LearnedScore(lambda rows: rows, 3)
+    Symmetrized(network, into, into, feature_dim=3, **options)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@every_method
+def test_copies_and_pickles_compute_the_same_and_are_independent(name):
+    group = dihedral(3)
+    rng = np.random.default_rng(0)
+    into, out = signed_action(group, rng), output_action(group, rng)
+    model = symmetrized(mlp(size(into), size(out)), into, out, METHODS[name])
+    x = torch.randn(4, size(into))
+    expected = model(x)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        other.load_state_dict(model.state_dict())
+        assert torch.equal(other(x), expected)
+        with torch.no_grad():
+            for parameter in other.model.parameters():
+                parameter.zero_()
+        assert other(x).abs().max() == 0
+        assert torch.equal(model(x), expected)
+
+
+def test_an_invariant_output_is_symmetrized_over_its_branches_as_they_are():
+    group = dihedral(4)
+    into = GroupAction.on_vectors(group, permutations=group.table)
+    classes = GroupAction.trivial(group, (3,))
+    torch.manual_seed(0)
+    network, x = mlp(8, 3), torch.randn(6, 8)
+    for method in ("equitune", "equizero", "canonical"):
+        model = Symmetrized(network, into, classes, method)
+        for g in range(8):
+            assert torch.allclose(model(into.transform(g, x)), model(x), atol=1e-6)
+
+
+@every_method
+def test_what_is_not_a_number_does_not_pass_for_one(name):
+    group = cyclic(4)
+    into = GroupAction.on_vectors(group, permutations=group.table)
+    model = symmetrized(mlp(4, 4), into, into, METHODS[name]).eval()
+    x = torch.randn(3, 4)
+    expected = model(x)
+    x[1] = float("nan")
+    for context in (torch.enable_grad(), torch.no_grad()):
+        with context:
+            y = model(x)
+            assert y[1].isnan().all()
+            assert torch.allclose(y[[0, 2]], expected[[0, 2]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"method": "average"},
+            "method must be one of equitune, lambda, equizero, canonical, got 'average'",
+        ),
+        ({"gradient": "soft"}, "gradient must be one of selected, straight_through, got 'soft'"),
+        ({"init": "zero"}, "init must be one of equitune, equizero, got 'zero'"),
+        ({"method": "lambda"}, "lambda needs feature_dim"),
+        ({"output_action": GroupAction.trivial(cyclic(3), (2,))}, "acted on by the same group"),
+    ],
+)
+def test_options_that_do_not_exist_or_fit_are_refused(options, message):
+    action = GroupAction.trivial(cyclic(2), (2,))
+    arguments: dict[str, Any] = {"input_action": action, "output_action": action, **options}
+    with pytest.raises(ValueError, match=message):
+        Symmetrized(nn.Linear(2, 2), **arguments)

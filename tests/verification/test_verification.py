@@ -1,0 +1,187 @@
+"""`check_symmetry`: exact where the environment can be moved, and a counter-example where wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from equirl import GroupAction, Symmetry
+from equirl.envs import registered_ids, symmetry_of
+from equirl.envs.boards.grid_world import mirror_left_right, rotate_90
+from equirl.envs.registry import registered_state_maps
+from equirl.errors import SymmetryError
+from equirl.groups import cyclic
+from equirl.verification.exact import check_symmetry, equivariance_error
+from equirl.verification.statistical import collect
+from equirl.verification.verdicts import SymmetryReport, Verdict
+
+OURS = ["CartPole-v1", "Acrobot-v1", "equirl/GridWorld-v0", "equirl/Snake-v0"]
+
+
+def failures(verdicts: list[Verdict]) -> set[tuple[str, str]]:
+    return {(v.generator, v.quantity) for v in verdicts if not v.holds}
+
+
+@pytest.mark.parametrize("env_id", OURS)
+def test_every_symmetry_of_ours_holds_exactly(env_id: str) -> None:
+    env = gym.make(env_id)
+    report = check_symmetry(
+        env, symmetry_of(env), registered_state_maps(env_id), transitions=4000, level=1e-6
+    )
+    assert report.holds
+    exact = [verdict for verdict in report.verdicts if verdict.method == "exact"]
+    assert len(exact) == 3 * len(registered_state_maps(env_id))
+    assert all(verdict.looked_at >= 20 and verdict.counter_example is None for verdict in exact)
+
+
+def test_every_registered_environment_of_ours_is_checked() -> None:
+    assert set(OURS) <= set(registered_ids())
+
+
+def test_cartpole_with_the_actions_not_swapped_fails_with_numbers_to_confirm() -> None:
+    env = gym.make("CartPole-v1")
+    wrong = Symmetry.from_generators(
+        env.observation_space, env.action_space, {"mirror": (np.negative, [0, 1])}
+    )
+    report = check_symmetry(env, wrong, registered_state_maps("CartPole-v1"), transitions=3000)
+    assert not report.holds
+    dynamics = next(v for v in report.verdicts if v.quantity == "dynamics" and not v.holds)
+    example = dynamics.counter_example
+    assert example is not None
+    # By hand: set the simulator to gs and take ga.
+    simulator: Any = env.unwrapped
+    simulator.state = np.asarray(example.moved_observation, dtype=np.float64)
+    simulator.steps_beyond_terminated = None
+    truth = simulator.step(example.moved_action)[0]
+    assert np.allclose(truth, example.found, atol=1e-4)
+    assert not np.allclose(truth, example.expected, atol=1e-2)
+
+
+class Line(gym.Env[Any, Any]):
+    """A walk on a line; going right pays, but only as the first step of an episode."""
+
+    observation_space = spaces.Box(-1e3, 1e3, (1,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, **kwargs: Any) -> Any:
+        super().reset(seed=kwargs.get("seed"))
+        self.x, self.time = self.np_random.uniform(-1, 1), 0
+        return np.array([self.x], np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.x += 2 * action - 1
+        self.time += 1
+        reward = float(action == 1 and self.time == 1)
+        return np.array([self.x], np.float32), reward, False, False, {}
+
+
+def turn_round(line: Any) -> None:
+    line.x = -line.x
+
+
+def checked_line(transitions: int) -> SymmetryReport:
+    mirror = Symmetry.from_generators(
+        Line.observation_space, Line.action_space, {"mirror": ([-1], [1, 0])}
+    )
+    return check_symmetry(Line(), mirror, {"mirror": turn_round}, transitions=transitions)
+
+
+def test_what_only_the_first_step_of_an_episode_breaks_is_found() -> None:
+    report = checked_line(transitions=20_000)
+    assert failures(report.verdicts) == {("mirror", "reward")}
+    assert report.is_refuted
+
+
+def test_a_check_that_compared_nothing_neither_holds_nor_refutes() -> None:
+    report = checked_line(transitions=1)
+    exact = [verdict for verdict in report.verdicts if verdict.method == "exact"]
+    assert len(exact) == 3
+    assert not any(verdict.is_verified or verdict.holds for verdict in exact)
+    assert not report.holds
+    assert not report.is_refuted
+
+
+def test_grid_world_with_a_rotation_sent_to_the_wrong_move_fails_for_that_generator_only() -> None:
+    env = gym.make("equirl/GridWorld-v0")
+    wrong = Symmetry.from_generators(
+        env.observation_space,
+        env.action_space,
+        {"r": (rotate_90, [1, 2, 3, 0]), "s": (mirror_left_right, [0, 3, 2, 1])},
+    )
+    maps = registered_state_maps("equirl/GridWorld-v0")
+    report = check_symmetry(env, wrong, maps, transitions=4000, level=1e-6)
+    assert ("r", "dynamics") in failures(report.verdicts)
+    assert not any(generator == "s" for generator, _ in failures(report.verdicts))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "generators"),
+    [
+        ("MountainCar-v0", {"mirror": (np.negative, [2, 1, 0])}),
+        ("Acrobot-v1", {"mirror": ([1, -1, 1, -1, -1, 1], [2, 1, 0])}),
+    ],
+    ids=["a hill that is not symmetric", "one sign wrong"],
+)
+def test_a_black_box_without_the_symmetry_is_refused(env_id: str, generators: Any) -> None:
+    env = gym.make(env_id)
+    wrong = Symmetry.from_generators(env.observation_space, env.action_space, generators)
+    report = check_symmetry(env, wrong, transitions=20_000)
+    assert ("mirror", "dynamics") in failures(report.verdicts)
+    assert all(verdict.method == "statistical" for verdict in report.verdicts)
+
+
+def test_asymmetric_initial_states_do_no_harm() -> None:
+    class StartsRight(gym.Wrapper[Any, Any, Any, Any]):
+        def reset(self, **kwargs: Any) -> Any:
+            _, info = self.env.reset(**kwargs)
+            simulator: Any = self.unwrapped
+            simulator.state = np.array([0.0, 0.0, 0.1, 0.3])
+            return np.array([0.0, 0.0, 0.1, 0.3], dtype=np.float32), info
+
+    env = StartsRight(gym.make("CartPole-v1"))
+    report = check_symmetry(env, symmetry_of(env.unwrapped), transitions=6000)
+    assert report.holds
+    assert failures(report.verdicts) == {("mirror", "initial states")}
+
+
+def test_images_too_large_for_the_statistical_test_are_refused() -> None:
+    space = spaces.Box(0, 255, (40, 40, 1), np.uint8)
+
+    class Noise(gym.Env[Any, Any]):
+        observation_space = space
+        action_space = spaces.Discrete(2)
+
+        def reset(self, **kwargs: Any) -> Any:
+            super().reset(seed=kwargs.get("seed"))
+            return self._image(), {}
+
+        def step(self, action: Any) -> Any:
+            return self._image(), 0.0, bool(self.np_random.random() < 0.1), False, {}
+
+        def _image(self) -> Any:
+            return self.np_random.integers(0, 256, size=space.shape).astype(np.uint8)
+
+    symmetry = Symmetry.from_generators(space, spaces.Discrete(2), {"s": (np.fliplr, [1, 0])})
+    with pytest.raises(SymmetryError, match="1600 entries of the observation vary"):
+        check_symmetry(Noise(), symmetry, transitions=2000)
+
+
+def test_random_play_counts_long_episodes_in_stretches() -> None:
+    played = collect(gym.make("Acrobot-v1"), 1000, seed=0)
+    assert len(played.actions) == 1000
+    assert len(np.unique(played.episodes)) == 20
+
+
+def test_equivariance_error_is_the_largest_over_all_elements() -> None:
+    turns = [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
+    turn = GroupAction.on_vectors(cyclic(3), permutations=turns)
+    x = torch.tensor([[1.0, 2.0, 4.0]])
+    assert equivariance_error(lambda y: 2 * y, turn, turn, x) == 0
+    # f(gx)₀ = (gx)₀ for f = first entry alone, g·f(x) moves it: |4 − 0|, |1 − 0| …
+    first = torch.tensor([1.0, 0.0, 0.0])
+    assert equivariance_error(lambda y: y * first, turn, turn, x) == 4

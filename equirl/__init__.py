@@ -8,9 +8,11 @@ from importlib.metadata import version
 
 from equirl.actions import GroupAction
 from equirl.groups import FiniteGroup
+from equirl.old_names import keep_importing
 from equirl.symmetrize import Symmetrized
 from equirl.symmetry import Symmetry
 
 __version__ = version("equirl")
+keep_importing()
 
 __all__ = ["FiniteGroup", "GroupAction", "Symmetrized", "Symmetry", "__version__"]

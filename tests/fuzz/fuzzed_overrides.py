@@ -206,7 +206,8 @@ def prepared(folder: Path) -> Iterator[None]:
             for command, name in LONG_WORK:
                 if command in COMMANDS:
                     module = importlib.import_module(f"equirl.commands.{command}")
-                    patch.setattr(module, name, _began)
+                    function = getattr(module, command)
+                    patch.setitem(function.__globals__, name, _began)
             for name, content in _agents().items():
                 Path(name).write_bytes(content)
             yield

@@ -16,6 +16,7 @@ from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN
 from equirl.agents.training.evaluation import play_episodes
+from equirl.agents.transfer import weight_learning
 from equirl.agents.transfer.branch_table import (
     BranchTable,
     Transitions,
@@ -24,7 +25,6 @@ from equirl.agents.transfer.branch_table import (
     weighting_of,
 )
 from equirl.agents.transfer.race import Race
-from equirl.agents.transfer.transfer import weight_learning
 from equirl.agents.transfer.weight_fitting import fit_bellman_error, refine
 from equirl.agents.transfer.weight_learning import (
     LearnedWeights,

@@ -16,6 +16,7 @@ from equirl.actions.maps import Maps
 from equirl.actions.signed_permutations import SignedPermutations
 from equirl.envs import symmetry_of
 from equirl.envs.carry_through import lifted
+from equirl.envs.transposed_images import with_channels_first
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 
@@ -87,7 +88,7 @@ class SymmetricVecNormalize(VecNormalize):
                 "inside the environment, or set norm_obs=False"
             )
         # Turned, where SB3 has turned images already.
-        self.symmetry = self.symmetry.carried_to(venv.observation_space)
+        self.symmetry = with_channels_first(self.symmetry, venv.observation_space)
         if any(leaf.low is not None for leaf in leaves_of(venv.observation_space)):
             raise SymmetryError(
                 "SymmetricVecNormalize takes numbers, not bool: put DtypeObservation(env, "

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from equirl.actions import GroupAction
-from equirl.actions.layout import leaves_of
+from equirl.actions.layout import Leaf, leaves_of
 from equirl.actions.lookups import Lookups
 from equirl.actions.maps import Maps
 from equirl.actions.signed_permutations import SignedPermutations
 from equirl.declaring.generated_actions import compile_action
+from equirl.envs.transposed_images import with_channels_first
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 
@@ -82,7 +83,7 @@ def carried_through(symmetry: Symmetry, layer: Any) -> Symmetry:
             "equirl.agents.SymmetricVecNormalize, or norm_obs=False"
         )
     if name == "VecTransposeImage":
-        return symmetry.carried_to(layer.observation_space)
+        return with_channels_first(symmetry, layer.observation_space)
     if name not in LIFTS:
         raise cannot_carry(name, is_vectorized=hasattr(layer, "venv"))
     return lifted(symmetry, layer.observation_space, LIFTS[name](symmetry, layer))
@@ -116,7 +117,7 @@ def lifted(symmetry: Symmetry, observation_space: spaces.Space[Any], lift: Lift)
         observation_space,
         symmetry.action_space,
         compile_action(symmetry.group, observation_space, maps),
-        symmetry.permutations,
+        symmetry.actions,
     )
 
 
@@ -124,6 +125,7 @@ def _on_all_numbers(symmetry: Symmetry, observation_space: spaces.Space[Any]) ->
     """The same action; finite entries that a wrapper writes into a Box may hold any number."""
     action = symmetry.observations
     maps: list[Maps] = []
+    kept = list(action.leaves)
     outside = {leaf.key: leaf for leaf in leaves_of(observation_space)}
     for block, own in zip(action.blocks, action.maps, strict=True):
         leaves = [action.leaves[j] for j in block]
@@ -131,8 +133,10 @@ def _on_all_numbers(symmetry: Symmetry, observation_space: spaces.Space[Any]) ->
         if isinstance(own, Lookups) and outer.low is None:
             values = np.concatenate([leaf.values for leaf in leaves if leaf.values is not None])
             own = _extended(own, values)
+            for j in block:
+                kept[j] = Leaf(kept[j].key, kept[j].shape, None)
         maps.append(own)
-    return GroupAction(action.group, action.leaves, action.blocks, tuple(maps))
+    return GroupAction(action.group, tuple(kept), action.blocks, tuple(maps))
 
 
 def _extended(lookups: Lookups, values: npt.NDArray[np.int64]) -> SignedPermutations:

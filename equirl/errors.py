@@ -25,6 +25,10 @@ class ConfigError(EquirlError):
     """A configuration names something that does not exist or does not fit."""
 
 
+class EquirlWarning(UserWarning):
+    """What is taken as given but is more likely a mistake; said in one line."""
+
+
 class RunError(RuntimeError):
     """What ended a run that had begun well, such as a full disk; said in one line.
 

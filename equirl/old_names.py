@@ -27,6 +27,7 @@ OLD_NAMES = {
     "equirl.envs.grid_world": "equirl.envs.boards.grid_world",
     "equirl.envs.resumable": "equirl.envs.running.resumable",
     "equirl.envs.snake": "equirl.envs.boards.snake",
+    "equirl.symmetry_json": "equirl.saved_symmetry",
 }
 """Old module path to new one. Paths that did not move need no row."""
 

@@ -1,7 +1,8 @@
-"""`Symmetry`: one group, and how it moves the observations and the discrete actions of a task."""
+"""`Symmetry`: one group, and how it moves the observations and the actions of a task."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,24 +13,30 @@ import torch
 from gymnasium import spaces
 
 from equirl.actions.group_actions import Elements, GroupAction
-from equirl.actions.layout import Leaf, leaves_of
-from equirl.actions.lookups import Lookups
-from equirl.actions.signed_permutations import SignedPermutations
-from equirl.declaring.declarations import checked_action_space, checked_generators
+from equirl.actions.layout import leaves_of
+from equirl.actions.policy_outputs import policy_outputs
+from equirl.declaring.action_maps import (
+    ActionSpace,
+    checked_action_space,
+    declared_action,
+    unmoved,
+)
+from equirl.declaring.declarations import checked_generators
 from equirl.declaring.generated_actions import close_actions
 from equirl.declaring.observation_maps import ObservationMap
-from equirl.errors import SymmetryError
+from equirl.errors import EquirlWarning, SymmetryError
 from equirl.groups import FiniteGroup
-from equirl.groups.closures import Closure
-from equirl.groups.element_names import word_name
 
-Generators = Mapping[str, tuple[ObservationMap, Sequence[int] | npt.NDArray[np.integer[Any]]]]
-"""By name: (map on ONE observation, permutation of the actions)."""
+Generators = Mapping[str, tuple[ObservationMap, ObservationMap]]
+"""By name: (map on ONE observation, permutation of the actions or map on ONE action)."""
+
+LARGE_ORDER = 64
+"""A generator of a larger order is more likely a mistake, such as degrees taken for radians."""
 
 
 @dataclass(frozen=True, eq=False)
 class Symmetry:
-    """A finite group G acting on observations, s ↦ gs, and on discrete actions, a ↦ ga.
+    """A finite group G acting on observations, s ↦ gs, and on actions, a ↦ ga.
 
     A task has the symmetry when P(gs' | gs, ga) = P(s' | s, a) and R(gs, ga) = R(s, a) for every g
     (van der Pol et al. 2020, arXiv 2006.16908); then Q*(gs, ga) = Q*(s, a).
@@ -40,41 +47,78 @@ class Symmetry:
     Args:
         group: the group G, identity first.
         observation_space: the space of s.
-        action_space: the space of a, ``Discrete`` from 0.
+        action_space: the space of a: ``Discrete``, ``Box``, ``MultiDiscrete`` or ``MultiBinary``.
         observations: the action on observations.
-        permutations: int64 ``[|G|, actions]``; ``permutations[g, a]`` is ga.
+        actions: the action on actions.
 
     Raises:
-        SymmetryError: the permutations are not an action of the group.
+        SymmetryError: the actions are of different groups.
     """
 
     group: FiniteGroup
     observation_space: spaces.Space[Any]
-    action_space: spaces.Discrete
+    action_space: ActionSpace
     observations: GroupAction
-    permutations: npt.NDArray[np.int64]
+    actions: GroupAction
+
+    _policy_outputs: dict[str, GroupAction] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        permutations = np.array(self.permutations, dtype=np.int64)
-        permutations.setflags(write=False)
-        object.__setattr__(self, "permutations", permutations)
-        n = permutations.shape[1]
-        index = np.zeros((self.group.order, 1), dtype=np.int64)
-        tables = Lookups(index, permutations[:, None, :], np.zeros_like(index))
-        actions = GroupAction(
-            self.group, (Leaf(None, (), "int64", (0,), (n,)),), ((0,),), (tables,)
-        )
-        # (gQ)(a) = Q(g⁻¹a): entry a of gQ is entry g⁻¹a of Q.
-        values = SignedPermutations(permutations[self.group.inverses])
-        q_values = GroupAction(self.group, (Leaf(None, (n,), "float32"),), ((0,),), (values,))
-        object.__setattr__(self, "actions", actions)
-        object.__setattr__(self, "q_values", q_values)
+        if self.observations.group != self.group or self.actions.group != self.group:
+            raise SymmetryError("observations and actions must be acted on by the same group")
+        outputs = policy_outputs(self.actions, self.action_space)
+        object.__setattr__(self, "_policy_outputs", outputs)
 
-    actions: GroupAction = field(init=False)
-    """The action on discrete actions, a ↦ ga."""
+    @property
+    def permutations(self) -> npt.NDArray[np.int64]:
+        """For ``Discrete`` actions, int64 ``[|G|, n]``: action number a becomes this number.
 
-    q_values: GroupAction = field(init=False)
-    """The action on vectors of Q-values: (gQ)(a) = Q(g⁻¹a)."""
+        Numbers count from 0, wherever the space starts, as the entries of Q-values do.
+        """
+        if not isinstance(self.action_space, spaces.Discrete):
+            raise self._lacks("permutations")
+        table = self.actions.maps[0].arrays["table"]
+        assert table is not None
+        numbers: npt.NDArray[np.int64] = table[:, 0] - int(self.action_space.start)
+        return numbers
+
+    @property
+    def q_values(self) -> GroupAction:
+        """For ``Discrete`` actions, on vectors of Q-values: (gQ)(a) = Q(g⁻¹a)."""
+        return self._output("q_values")
+
+    @property
+    def action_logits(self) -> GroupAction:
+        """On the logits of a policy of finitely many actions, as SB3 lays them out.
+
+        ``Discrete``: as `q_values`. ``MultiDiscrete``: ``nvec[i]`` logits for each entry, one block
+        after the other; entries that are exchanged exchange their blocks, values that are renamed
+        their places in the block. ``MultiBinary``: the logit of each bit being 1, which changes its
+        sign where 0 and 1 are exchanged.
+        """
+        return self._output("action_logits")
+
+    @property
+    def scaled_actions(self) -> GroupAction:
+        """For ``Box`` actions, on flat vectors rescaled to -1 … 1, where no map has an offset.
+
+        The actors of SAC, TD3 and DDPG give such actions, and SB3's replay buffers hold them. The
+        mean of an unsquashed Gaussian, as PPO has, is moved by `actions`.
+        """
+        return self._output("scaled_actions")
+
+    @property
+    def log_stds(self) -> GroupAction:
+        """For ``Box`` actions, on the scales of each entry, flat: the permutation without signs."""
+        return self._output("log_stds")
+
+    def _output(self, name: str) -> GroupAction:
+        if name not in self._policy_outputs:
+            raise self._lacks(name)
+        return self._policy_outputs[name]
+
+    def _lacks(self, name: str) -> SymmetryError:
+        return SymmetryError(f"a symmetry of actions in {self.action_space} has no {name}")
 
     @classmethod
     def from_generators(
@@ -85,24 +129,34 @@ class Symmetry:
     ) -> Symmetry:
         """The symmetry that the generators generate.
 
-        Each observation map is compiled once, by probing, into a permutation, signed permutation
-        or affine map of the entries (for finite entries: a permutation with renamed values), so the
-        function may be ordinary NumPy code on ONE observation and is never called again.
+        Each map is compiled once, by probing, into a permutation, signed permutation or affine map
+        of the entries (for finite entries: a permutation with renamed values), so the function may
+        be ordinary NumPy code on ONE observation or action and is never called again.
 
         Args:
             observation_space: ``Box`` of any shape and dtype, ``Discrete``, ``MultiBinary``,
                 ``MultiDiscrete``, or a ``Dict`` of these.
-            action_space: ``Discrete``.
-            generators: by name, (map, action permutation). The map is a function on one
-                observation; or, for flat entries, a permutation, a vector of signs or a matrix;
-                for a ``Dict`` also a dict of one map per key; None leaves everything in place.
-                ``permutation[a]`` is the action that a becomes.
+            action_space: ``Discrete``, ``Box``, ``MultiDiscrete`` or ``MultiBinary``.
+            generators: by name, (map of observations, map of actions).
+
+                A map is a function on one observation; or, for the n flat entries of an array, a
+                permutation of 0 … n-1 (entry i of the result is entry ``permutation[i]``), a vector
+                of n signs ±1, or an n × n matrix; for a ``Dict`` also a dict of one map per key;
+                None leaves everything in place. A permutation holds a 0 and signs do not, so
+                ``[1, 0]`` exchanges, ``[1]`` leaves in place and ``[-1]`` changes the sign.
+
+                Maps of actions are given in the same ways; but for ``Discrete`` actions as a
+                permutation that lists what each action becomes, ``permutation[a - start]`` for a.
+                On a ``Box`` they are signed permutations that map the box to itself, such as
+                a ↦ -a, or a ↦ low + high - a where that is exact in the dtype of the box.
 
         Raises:
             SymmetryError: a map is not affine (the entry is named), changes the shape or leaves the
-                space; a permutation is not one of the actions; the generators do not close within
-                1,024 elements; or actions are permuted where observations are not, so that the
-                permutations are not a homomorphism of the group.
+                space; the generators do not close within 1,024 elements; or actions are moved where
+                observations are not, so that their maps are not a homomorphism of the group.
+
+        Warns:
+            EquirlWarning: a generator is of an order above 64.
 
         Example:
             >>> cartpole = spaces.Box(-1, 1, (4,)), spaces.Discrete(2)
@@ -111,19 +165,27 @@ class Symmetry:
             ('e', 'mirror')
             >>> symmetry.transform_observation("mirror", np.array([0.1, 0.2, 0.3, 0.4]))
             array([-0.1, -0.2, -0.3, -0.4])
+            >>> pendulum = spaces.Box(-8, 8, (3,)), spaces.Box(-2, 2, (1,))
+            >>> symmetry = Symmetry.from_generators(*pendulum, {"mirror": ([1, -1, -1], [-1])})
+            >>> symmetry.transform_action("mirror", np.array([0.5]))
+            array([-0.5])
         """
         actions = checked_action_space(action_space)
-        maps, permutations = checked_generators(generators, int(actions.n))
+        maps, action_maps = checked_generators(generators)
         if not maps:
             return cls.trivial(observation_space, actions)
         closure, observations = close_actions(observation_space, maps)
-        return cls(
-            observations.group,
-            observation_space,
-            actions,
-            observations,
-            _permutations_of(closure, permutations, int(actions.n)),
-        )
+        group = observations.group
+        for name, g in closure.generators.items():
+            if group.order_of(g) > LARGE_ORDER:
+                warnings.warn(
+                    f"the generator {name!r} is of order {group.order_of(g)}: every observation "
+                    f"goes through the network {group.order} times; is it what you meant?",
+                    EquirlWarning,
+                    stacklevel=2,
+                )
+        moved = declared_action(actions, closure, action_maps)
+        return cls(group, observation_space, actions, observations, moved)
 
     @classmethod
     def trivial(
@@ -132,13 +194,8 @@ class Symmetry:
         """The group {e}: nothing moves."""
         actions = checked_action_space(action_space)
         _, observations = close_actions(observation_space, {"e": None})
-        return cls(
-            FiniteGroup.trivial(),
-            observation_space,
-            actions,
-            observations,
-            np.arange(actions.n)[None],
-        )
+        group = FiniteGroup.trivial()
+        return cls(group, observation_space, actions, observations, unmoved(actions, group))
 
     def transform_observation(self, g: Elements, observation: Any) -> Any:
         """gs for one observation or a batch; arrays stay arrays and tensors tensors.
@@ -150,7 +207,11 @@ class Symmetry:
         return self.observations.transform(g, observation)
 
     def transform_action(self, g: Elements, action: Any) -> Any:
-        """ga for one action or a batch ``[batch]``."""
+        """ga for one action or a batch ``[batch, *shape]``.
+
+        Raises:
+            SymmetryError: the action is not of the space: negative, fractional or out of range.
+        """
         return self.actions.transform(g, action)
 
     def orbit(self, observations: Any) -> Any:
@@ -166,41 +227,36 @@ class Symmetry:
         torch.device(device)
         return self
 
-    def carried_to(self, observation_space: spaces.Space[Any]) -> Symmetry:
-        """The same symmetry for a policy whose observations SB3 may have transposed.
+    def carried_to(
+        self,
+        observation_space: spaces.Space[Any],
+        axes: Mapping[str | None, Sequence[int]] | None = None,
+    ) -> Symmetry:
+        """The same symmetry for the same observations laid out in another way.
 
         Args:
-            observation_space: what the policy sees: this symmetry's own space, or the same with
-                images turned channel-first (`VecTransposeImage`).
+            observation_space: the keys of a ``Dict`` may stand in another order, and arrays may
+                have their axes exchanged.
+            axes: by key (None where the observation is one array), the axes as `numpy.transpose`
+                takes them.
 
         Raises:
             SymmetryError: the spaces differ in any other way, such as stacked frames.
         """
-        theirs = leaves_of(observation_space)
-        transposed = []
-        if len(theirs) != len(self.observations.leaves):
+        mine = {leaf.key: leaf for leaf in self.observations.leaves}
+        theirs, axes = leaves_of(observation_space), axes or {}
+        if set(mine) != {leaf.key for leaf in theirs}:
             raise self._does_not_fit(observation_space)
-        for mine, other in zip(self.observations.leaves, theirs, strict=True):
-            if any(getattr(mine, a) != getattr(other, a) for a in ("key", "kind", "low", "values")):
+        for other in theirs:
+            leaf = mine[other.key]
+            shape = tuple(leaf.shape[axis] for axis in axes.get(leaf.key, range(len(leaf.shape))))
+            same = (leaf.kind, leaf.low, leaf.values) == (other.kind, other.low, other.values)
+            if not same or other.shape != shape:
                 raise self._does_not_fit(observation_space)
-            if mine.shape == other.shape:
-                continue
-            height_width_channels = mine.shape
-            if len(mine.shape) != 3 or other.shape != (
-                height_width_channels[2],
-                *height_width_channels[:2],
-            ):
-                raise self._does_not_fit(observation_space)
-            transposed.append(mine.key)
-        if not transposed:
+        if theirs == self.observations.leaves:
             return self
-        return Symmetry(
-            self.group,
-            observation_space,
-            self.action_space,
-            self.observations.images_transposed(frozenset(transposed)),
-            self.permutations,
-        )
+        carried = self.observations.rearranged(theirs, axes)
+        return Symmetry(self.group, observation_space, self.action_space, carried, self.actions)
 
     def _does_not_fit(self, observation_space: spaces.Space[Any]) -> SymmetryError:
         return SymmetryError(
@@ -212,17 +268,16 @@ class Symmetry:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Symmetry):
             return NotImplemented
-        same_maps = zip(self.observations.maps, other.observations.maps, strict=False)
         return (
             self.group == other.group
             and self.observation_space == other.observation_space
-            and np.array_equal(self.permutations, other.permutations)
-            and self.observations.blocks == other.observations.blocks
-            and all(type(a) is type(b) and bool(a.equal(b).all()) for a, b in same_maps)
+            and self.action_space == other.action_space
+            and self.actions.same_as(other.actions)
+            and self.observations.same_as(other.observations)
         )
 
     def __hash__(self) -> int:
-        return hash((self.group, self.permutations.tobytes()))
+        return hash((self.group, str(self.action_space)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Symmetry:
         return self  # immutable
@@ -234,32 +289,3 @@ class Symmetry:
 
     def __repr__(self) -> str:
         return f"Symmetry({self.group!r} on {self.observation_space}, {self.action_space})"
-
-
-def _permutations_of(
-    closure: Closure[Any], generators: Mapping[str, npt.NDArray[np.int64]], n: int
-) -> npt.NDArray[np.int64]:
-    """The homomorphism from G to permutations of n actions with these values on the generators.
-
-    Raises:
-        SymmetryError: there is none: two words name the same map of observations, but different
-            permutations of the actions.
-    """
-    permutations = np.empty((len(closure.words), n), dtype=np.int64)
-    for g, word in enumerate(closure.words):
-        permutations[g] = np.arange(n)
-        for name in word:
-            permutations[g] = permutations[g][generators[name]]
-    for name, permutation in generators.items():
-        expected = permutations[:, permutation]
-        actual = permutations[closure.table[:, closure.generators[name]]]
-        if not np.array_equal(expected, actual):
-            g = int(np.argmax((expected != actual).any(axis=1)))
-            twice = word_name((*closure.words[g], name))
-            same = closure.names[closure.table[g, closure.generators[name]]]
-            raise SymmetryError(
-                f"not a homomorphism: {twice} moves observations as {same} does, but actions as "
-                f"{expected[g].tolist()} and not {actual[g].tolist()}; mend the action permutation "
-                f"of {name!r}"
-            )
-    return permutations

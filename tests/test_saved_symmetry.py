@@ -13,8 +13,7 @@ from gymnasium import spaces
 
 from equirl import Symmetry
 from equirl.errors import SymmetryError
-from equirl.saved_symmetry import FORMAT, from_plain, to_plain
-from equirl.symmetry_json import from_json, to_json
+from equirl.saved_symmetry import FORMAT, from_json, from_plain, to_json, to_plain
 
 TURN = np.array([[np.cos(np.pi / 3), -np.sin(np.pi / 3)], [np.sin(np.pi / 3), np.cos(np.pi / 3)]])
 IMAGE = spaces.Box(0, 255, (5, 5, 3), np.uint8)
@@ -32,7 +31,9 @@ def symmetries() -> dict[str, Symmetry]:
     return {
         "signs": declare(spaces.Box(-1, 1, (4,)), two, {"mirror": (np.negative, [1, 0])}),
         "image": image,
-        "image, channels first": image.carried_to(spaces.Box(0, 255, (3, 5, 5), np.uint8)),
+        "image, channels first": image.carried_to(
+            spaces.Box(0, 255, (3, 5, 5), np.uint8), {None: (2, 0, 1)}
+        ),
         "affine": declare(
             spaces.Box(-1, 1, (2,)), spaces.Discrete(6), {"r": (TURN, [1, 2, 3, 4, 5, 0])}
         ),

@@ -12,11 +12,12 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from equirl.agents.baselines.double_dqn import DoubleDQN
+from equirl.agents.policy_spaces import for_policy
 from equirl.agents.vec_normalize import check_normalization
 from equirl.envs import symmetry_of
 from equirl.envs.registry import Declaration
+from equirl.saved_symmetry import from_json, to_json
 from equirl.symmetry import Symmetry
-from equirl.symmetry_json import from_json, to_json
 
 MIRROR_WEIGHT = 1.0
 
@@ -70,7 +71,7 @@ class MirrorLossDQN(DoubleDQN):
     def _setup_model(self) -> None:
         check_normalization(self.env)
         super()._setup_model()
-        self.symmetry = from_json(self.mirror_symmetry).carried_to(self.observation_space)
+        self.symmetry = for_policy(from_json(self.mirror_symmetry), self.observation_space)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """See `DQN`.

@@ -17,6 +17,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
+from equirl.agents.policy_spaces import for_policy
 from equirl.agents.shortcuts.greedy import greedy_action
 from equirl.agents.shortcuts.perceptron import is_unheard, run_layers
 from equirl.envs import symmetry_of
@@ -72,7 +73,7 @@ class EquivariantQNetwork(QNetwork):
             "canonical_score": canonical_score,
             "orbit_samples": orbit_samples,
         }
-        carried = symmetry.carried_to(self.observation_space)
+        carried = for_policy(symmetry, self.observation_space)
         looks_at_features = method == "lambda"
         self.symmetrized = Symmetrized(
             self._last_layer if looks_at_features else self._plain,

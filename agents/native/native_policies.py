@@ -18,6 +18,7 @@ from equirl.agents.native.native_network import (
     matching_scale,
     plain_parameters,
 )
+from equirl.agents.policy_spaces import for_policy
 from equirl.errors import AgentError, SymmetryError
 from equirl.symmetry import Symmetry
 
@@ -57,7 +58,7 @@ class NativeEquivariantQNetwork(QNetwork):
                 "native layers take observations that are one array, not a Dict: use "
                 "method=equitune"
             )
-        carried = symmetry.carried_to(observation_space)
+        carried = for_policy(symmetry, observation_space)
         parameters = plain_parameters(carried, architecture) if match_parameters else None
         scale = 1.0 if parameters is None else matching_scale(carried, architecture, parameters)
         extractor, layers = build(carried, architecture, scale)

@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from equirl.agents.dqn.policies import checked_symmetry
+from equirl.agents.policy_spaces import for_policy
 from equirl.agents.vec_normalize import SymmetricVecNormalize
+from equirl.envs.registry import Declaration, declared_symmetry
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 
@@ -18,17 +22,19 @@ from equirl.symmetry import Symmetry
 class OrbitReplayBuffer(ReplayBuffer):
     """Data augmentation: (s, a, r, s') is replayed as (gs, ga, r, gs') with a fresh random g.
 
-    For plain DQN, as SB3's ``replay_buffer_class``; transitions are stored as they came. Behind
+    For plain agents, as SB3's ``replay_buffer_class``; transitions are stored as they came. Behind
     `VecNormalize` that is before normalisation, and so they are moved before it.
 
     Args:
         args: as `ReplayBuffer` takes them.
-        symmetry: the symmetry of the environment, of what a `VecNormalize` gets.
+        symmetry: the symmetry of the environment, of what a `VecNormalize` gets; or generators for
+            the buffer's own spaces (of images, those whose channels SB3 has put first); or the id
+            of an environment whose symmetry is known.
         kwargs: as `ReplayBuffer` takes them.
 
     Raises:
-        SymmetryError: it does not fit the observations; or, when sampling, it is not the one under
-            which a `SymmetricVecNormalize` is invariant.
+        SymmetryError: it does not fit the observations or the actions; or, when sampling, it is not
+            the one under which a `SymmetricVecNormalize` is invariant.
 
     Example:
         >>> from stable_baselines3 import DQN
@@ -41,9 +47,17 @@ class OrbitReplayBuffer(ReplayBuffer):
         ... )
     """
 
-    def __init__(self, *args: Any, symmetry: Symmetry, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, symmetry: Symmetry | Declaration | str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.symmetry = symmetry.carried_to(self.observation_space)
+        if isinstance(symmetry, str):
+            symmetry = checked_symmetry(symmetry, type(self).__name__)
+        given = declared_symmetry(symmetry, self.observation_space, self.action_space)
+        if given.action_space != self.action_space:
+            raise SymmetryError(
+                f"the symmetry moves {given.action_space}, the replay buffer holds "
+                f"{self.action_space}: give it the symmetry of this environment"
+            )
+        self.symmetry = for_policy(given, self.observation_space)
 
     def _get_samples(
         self, batch_inds: np.ndarray, env: VecNormalize | None = None
@@ -80,8 +94,18 @@ def _moved(
     return {
         "observations": symmetry.transform_observation(g, samples.observations),
         "next_observations": symmetry.transform_observation(g, samples.next_observations),
-        "actions": symmetry.transform_action(g, samples.actions),
+        "actions": _moved_actions(g, samples.actions, symmetry),
     }
+
+
+def _moved_actions(g: np.ndarray, actions: torch.Tensor, symmetry: Symmetry) -> torch.Tensor:
+    """``[batch, actions]``, flat; those of a Box are rescaled to -1 … 1 before they are stored."""
+    if isinstance(symmetry.action_space, spaces.Box):
+        scaled: torch.Tensor = symmetry.scaled_actions.transform(g, actions)
+        return scaled
+    shaped = actions.reshape(len(actions), *(symmetry.action_space.shape or (1,)))
+    moved: torch.Tensor = symmetry.transform_action(g, shaped)
+    return moved.reshape(actions.shape).to(actions.dtype)
 
 
 def _check(symmetry: Symmetry, env: VecNormalize | None) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from equirl import __version__
 from equirl.errors import AgentError
+from equirl.saved_symmetry import to_json
 from equirl.shown import shortened, shown
 from equirl.symmetry import Symmetry
-from equirl.symmetry_json import to_json
 
 FORMAT = 1
 """Of saved agents. Raise it when an older equirl would misunderstand what is saved from now on;

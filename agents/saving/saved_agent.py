@@ -19,9 +19,9 @@ from equirl.agents.saving.agent_file import agent_path, read_parts
 from equirl.agents.saving.library_classes import library_class
 from equirl.agents.saving.saved_schedules import read_linear_schedule, read_train_freq
 from equirl.errors import AgentError, EquirlError, SymmetryError
+from equirl.saved_symmetry import from_json
 from equirl.shown import reason, shortened, shown
 from equirl.symmetry import Symmetry
-from equirl.symmetry_json import from_json
 
 SomeDQN = TypeVar("SomeDQN", bound=DQN)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,23 +11,28 @@ import numpy.typing as npt
 import torch
 
 from equirl.actions.affines import Affines
+from equirl.actions.image_moves import Move, moved_pixels
 from equirl.actions.layout import Leaf, as_leaves, from_leaves
+from equirl.actions.lookups import Lookups
 from equirl.actions.maps import Maps
+from equirl.actions.points import Bounds, bounds_of, in_space
 from equirl.actions.signed_permutations import SignedPermutations
-from equirl.declaring.probes import Block
 from equirl.errors import SymmetryError
 from equirl.groups import FiniteGroup
 
 Elements = int | str | npt.NDArray[np.integer[Any]] | torch.Tensor | Sequence[int]
 """One group element (its number or name), or one number per row of a batch."""
 
+Block = tuple[int, ...]
+"""Positions of the leaves that are moved together."""
+
 
 @dataclass(frozen=True, eq=False)
 class GroupAction:
     """A group acting on the points of a space: ``e·x = x`` and ``(g·h)·x = g·(h·x)``.
 
-    A point is an array, a tensor, or a dict of them; everything comes back in the library, dtype
-    and device in which it was given.
+    A point is an array, a tensor, or a dict of them; everything comes back in the library and on
+    the device in which it was given. Floats keep their dtype, whole numbers take that of the space.
 
     Args:
         group: the group G.
@@ -48,7 +53,10 @@ class GroupAction:
     """Of the first block, the map of g⁻¹ in place g."""
 
     _plain_shape: tuple[int, ...] | None = field(init=False, repr=False)
-    """Of points that are one array, None where they are more than that or a scalar."""
+    """Of points that are one array of unbounded numbers; None where they are anything else."""
+
+    _bounds: tuple[Bounds | None, ...] = field(init=False, repr=False)
+    """Of each leaf, see `bounds_of`."""
 
     first_moved: int | None = field(init=False, repr=False)
     """The first flat entry that some element moves; None for points that are not one array."""
@@ -68,11 +76,16 @@ class GroupAction:
                         f"h after that of {self.group.names[g]}"
                     )
 
-        object.__setattr__(self, "_inverse_maps", self.maps[0].take(self.group.inverses))
         first = self.leaves[0]
-        plain = len(self.leaves) == 1 and first.key is None and first.shape != ()
-        object.__setattr__(self, "first_moved", self.maps[0].first_moved() if plain else None)
-        object.__setattr__(self, "_plain_shape", first.shape if plain else None)
+        alone = len(self.leaves) == 1 and first.key is None and first.shape != ()
+        built: dict[str, Any] = {
+            "_inverse_maps": self.maps[0].take(self.group.inverses),
+            "_bounds": tuple(bounds_of(leaf) for leaf in self.leaves),
+            "_plain_shape": first.shape if alone and first.low is None else None,
+            "first_moved": self.maps[0].first_moved() if alone else None,
+        }
+        for name, value in built.items():
+            object.__setattr__(self, name, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GroupAction:
         return self  # immutable
@@ -100,21 +113,188 @@ class GroupAction:
         """
         if (matrices is None) == (permutations is None):
             raise SymmetryError("give either matrices or permutations")
-        maps: Maps
-        if matrices is not None:
-            matrix = np.array(matrices, dtype=np.float64)
-            maps = Affines(matrix, np.zeros(matrix.shape[:2]))
-        else:
-            maps = SignedPermutations(np.argsort(np.asarray(permutations, dtype=np.int64), axis=1))
-        leaf = Leaf(None, (maps.entries,), "float64")
+        if permutations is not None:
+            given = _checked_permutations(group, permutations)
+            return cls._on_array(group, SignedPermutations(np.argsort(given, axis=1)))
+        matrix = np.array(matrices, dtype=np.float64)
+        maps = Affines(matrix, np.zeros(matrix.shape[:2]))
+        return cls._on_array(group, maps, dtype="float64")
+
+    @classmethod
+    def on_images(
+        cls, group: FiniteGroup, shape: tuple[int, ...], moves: Mapping[str, Move]
+    ) -> GroupAction:
+        """Turns and reflections of images ``[…, C, H, W]``: of their last two axes.
+
+        Args:
+            group: the group G.
+            shape: of one image, such as ``(3, 32, 32)`` or ``(8, 8)``.
+            moves: what elements that generate the group do: ``"rot90"`` (counter-clockwise),
+                ``"rot180"``, ``"fliplr"``, ``"flipud"``, ``"transpose"``, or a function that
+                exchanges the entries of an array of this shape.
+
+        Raises:
+            SymmetryError: the elements do not generate the group, the moves are not an action of
+                it, or a quarter turn is asked for of images that are not square.
+
+        Example:
+            >>> from equirl.groups import dihedral
+            >>> moves = {"r": "rot90", "s": "flipud"}
+            >>> square = GroupAction.on_images(dihedral(4), (1, 2, 2), moves)
+            >>> square.transform("r", np.array([[[1, 2], [3, 4]]]))
+            array([[[2, 4],
+                    [1, 3]]])
+        """
+        index = [moved_pixels(name, move, shape).ravel() for name, move in moves.items()]
+        words = group.words([group.index(name) for name in moves])
+        generators = SignedPermutations(np.stack(index)).with_all_arrays()
+        return cls._on_array(group, generators.products(words).simplified(), shape)
+
+    @classmethod
+    def on_tokens(
+        cls, group: FiniteGroup, permutations: npt.ArrayLike, length: int | None = None
+    ) -> GroupAction:
+        """Renames integer tokens 0 … V-1: token v becomes ``permutations[g, v]``.
+
+        On logits over the vocabulary the same permutations act by `on_vectors`, and on logits
+        ``[length, V]`` of a sequence by ``on_vectors(…).copies(length)``.
+
+        Args:
+            group: the group G.
+            permutations: ``[|G|, V]``.
+            length: of a sequence of tokens; None for points that are one token.
+
+        Raises:
+            SymmetryError: these are not permutations of the tokens, or not an action of the group.
+
+        Example:
+            >>> from equirl.groups import cyclic
+            >>> swap = GroupAction.on_tokens(cyclic(2), [[0, 1, 2], [0, 2, 1]], length=4)
+            >>> swap.transform(1, np.array([0, 1, 2, 2]))
+            array([0, 2, 1, 1])
+        """
+        table = _checked_permutations(group, permutations)
+        n, (order, values) = length or 1, table.shape
+        index = np.broadcast_to(np.arange(n), (order, n)).copy()
+        maps = Lookups(index, np.repeat(table[:, None], n, axis=1), np.zeros_like(index))
+        shape = () if length is None else (n,)
+        leaf = Leaf(None, shape, "int64", (0,) * n, (values,) * n)
         return cls(group, (leaf,), ((0,),), (maps,))
 
     @classmethod
     def trivial(cls, group: FiniteGroup, shape: tuple[int, ...]) -> GroupAction:
         """Every element leaves every array of this shape where it is (an invariant quantity)."""
-        leaf = Leaf(None, shape, "float64")
-        index = np.broadcast_to(np.arange(leaf.size), (group.order, leaf.size)).copy()
-        return cls(group, (leaf,), ((0,),), (SignedPermutations(index),))
+        size = int(np.prod(shape, dtype=np.int64))
+        index = np.broadcast_to(np.arange(size), (group.order, size)).copy()
+        return cls._on_array(group, SignedPermutations(index), shape)
+
+    @classmethod
+    def direct_sum(cls, *actions: GroupAction) -> GroupAction:
+        """The action on concatenated flat points (x, y, …) ↦ (gx, gy, …), a vector.
+
+        Args:
+            actions: of one group, each on points that are one array.
+
+        Raises:
+            SymmetryError: they are of several groups, on dicts, or on tokens and numbers at once.
+
+        Example:
+            >>> from equirl.groups import cyclic
+            >>> swap = GroupAction.on_vectors(cyclic(2), permutations=[[0, 1], [1, 0]])
+            >>> both = GroupAction.direct_sum(swap, GroupAction.trivial(cyclic(2), (1,)))
+            >>> both.transform(1, np.array([1.0, 2.0, 3.0]))
+            array([2., 1., 3.])
+        """
+        leaves = [leaf for action in actions for leaf in action.leaves]
+        group = actions[0].group
+        if any(action.group != group for action in actions):
+            raise SymmetryError("a direct sum needs actions of one group")
+        finite = {leaf.low is not None for leaf in leaves}
+        if any(leaf.key is not None for leaf in leaves) or len(finite) > 1:
+            raise SymmetryError(
+                "a direct sum needs actions on arrays, and all on tokens or all on numbers"
+            )
+        maps: list[Any] = [action.maps[0] for action in actions]
+        if any(isinstance(m, Affines) for m in maps):
+            maps = [m.as_affines() if isinstance(m, SignedPermutations) else m for m in maps]
+        dtypes = {leaf.dtype for leaf in leaves}
+        joined = type(maps[0]).joined(maps)
+        leaf = Leaf(
+            None,
+            (joined.entries,),
+            dtypes.pop() if len(dtypes) == 1 else None,
+            sum((leaf.low for leaf in leaves if leaf.low), ()) if True in finite else None,
+            sum((leaf.values for leaf in leaves if leaf.values), ()) if True in finite else None,
+        )
+        return cls(group, (leaf,), ((0,),), (joined,))
+
+    def copies(self, n: int) -> GroupAction:
+        """The same action on each of n points, ``[n, *shape]``: (x₁, …, xₙ) ↦ (gx₁, …, gxₙ).
+
+        Example:
+            >>> from equirl.groups import cyclic
+            >>> swap = GroupAction.on_vectors(cyclic(2), permutations=[[0, 1], [1, 0]])
+            >>> swap.copies(2).transform(1, np.array([[1.0, 2.0], [3.0, 4.0]]))
+            array([[2., 1.],
+                   [4., 3.]])
+        """
+        if n < 1:
+            raise SymmetryError(f"copies(n) needs n ≥ 1, got {n}")
+        together = self.direct_sum(*[self] * n)
+        leaf = replace(together.leaves[0], shape=(n, *self.leaves[0].shape))
+        return GroupAction(self.group, (leaf,), together.blocks, together.maps)
+
+    @classmethod
+    def _on_array(
+        cls,
+        group: FiniteGroup,
+        maps: Maps,
+        shape: tuple[int, ...] | None = None,
+        dtype: str | None = None,
+    ) -> GroupAction:
+        leaf = Leaf(None, (maps.entries,) if shape is None else shape, dtype)
+        return cls(group, (leaf,), ((0,),), (maps,))
+
+    def rearranged(
+        self, leaves: Sequence[Leaf], axes: Mapping[str | None, Sequence[int]] | None = None
+    ) -> GroupAction:
+        """The same action on points whose keys stand in another order, or with axes exchanged.
+
+        Args:
+            leaves: those of this action, in their new order; shapes and dtypes are the new ones.
+            axes: by key, what `numpy.transpose` does to the arrays that are not as they were.
+        """
+        position = {leaf.key: j for j, leaf in enumerate(leaves)}
+        old = [position[leaf.key] for leaf in self.leaves]
+        blocks, stacks = [], []
+        for block, maps in zip(self.blocks, self.maps, strict=True):
+            order, start = {}, 0
+            for j in block:
+                leaf = self.leaves[j]
+                entries = start + np.arange(leaf.size).reshape(leaf.shape)
+                turned = (axes or {}).get(leaf.key)
+                order[old[j]] = (entries if turned is None else entries.transpose(turned)).ravel()
+                start += leaf.size
+            blocks.append(tuple(sorted(order)))
+            stacks.append(maps.relabelled(np.concatenate([order[j] for j in sorted(order)])))
+        by_first = sorted(range(len(blocks)), key=lambda b: blocks[b])
+        return GroupAction(
+            self.group,
+            tuple(leaves),
+            tuple(blocks[b] for b in by_first),
+            tuple(stacks[b] for b in by_first),
+        )
+
+    def same_as(self, other: GroupAction) -> bool:
+        """Whether the same elements move the same points alike; keys may stand in another order."""
+        mine, theirs = ({leaf.key: leaf for leaf in a.leaves} for a in (self, other))
+        if self.group != other.group or mine != theirs:
+            return False
+        other = other.rearranged(self.leaves)
+        return self.rearranged(self.leaves).blocks == other.blocks and all(
+            type(a) is type(b) and bool(a.equal(b).all())
+            for a, b in zip(self.rearranged(self.leaves).maps, other.maps, strict=True)
+        )
 
     def transform(self, g: Elements, x: Any) -> Any:
         """g·x for one point or a batch of them.
@@ -124,9 +304,10 @@ class GroupAction:
             x: one point, or a batch ``[batch, *shape]``.
 
         Raises:
-            SymmetryError: x has another shape than the space, or there is no such element.
+            SymmetryError: x has another shape than the space or holds what is not of it, or there
+                is no such element.
         """
-        arrays = as_leaves(x, self.leaves)
+        arrays = self._arrays(x)
         moved = self._moved(
             arrays,
             0 if self._is_single(arrays) else 1,
@@ -143,7 +324,7 @@ class GroupAction:
         if self._is_plain_batch(x, 1):
             rows = self.maps[0].orbit(x.flatten(1))
             return rows.view(*rows.shape[:2], *x.shape[1:]).transpose(0, 1)
-        arrays = as_leaves(x, self.leaves)
+        arrays = self._arrays(x)
         single = self._is_single(arrays)
         moved = self._moved(arrays, 0 if single else 1, lambda maps, flat: maps.orbit(flat))
         orbits = []
@@ -158,12 +339,12 @@ class GroupAction:
 
         None where that would not be less work than the whole orbit.
         """
-        if not self._is_plain_batch(x, 1) or not entries < self.maps[0].entries:
+        maps = self.maps[0]
+        if not self._is_plain_batch(x, 1) or not entries < maps.entries:
             return None
-        if not isinstance(self.maps[0], SignedPermutations):
+        if not isinstance(maps, SignedPermutations):
             return None
-        head: torch.Tensor = self.maps[0].head(entries).orbit(x.flatten(1))
-        return head.transpose(0, 1)
+        return maps.orbit_head(x.flatten(1), entries).transpose(0, 1)
 
     def pull_back(self, y: Any) -> Any:
         """``[|G|, batch, *shape] -> [|G|, batch, *shape]``: row g becomes g⁻¹·y[g]."""
@@ -171,7 +352,7 @@ class GroupAction:
             rows = y.transpose(0, 1)
             back = self._inverse_maps.along(rows.flatten(2))
             return back.reshape(rows.shape).transpose(0, 1)
-        arrays = as_leaves(y, self.leaves)
+        arrays = self._arrays(y)
 
         def move_back(maps: Maps, flat: Any) -> Any:
             if flat.shape[0] != self.group.order:
@@ -185,20 +366,14 @@ class GroupAction:
         shaped = [part.reshape(a.shape) for part, a in zip(moved, arrays, strict=True)]
         return from_leaves(shaped, self.leaves)
 
-    def mean_back(self, y: torch.Tensor) -> torch.Tensor:
-        """1/|G| Σ_g g⁻¹·y[g], ``[|G|, batch, *shape] -> [batch, *shape]``, for one tensor."""
-        rows = y.transpose(0, 1)
-        mean: torch.Tensor = self._inverse_maps.mean_along(rows.flatten(2))
-        return mean.view(rows.shape[0], *rows.shape[2:])
-
     def move_each(self, g: torch.Tensor, x: Any) -> Any:
         """g·x row by row, ``[rows, *shape]`` with int64 ``g`` ``[rows]``, tensors or dicts of them.
 
-        Unlike `transform` it does not look at the numbers, and so never waits for a device.
+        Unlike `transform` it never waits for a device.
         """
         if self._is_plain_batch(x, 1):
             return self.maps[0].each(g, x.flatten(1)).view(x.shape)
-        arrays = as_leaves(x, self.leaves)
+        arrays = self._arrays(x)
         moved = self._moved(arrays, 1, lambda maps, flat: maps.each(g, flat))
         shaped = [part.reshape(a.shape) for part, a in zip(moved, arrays, strict=True)]
         return from_leaves(shaped, self.leaves)
@@ -210,9 +385,16 @@ class GroupAction:
         )
         return back
 
+    def _arrays(self, x: Any) -> list[Any]:
+        """The leaves of x, each brought to its space."""
+        given = zip(as_leaves(x, self.leaves), self.leaves, self._bounds, strict=True)
+        return [in_space(array, leaf, bounds) for array, leaf, bounds in given]
+
     def _is_plain_batch(self, x: Any, batch_dimensions: int) -> bool:
         """Whether x is one tensor of points of the very shape, which needs no taking apart."""
-        return isinstance(x, torch.Tensor) and x.shape[batch_dimensions:] == self._plain_shape
+        if not isinstance(x, torch.Tensor) or x.shape[batch_dimensions:] != self._plain_shape:
+            return False
+        return x.is_floating_point() or not self.leaves[0].is_float
 
     def _moved(
         self, arrays: list[Any], batch_dimensions: int, move: Callable[[Maps, Any], Any]
@@ -246,20 +428,18 @@ class GroupAction:
     def _is_single(self, arrays: list[Any]) -> bool:
         return np.ndim(arrays[0]) == len(self.leaves[0].shape)
 
-    @staticmethod
-    def _flat(array: Any, leaf: Leaf, batch_dimensions: int) -> Any:
+    def _flat(self, array: Any, leaf: Leaf, batch_dimensions: int) -> Any:
         """``[*batch, *shape] -> [*batch or 1, n]``."""
-        if not isinstance(array, torch.Tensor):
-            array = np.asarray(array)
         batch = tuple(array.shape[:batch_dimensions])
-        inner = tuple(array.shape[batch_dimensions:])
-        # Replay buffers store a Discrete observation as [batch, 1].
-        if inner != leaf.shape and not (leaf.shape == () and inner == (1,)):
+        if not self._fits(tuple(array.shape[batch_dimensions:]), leaf):
             raise SymmetryError(
                 f"{leaf} has shape {tuple(array.shape)}, expected {leaf.shape} behind "
                 f"{batch_dimensions} batch dimension(s)"
             )
         return array.reshape(*(batch or (1,)), leaf.size)
+
+    def _fits(self, shape: tuple[int, ...], leaf: Leaf) -> bool:
+        return shape == leaf.shape
 
     def _split(self, joined: Any, block: Block) -> list[Any]:
         if len(block) == 1:
@@ -269,26 +449,13 @@ class GroupAction:
             joined[..., end - self.leaves[j].size : end] for j, end in zip(block, ends, strict=True)
         ]
 
-    def images_transposed(self, keys: frozenset[str | None]) -> GroupAction:
-        """The same action on images whose channels come first, as Stable-Baselines3 hands them on.
 
-        Args:
-            keys: the leaves that are transposed from (height, width, channels).
-        """
-        leaves, maps = list(self.leaves), list(self.maps)
-        for b, block in enumerate(self.blocks):
-            order, start = [], 0
-            for j in block:
-                leaf = self.leaves[j]
-                entries = np.arange(leaf.size).reshape(leaf.shape)
-                if leaf.key in keys:
-                    height, width, channels = leaf.shape
-                    leaves[j] = Leaf(leaf.key, (channels, height, width), leaf.dtype)
-                    entries = np.transpose(entries, (2, 0, 1))
-                order.append(start + entries.ravel())
-                start += leaf.size
-            maps[b] = maps[b].relabelled(np.concatenate(order))
-        return GroupAction(self.group, tuple(leaves), self.blocks, tuple(maps))
+def _checked_permutations(group: FiniteGroup, permutations: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    given = np.asarray(permutations)
+    numbered = np.arange(given.shape[-1] if given.ndim else 0)
+    if given.ndim != 2 or (np.sort(given, axis=1) != numbered).any():
+        raise SymmetryError(f"expected {group.order} permutations of 0 … n-1, one a row")
+    return given.astype(np.int64)
 
 
 def _concatenate(parts: list[Any]) -> Any:

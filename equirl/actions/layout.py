@@ -21,14 +21,14 @@ class Leaf:
     Args:
         key: its key in the Dict space, None where the observation is this one array.
         shape: its shape, as the environment gives it.
-        dtype: its NumPy dtype name, such as ``"float32"``.
+        dtype: its NumPy dtype name, such as ``"float32"``; None where points keep their own.
         low: smallest value of each flat entry, for entries with finitely many values, else None.
         values: how many values each flat entry has, likewise.
     """
 
     key: str | None
     shape: tuple[int, ...]
-    dtype: str
+    dtype: str | None
     low: tuple[int, ...] | None = None
     values: tuple[int, ...] | None = None
 
@@ -40,7 +40,7 @@ class Leaf:
     @property
     def kind(self) -> str:
         """What may be exchanged with what: ``"finite"`` or the dtype of a Box."""
-        return self.dtype if self.low is None else "finite"
+        return str(self.dtype) if self.low is None else "finite"
 
     @property
     def is_float(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,24 @@ class Lookups(Maps):
         super().__init__(index=index, table=table, low=low)
         self.index, self.table, self.low = index, table, low
 
+    def identity(self) -> Lookups:
+        low, most = self.low[:1], self.table[:1].max(axis=2)
+        own = np.minimum(low[..., None] + np.arange(self.table.shape[2]), most[..., None])
+        return Lookups(np.arange(self.entries)[None], own, low)
+
     @classmethod
-    def identity(cls, low: NumpyArray, values: NumpyArray) -> Lookups:
-        """The map that keeps every value; ``low`` and ``values`` are ``[n]``."""
-        own = np.minimum(np.arange(values.max()), values[:, None] - 1)
-        index = np.arange(len(low))
-        return cls(index[None], (low[:, None] + own)[None], low[None])
+    def joined(cls, stacks: Sequence[Lookups]) -> Lookups:
+        starts = np.cumsum([0, *(stack.entries for stack in stacks)])
+        most = max(stack.table.shape[2] for stack in stacks)
+        tables = [
+            np.pad(s.table, [(0, 0), (0, 0), (0, most - s.table.shape[2])], mode="edge")
+            for s in stacks
+        ]
+        return cls(
+            np.concatenate([s.index + at for s, at in zip(stacks, starts, strict=False)], axis=1),
+            np.concatenate(tables, axis=1),
+            np.concatenate([s.low for s in stacks], axis=1),
+        )
 
     def compose(self, other: Lookups) -> Lookups:
         shape = np.broadcast_shapes(self.index.shape, other.index.shape)

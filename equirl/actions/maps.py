@@ -34,10 +34,14 @@ Self = TypeVar("Self", bound="Maps")
 TOLERANCE = 1e-6
 """Two maps count as equal when all their coefficients agree to this; indices agree exactly."""
 
-CLOSING = 1e-4
-"""The same while a group is closed: in skew coordinates a generator typed in single precision
-comes back to the identity only to this. `Affines.polished` then removes the difference, and other
-elements of a group of at most 1,024 are not that near: 2π/1024 is 6e-3."""
+CLOSING = 1e-5
+"""The same for matrices while a group is closed, see `Affines.rulers`."""
+
+CLOSING_OFFSET = 2e-6
+"""The same for offsets, relative to the largest offset of entries that the group exchanges."""
+
+TINY = 1e-12
+"""What is left of an offset of zero by rounding."""
 
 
 class Maps(ABC):
@@ -127,19 +131,34 @@ class Maps(ABC):
                 moved |= (array != array[:1]).reshape(*array.shape[:2], -1).any(axis=(0, 2))
         return int(moved.argmax())
 
-    def fingerprint(self) -> NumpyArray:
-        """``[K, 4]`` numbers that differ between maps that differ, up to rounding."""
-        generator = np.random.default_rng(0)
-        total: NumpyArray = np.zeros((self.count, 4))
-        for array in self._arrays.values():
-            if array is not None:
-                flat = array.reshape(len(array), -1)
-                total = total + flat @ generator.uniform(0.5, 1.5, size=(flat.shape[1], 4))
-        return total
+    def rulers(self) -> dict[str, Any]:
+        """For a stack of generators, by array: up to which difference two coefficients are equal.
+
+        They are compared while a group is closed, when rounding errors have added up.
+        """
+        return dict.fromkeys(self._arrays, 0.5)  # indices, tables and signs agree exactly
 
     def polished(self: Self, table: NumpyArray) -> Self:
         """The same action of the group with this Cayley table, as exact and as small as it gets."""
         return self
+
+    @abstractmethod
+    def identity(self: Self) -> Self:
+        """One map, on the same points, that leaves them where they are."""
+
+    @classmethod
+    @abstractmethod
+    def joined(cls: type[Self], stacks: Sequence[Self]) -> Self:
+        """K maps on points that are put together from those of each stack, in order."""
+
+    def products(self: Self, words: Sequence[Sequence[int]]) -> Self:
+        """The products of these maps along words, the last letter moving a point first."""
+        found = {(): self.identity()}
+        for word in map(tuple, words):
+            known = next(n for n in range(len(word), -1, -1) if word[:n] in found)
+            for n in range(known, len(word)):  # each beginning of a word is mostly one before it
+                found[word[: n + 1]] = found[word[:n]].compose(self.take(word[n]))
+        return self.stacked([found[tuple(word)] for word in words])
 
     @abstractmethod
     def compose(self: Self, other: Self) -> Self:
@@ -157,11 +176,6 @@ class Maps(ABC):
         """``[batch, K, n] -> [batch, K, n]``: map k applied to point ``x[:, k]``."""
         k: Any = np.arange(self.count)
         return self.each(torch.from_numpy(k).to(x.device) if isinstance(x, torch.Tensor) else k, x)
-
-    def mean_along(self, x: torch.Tensor) -> torch.Tensor:
-        """``[batch, K, n] -> [batch, n]``: the mean over k of map k applied to ``x[:, k]``."""
-        mean: torch.Tensor = self.along(x).mean(dim=1)
-        return mean
 
     @abstractmethod
     def relabelled(self: Self, order: NumpyArray) -> Self:

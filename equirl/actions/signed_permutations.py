@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import torch
 
 from equirl.actions.affines import Affines
 from equirl.actions.maps import (
+    CLOSING_OFFSET,
     SIGNED_VIEWS,
+    TINY,
     TOLERANCE,
     Array,
     Maps,
@@ -19,11 +21,6 @@ from equirl.actions.maps import (
     gather_entries,
     select_entries,
 )
-
-SMALL_ORBIT = 256
-"""Up to this many numbers, one small matrix product is faster than a gather and its gradient."""
-
-_MULTIPLIED = (torch.float32, torch.float64)
 
 
 class SignedPermutations(Maps):
@@ -40,7 +37,6 @@ class SignedPermutations(Maps):
     ) -> None:
         super().__init__(index=index, sign=sign, offset=offset)
         self.index, self.sign, self.offset = index, sign, offset
-        self._heads: dict[int, SignedPermutations] = {}
 
     def simplified(self) -> SignedPermutations:
         """Without signs that are all +1 and offsets that are all 0."""
@@ -58,6 +54,30 @@ class SignedPermutations(Maps):
         self, other: SignedPermutations, tolerance: float = TOLERANCE
     ) -> npt.NDArray[np.bool_]:
         return Maps.equal(self.with_all_arrays(), other.with_all_arrays(), tolerance)
+
+    def identity(self) -> SignedPermutations:
+        return SignedPermutations(np.arange(self.entries)[None]).with_all_arrays()
+
+    @classmethod
+    def joined(cls, stacks: Sequence[SignedPermutations]) -> SignedPermutations:
+        starts = np.cumsum([0, *(stack.entries for stack in stacks)])
+        full = [stack.with_all_arrays() for stack in stacks]
+        index = [stack.index + at for stack, at in zip(full, starts, strict=False)]
+        sign, offset = ([s.arrays[name] for s in full] for name in ("sign", "offset"))
+        joined = (np.concatenate(arrays, axis=1) for arrays in (index, sign, offset))
+        return cls(*joined).simplified()
+
+    def rulers(self) -> dict[str, Any]:
+        """Offsets, relative to the largest one of the entries that are exchanged."""
+        full = self.with_all_arrays()
+        assert full.offset is not None
+        largest = np.abs(full.offset).max(axis=0)
+        while True:
+            spread = np.maximum(largest, largest[full.index].max(axis=0))
+            if np.array_equal(spread, largest):
+                break
+            largest = spread
+        return {**super().rulers(), "offset": CLOSING_OFFSET * largest + TINY}
 
     def polished(self, table: NumpyArray) -> SignedPermutations:
         return self.simplified()
@@ -92,44 +112,9 @@ class SignedPermutations(Maps):
         moved: Any
         if not isinstance(x, torch.Tensor):
             moved = gather_entries(x, constants["index"])
-        elif x.requires_grad and self._is_small(x):  # whose backward pass is as fast
-            matrix = self._block_matrix(x).flatten(0, 1)
-            moved = (x.flatten(1) @ matrix.flatten(1)).view(x.shape)
-            return moved if self.offset is None else moved + constants["offset"]
         else:
             moved = select_entries(x.flatten(1), constants["along_index"]).view(x.shape)
         return self._shifted(moved, constants["sign"], constants["offset"])
-
-    def mean_along(self, x: torch.Tensor) -> torch.Tensor:
-        if not self._is_small(x):
-            return super().mean_along(x)
-        constants = self.constants(x)
-        if "mean_matrix" not in constants:
-            constants["mean_matrix"] = self._block_matrix(x).mean(dim=2).flatten(0, 1)
-        mean: torch.Tensor = x.flatten(1) @ constants["mean_matrix"]
-        return mean if self.offset is None else mean + constants["offset"].mean(dim=0)
-
-    def _is_small(self, x: torch.Tensor) -> bool:
-        """Whether x may be multiplied by a matrix: what is not finite would spread, as 0 · ∞."""
-        return (
-            self.count * self.entries <= SMALL_ORBIT
-            and x.dtype in _MULTIPLIED
-            and x.device.type == "cpu"  # a GPU had better not wait for the answer
-            and not torch.compiler.is_compiling()
-            and math.isfinite(float(x.detach().sum()))
-        )
-
-    def _block_matrix(self, x: torch.Tensor) -> torch.Tensor:
-        """``[K, n, K, n]``: entry (k, j, k, i) is how much entry j of a point k counts for i."""
-        constants = self.constants(x)
-        if "block_matrix" not in constants:
-            matrix = np.zeros((self.count, self.entries) * 2)
-            sign = np.ones(self.index.shape) if self.sign is None else self.sign
-            k, i = np.indices(self.index.shape)
-            matrix[k, self.index, k, i] = sign
-            constants["block_matrix"] = self._cast(matrix, x)
-        block: torch.Tensor = constants["block_matrix"]
-        return block
 
     def constants(self, x: Any) -> dict[str, Any]:
         constants = super().constants(x)
@@ -147,15 +132,17 @@ class SignedPermutations(Maps):
             moved, None if sign is None else sign[k], None if offset is None else offset[k]
         )
 
-    def head(self, entries: int) -> SignedPermutations:
-        """What these maps make of the first so many entries; good for `orbit` only."""
-        if entries not in self._heads:
-            self._heads[entries] = SignedPermutations(
-                self.index[:, :entries],
-                None if self.sign is None else self.sign[:, :entries],
-                None if self.offset is None else self.offset[:, :entries],
-            )
-        return self._heads[entries]
+    def orbit_head(self, x: torch.Tensor, entries: int) -> torch.Tensor:
+        """The first so many entries of `orbit`, ``[batch, n] -> [batch, K, entries]``."""
+        constants = self.constants(x)
+        index = constants["index"][:, :entries]
+        moved = select_entries(x, index.reshape(-1)).view(len(x), *index.shape)
+        sign, offset = (
+            None if constants[name] is None else constants[name][:, :entries]
+            for name in ("sign", "offset")
+        )
+        head: torch.Tensor = self._shifted(moved, sign, offset)
+        return head
 
     @staticmethod
     def _shifted(x: Any, sign: Any, offset: Any) -> Any:

@@ -5,20 +5,17 @@ The maps are compiled; those of generators are then multiplied out until they cl
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium import spaces
 
 from equirl.actions import GroupAction
 from equirl.actions.affines import Affines
+from equirl.actions.element_finder import BlockMaps, ElementFinder
 from equirl.actions.layout import Leaf
-from equirl.actions.lookups import Lookups
-from equirl.actions.maps import CLOSING, Maps
-from equirl.actions.signed_permutations import SignedPermutations
+from equirl.actions.maps import Maps
 from equirl.declaring.compilation import compile_block
 from equirl.declaring.integer_ranges import check_fits_dtype, check_keeps_box
 from equirl.declaring.observation_maps import ObservationMap
@@ -31,9 +28,6 @@ MAX_NUMBERS = 2**27
 """In the matrices of all elements together (1 GiB): affine maps of 2,048 entries are closed within
 32 elements, of 362 and fewer within 1,024."""
 
-BlockMaps = tuple[Maps, ...]
-"""One element of a group: its map on each block of leaves."""
-
 
 def close_actions(
     space: spaces.Space[Any], generators: Mapping[str, ObservationMap]
@@ -43,19 +37,17 @@ def close_actions(
     Raises:
         SymmetryError: a map cannot be compiled, leaves the space, or the maps do not close.
     """
-    probes, blocks, compiled = _compiled(space, generators)
+    probes, blocks, compiled = compiled_maps(space, generators)
     for probe, element in zip(probes, compiled, strict=True):
         for block, maps in zip(blocks, element, strict=True):
             check_keeps_box(probe, maps, block, space)
     leaves = probes[0].leaves
-    identity = tuple(
-        _identity(maps, [leaves[j] for j in block])
-        for maps, block in zip(compiled[0], blocks, strict=True)
-    )
+    identity = tuple(maps.identity() for maps in compiled[0])
     named = dict(zip(generators, compiled, strict=True))
+    finder = ElementFinder(compiled)
     try:
         with np.errstate(all="ignore"):  # powers of a generator of infinite order may overflow
-            closure = close_generators(named, identity, _compose, _Finder(), _most(identity))
+            closure = close_generators(named, identity, _compose, finder, _most(identity))
         group = FiniteGroup(closure.table, closure.names)
     except GroupError as error:
         raise SymmetryError(str(error)) from error
@@ -74,11 +66,11 @@ def compile_action(
         SymmetryError: a map cannot be compiled or lets integers leave their dtype's range, or the
             maps are not an action of the group.
     """
-    probes, blocks, compiled = _compiled(space, {name: maps[name] for name in group.names})
+    probes, blocks, compiled = compiled_maps(space, {name: maps[name] for name in group.names})
     return _action(group, space, probes[0].leaves, blocks, compiled)
 
 
-def _compiled(
+def compiled_maps(
     space: spaces.Space[Any], maps: Mapping[str, ObservationMap]
 ) -> tuple[list[Probe], list[Block], list[BlockMaps]]:
     """A probe for each map, the blocks that the maps keep apart, and each map on every block."""
@@ -112,40 +104,3 @@ def _most(identity: BlockMaps) -> int:
 
 def _compose(g: BlockMaps, h: BlockMaps) -> BlockMaps:
     return tuple(a.compose(b) for a, b in zip(g, h, strict=True))
-
-
-def _identity(maps: Maps, leaves: list[Leaf]) -> Maps:
-    """The map of the same kind as ``maps`` that leaves every point where it is."""
-    n = maps.entries
-    if isinstance(maps, Affines):
-        return Affines(np.eye(n)[None], np.zeros((1, n)))
-    if isinstance(maps, Lookups):
-        low = np.concatenate([leaf.low for leaf in leaves if leaf.low is not None])
-        values = np.concatenate([leaf.values for leaf in leaves if leaf.values is not None])
-        return Lookups.identity(low, values)
-    return SignedPermutations(np.arange(n)[None]).with_all_arrays()
-
-
-class _Finder:
-    """Finds an element among those listed so far, by fingerprint and then in full."""
-
-    def __init__(self) -> None:
-        self._fingerprints: list[npt.NDArray[np.float64]] = []
-
-    def __call__(self, elements: Sequence[BlockMaps], element: BlockMaps) -> int | None:
-        for known in elements[len(self._fingerprints) :]:
-            self._fingerprints.append(_fingerprint(known))
-        wanted = _fingerprint(element)
-        known_prints = np.stack(self._fingerprints[: len(elements)])
-        # Each fingerprint is a sum over all entries, whose rounding errors are of either sign.
-        rounding = 3 * CLOSING * math.sqrt(sum(maps.entries**2 for maps in element))
-        close = np.abs(known_prints - wanted) <= rounding + 1e-9 * np.abs(wanted)
-        for candidate in np.flatnonzero(close.all(axis=1)).tolist():
-            pairs = zip(elements[candidate], element, strict=True)
-            if all(bool(a.equal(b, CLOSING).all()) for a, b in pairs):
-                return int(candidate)
-        return None
-
-
-def _fingerprint(element: BlockMaps) -> npt.NDArray[np.float64]:
-    return np.concatenate([maps.fingerprint()[0] for maps in element])

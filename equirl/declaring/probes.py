@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from equirl.actions.group_actions import Block as Block
 from equirl.actions.layout import Leaf, as_leaves, from_leaves, leaves_of
 from equirl.declaring.observation_maps import ObservationMap, as_function
 from equirl.errors import SymmetryError
 from equirl.shown import reason
 
 Array = npt.NDArray[Any]
-Block = tuple[int, ...]
-"""Positions of the leaves that a map may mix with each other."""
 
 
 class Probe:

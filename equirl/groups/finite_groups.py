@@ -1,4 +1,4 @@
-"""Finite groups as Cayley tables, and the usual families of them.
+"""Finite groups as Cayley tables.
 
 Elements are the integers 0 … |G|-1 and 0 is always the identity e. The product ``g·h`` means
 "first h, then g", as for maps: ``(g·h)(x) = g(h(x))``.
@@ -6,18 +6,14 @@ Elements are the integers 0 … |G|-1 and 0 is always the identity e. The produc
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from math import factorial
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from equirl.errors import GroupError
-from equirl.groups.closures import MAX_ORDER, close_generators
-from equirl.groups.element_names import cycle_notation, word_name
 
 IntArray = npt.NDArray[np.int64]
 
@@ -46,6 +42,12 @@ class FiniteGroup:
     table: IntArray
     names: tuple[str, ...] = ()
 
+    generators: tuple[int, ...] = field(init=False)
+    """Elements that generate the group, each the first one that those before do not reach."""
+
+    inverses: IntArray = field(init=False)
+    """``[|G|]``: ``inverses[g]`` is g⁻¹."""
+
     def __post_init__(self) -> None:
         table = np.array(self.table)
         if table.ndim != 2 or table.shape[0] != table.shape[1] or table.shape[0] == 0:
@@ -60,9 +62,23 @@ class FiniteGroup:
         table.setflags(write=False)
         object.__setattr__(self, "table", table)
         object.__setattr__(self, "names", names)
-        self._check_axioms()
+        self._check_latin_square()
+        object.__setattr__(self, "generators", self._generators())
+        self._check_associative()
+        inverses = np.argmin(table, axis=1)  # g·h = e = 0 is the smallest entry of row g
+        inverses.setflags(write=False)
+        object.__setattr__(self, "inverses", inverses)
 
-    def _check_axioms(self) -> None:
+    def _generators(self) -> tuple[int, ...]:
+        chosen: list[int] = []
+        reached: Iterable[int] = {0}
+        for element in range(self.order):
+            if element not in reached:
+                chosen.append(element)
+                reached = self._words(chosen).keys()
+        return tuple(chosen)
+
+    def _check_latin_square(self) -> None:
         elements = np.arange(self.order)
         if self.table.min() < 0 or self.table.max() >= self.order:
             raise GroupError(f"table entries must lie in 0 … {self.order - 1}")
@@ -82,6 +98,8 @@ class FiniteGroup:
             raise GroupError(
                 "every row and column must hold every element once, or inverses are missing"
             )
+
+    def _check_associative(self) -> None:
         # Light's test: the elements a with (x·a)·y = x·(a·y) for all x, y are closed under the
         # product, so it is enough to test a set that generates everything: |G|² per generator.
         for a in self.generators:
@@ -91,17 +109,6 @@ class FiniteGroup:
                 x, y = np.argwhere(left != right)[0]
                 p, q, r = self.names[x], self.names[a], self.names[y]
                 raise GroupError(f"not associative: ({p}·{q})·{r} differs from {p}·({q}·{r})")
-
-    @cached_property
-    def generators(self) -> list[int]:
-        """Elements that generate the group, each the first one that those before do not reach."""
-        chosen: list[int] = []
-        reached = {0}
-        for element in range(self.order):
-            if element not in reached:
-                chosen.append(element)
-                reached = set(self.generated_by(chosen))
-        return chosen
 
     @classmethod
     def trivial(cls) -> FiniteGroup:
@@ -117,15 +124,6 @@ class FiniteGroup:
     def identity(self) -> int:
         """The identity element, always 0."""
         return 0
-
-    @cached_property
-    def inverses(self) -> IntArray:
-        """``[|G|]``: ``inverses[g]`` is g⁻¹."""
-        inverses: IntArray = np.argmin(
-            self.table, axis=1
-        )  # g·h = e = 0 is the smallest entry of row g
-        inverses.setflags(write=False)
-        return inverses
 
     def product(self, *elements: int) -> int:
         """g·h·…, the identity when no element is given."""
@@ -162,16 +160,34 @@ class FiniteGroup:
 
     def generated_by(self, elements: Iterable[int]) -> tuple[int, ...]:
         """The elements of the smallest subgroup holding ``elements``, in increasing order."""
-        generators = [int(g) for g in elements]
-        reached, pending = {0}, [0]
+        return tuple(sorted(self._words(list(elements))))
+
+    def words(self, generators: Sequence[int]) -> list[tuple[int, ...]]:
+        """Each element as a shortest product of the generators, by their positions in the list.
+
+        Raises:
+            GroupError: they do not generate the group.
+        """
+        words = self._words(generators)
+        if len(words) < self.order:
+            missing = next(g for g in range(self.order) if g not in words)
+            raise GroupError(
+                f"{', '.join(self.names[g] for g in generators)} do not generate the group: "
+                f"{self.names[missing]} is not a product of them"
+            )
+        return [words[g] for g in range(self.order)]
+
+    def _words(self, generators: Sequence[int]) -> dict[int, tuple[int, ...]]:
+        words: dict[int, tuple[int, ...]] = {0: ()}
+        pending = deque([0])
         while pending:
-            g = pending.pop()
-            for h in generators:
+            g = pending.popleft()
+            for k, h in enumerate(generators):
                 product = int(self.table[g, h])
-                if product not in reached:
-                    reached.add(product)
+                if product not in words:
+                    words[product] = (*words[g], k)
                     pending.append(product)
-        return tuple(sorted(reached))
+        return words
 
     def subgroup(self, elements: Iterable[int]) -> FiniteGroup:
         """The subgroup generated by ``elements`` as a group of its own, names kept.
@@ -202,107 +218,3 @@ class FiniteGroup:
     def __repr__(self) -> str:
         shown = ", ".join(self.names[:8]) + (", …" if self.order > 8 else "")
         return f"FiniteGroup(order {self.order}: {shown})"
-
-
-def cyclic(n: int) -> FiniteGroup:
-    """The cyclic group of order n: e, r, r², …, generated by r.
-
-    Example:
-        >>> cyclic(3).names
-        ('e', 'r', 'r²')
-    """
-    _check_size("cyclic", n, n)
-    k = np.arange(n)
-    return FiniteGroup((k[:, None] + k) % n, tuple(word_name(("r",) * i) for i in range(n)))
-
-
-def dihedral(n: int) -> FiniteGroup:
-    """The dihedral group of **order 2n**: n rotations rᵏ and n reflections rᵏs, with s·r = r⁻¹·s.
-
-    ``dihedral(4)`` is the symmetry group of the square.
-    """
-    _check_size("dihedral", n, 2 * n)
-    rotation, reflection = np.tile(np.arange(n), 2), np.repeat([0, 1], n)
-    sign = 1 - 2 * reflection
-    turned = (rotation[:, None] + sign[:, None] * rotation) % n
-    names = tuple(
-        word_name(("r",) * int(k) + ("s",) * int(f))
-        for k, f in zip(rotation, reflection, strict=True)
-    )
-    return FiniteGroup(turned + n * (reflection[:, None] ^ reflection), names)
-
-
-def symmetric(n: int) -> FiniteGroup:
-    """The symmetric group of all n! permutations of 0 … n-1, named by their cycles.
-
-    Example:
-        >>> symmetric(3).names
-        ('e', '(1 2)', '(0 1)', '(0 1 2)', '(0 2 1)', '(0 2)')
-    """
-    _check_size("symmetric", n, factorial(max(n, 0)))
-    permutations = np.array(list(itertools.permutations(range(n))), dtype=np.int64)
-    weights = n ** np.arange(n)[::-1]
-    keys = permutations @ weights  # increasing, since itertools yields them in lexicographic order
-    composed = permutations[:, permutations]  # [g, h, x] = g(h(x))
-    return FiniteGroup(
-        np.searchsorted(keys, composed @ weights), tuple(cycle_notation(p) for p in permutations)
-    )
-
-
-def direct_product(a: FiniteGroup, b: FiniteGroup) -> FiniteGroup:
-    """The direct product A × B; the pair (g, h) is element ``g * b.order + h``."""
-    _check_size("direct product", 1, a.order * b.order)
-    table = (a.table[:, None, :, None] * b.order + b.table[None, :, None, :]).reshape(
-        a.order * b.order, a.order * b.order
-    )
-    names = [f"({g}, {h})" for g in a.names for h in b.names]
-    return FiniteGroup(table, ("e", *names[1:]))
-
-
-def from_permutations(generators: Mapping[str, Sequence[int]]) -> tuple[FiniteGroup, IntArray]:
-    """The permutation group generated by ``generators``.
-
-    Returns:
-        The group and its permutations ``[|G|, n]``, where ``permutations[g, x]`` is g(x).
-
-    Raises:
-        GroupError: a generator is not a permutation, or the lengths differ.
-
-    Example:
-        >>> group, permutations = from_permutations({"r": [1, 2, 3, 0], "s": [1, 0, 3, 2]})
-        >>> group == dihedral(4)
-        True
-    """
-    lengths = {len(p) for p in generators.values()}
-    if len(lengths) != 1:
-        raise GroupError(
-            f"generators must be permutations of equal length, got lengths {sorted(lengths)}"
-        )
-    (n,) = lengths
-    for name, permutation in generators.items():
-        if sorted(permutation) != list(range(n)):
-            raise GroupError(
-                f"generator {name!r} is not a permutation of 0 … {n - 1}: {list(permutation)}"
-            )
-    positions: dict[tuple[int, ...], int] = {}
-
-    def find(elements: Sequence[tuple[int, ...]], element: tuple[int, ...]) -> int | None:
-        while len(positions) < len(elements):
-            positions[elements[len(positions)]] = len(positions)
-        return positions.get(element)
-
-    closure = close_generators(
-        {name: tuple(int(x) for x in p) for name, p in generators.items()},
-        tuple(range(n)),
-        lambda g, h: tuple(g[x] for x in h),
-        find,
-    )
-    permutations = np.array(closure.elements, dtype=np.int64).reshape(-1, n)
-    return FiniteGroup(closure.table, closure.names), permutations
-
-
-def _check_size(kind: str, n: int, order: int) -> None:
-    if n < 1:
-        raise GroupError(f"{kind}(n) needs n ≥ 1, got {n}")
-    if order > MAX_ORDER:
-        raise GroupError(f"{kind}({n}) has {order} elements, more than the {MAX_ORDER} supported")

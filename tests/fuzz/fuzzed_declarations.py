@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from equirl import Symmetry
 from equirl.actions.layout import as_leaves
 from equirl.errors import SymmetryError
-from equirl.symmetry_json import from_json, to_json
+from equirl.saved_symmetry import from_json, to_json
 from fuzz.guarded import check_message, comes_to_an_end
 
 

@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from equirl.actions import GroupAction
 from equirl.actions.affines import Affines
-from equirl.actions.layout import leaves_of
+from equirl.actions.layout import Leaf, leaves_of
 from equirl.actions.lookups import Lookups
 from equirl.actions.maps import Maps
 from equirl.actions.signed_permutations import SignedPermutations
@@ -70,23 +70,23 @@ def from_plain(plain: dict[str, Any]) -> Symmetry:
         )
     group = FiniteGroup(plain["table"], plain["names"])
     observation_space, action_space = plain["observation_space"], plain["action_space"]
-    observations = _action(group, observation_space, plain["blocks"], plain["maps"])
+    leaves = leaves_of(observation_space)
+    observations = _action(group, leaves, plain["blocks"], plain["maps"])
     permutations = plain["permutations"]
     if permutations is None:
-        actions = _action(group, action_space, ((0,),), plain["actions"])
+        actions = _action(group, leaves_of(action_space, "action"), ((0,),), plain["actions"])
     elif permutations.shape == (group.order, action_space.n):
         index = np.zeros((group.order, 1), dtype=np.int64)
         start = int(action_space.start)
         table = Lookups(index, permutations[:, None] + start, np.full_like(index, start))
-        actions = GroupAction(group, leaves_of(action_space), ((0,),), (table,))
+        actions = GroupAction(group, leaves_of(action_space, "action"), ((0,),), (table,))
     else:
         raise _damaged()
     return Symmetry(group, observation_space, action_space, observations, actions)
 
 
-def _action(group: FiniteGroup, space: spaces.Space[Any], blocks: Any, plain: Any) -> GroupAction:
+def _action(group: FiniteGroup, leaves: tuple[Leaf, ...], blocks: Any, plain: Any) -> GroupAction:
     maps = tuple(KINDS[name](**arrays) for name, arrays in plain)
-    leaves = leaves_of(space)
     sizes = [sum(leaves[j].size for j in block if j < len(leaves)) for block in blocks]
     listed = sorted(j for block in blocks for j in block)
     if listed != list(range(len(leaves))) or [m.entries for m in maps] != sizes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -24,6 +24,7 @@ class Leaf:
         dtype: its NumPy dtype name, such as ``"float32"``; None where points keep their own.
         low: smallest value of each flat entry, for entries with finitely many values, else None.
         values: how many values each flat entry has, likewise.
+        what: it is part of, for messages.
     """
 
     key: str | None
@@ -31,6 +32,7 @@ class Leaf:
     dtype: str | None
     low: tuple[int, ...] | None = None
     values: tuple[int, ...] | None = None
+    what: str = field(default="observation", compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -45,14 +47,14 @@ class Leaf:
     @property
     def is_float(self) -> bool:
         """Whether its entries are floating-point numbers."""
-        return bool(np.issubdtype(np.dtype(self.dtype), np.floating))
+        return self.dtype is not None and np.dtype(self.dtype).kind == "f"
 
     def __str__(self) -> str:
-        return "the observation" if self.key is None else f"observation[{self.key!r}]"
+        return f"the {self.what}" if self.key is None else f"{self.what}[{self.key!r}]"
 
 
-def leaves_of(space: spaces.Space[Any]) -> tuple[Leaf, ...]:
-    """The arrays that an observation of ``space`` consists of.
+def leaves_of(space: spaces.Space[Any], what: str = "observation") -> tuple[Leaf, ...]:
+    """The arrays that an observation (or what else) of ``space`` consists of.
 
     Raises:
         SymmetryError: the space is of a kind that Stable-Baselines3's DQN cannot take either, or
@@ -70,7 +72,7 @@ def leaves_of(space: spaces.Space[Any]) -> tuple[Leaf, ...]:
         if not leaves:
             raise SymmetryError("the observation space is a Dict without any parts")
         return tuple(leaves)
-    return (_leaf(None, space),)
+    return (replace(_leaf(None, space), what=what),)
 
 
 def _leaf(key: str | None, space: spaces.Space[Any]) -> Leaf:

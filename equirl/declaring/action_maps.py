@@ -63,14 +63,16 @@ def declared_action(
     for name, generator in compiled.items():
         _check_homomorphism(space, closure, name, elements, generator)
     group = FiniteGroup(closure.table, closure.names)
-    return GroupAction(group, leaves_of(space), ((0,),), (elements.polished(group.table),))
+    return GroupAction(
+        group, leaves_of(space, "action"), ((0,),), (elements.polished(group.table),)
+    )
 
 
 def unmoved(space: ActionSpace, group: FiniteGroup) -> GroupAction:
     """The action that leaves every point of ``space`` where it is."""
     maps = _compiled("e", None, space).polished(group.table)
     stack = maps.take(np.zeros(group.order, dtype=np.int64))
-    return GroupAction(group, leaves_of(space), ((0,),), (stack,))
+    return GroupAction(group, leaves_of(space, "action"), ((0,),), (stack,))
 
 
 def _compiled(name: str, action_map: ObservationMap, space: ActionSpace) -> Maps:

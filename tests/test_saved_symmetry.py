@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
 
 from equirl import Symmetry
 from equirl.errors import SymmetryError
 from equirl.saved_symmetry import FORMAT, from_json, from_plain, to_json, to_plain
+from shared.symmetry_cases import property_based
 
 TURN = np.array([[np.cos(np.pi / 3), -np.sin(np.pi / 3)], [np.sin(np.pi / 3), np.cos(np.pi / 3)]])
 IMAGE = spaces.Box(0, 255, (5, 5, 3), np.uint8)
@@ -86,3 +89,60 @@ def test_a_later_format_is_refused_with_what_to_do() -> None:
     plain = {**to_plain(symmetries()["signs"]), "format": FORMAT + 1}
     with pytest.raises(SymmetryError, match="install a newer one"):
         from_plain(plain)
+
+
+DTYPES = [np.int8, np.uint8, np.int32, np.int64, np.uint64, np.float16, np.float32, np.float64]
+sizes = st.integers(1, 3)
+shapes = st.lists(sizes, max_size=3).map(tuple)
+integers = st.sampled_from([np.int8, np.int32, np.int64])
+
+
+@st.composite
+def boxes(draw: Any) -> spaces.Box:
+    dtype, shape = draw(st.sampled_from(DTYPES)), draw(shapes)
+    low = np.array(draw(st.integers(0, 9)) + np.zeros(shape), dtype=dtype)
+    if draw(st.booleans()) and np.issubdtype(dtype, np.floating):
+        return spaces.Box(-np.inf, np.inf, shape, dtype)
+    return spaces.Box(low, low + draw(st.integers(1, 9)), shape, dtype)
+
+
+def multi_discrete(nvec: list[int], dtype: Any, start: int) -> spaces.MultiDiscrete:
+    return spaces.MultiDiscrete(nvec, dtype, start=[start] * len(nvec))
+
+
+parts = st.one_of(
+    boxes(),
+    st.builds(
+        lambda n, start, dtype: spaces.Discrete(n, start=start, dtype=dtype),
+        st.integers(1, 9),
+        st.integers(-9, 9),
+        integers,
+    ),
+    st.builds(spaces.MultiBinary, st.integers(1, 4) | st.lists(sizes, min_size=1, max_size=3)),
+    st.builds(
+        multi_discrete, st.lists(st.integers(1, 4), min_size=1), integers, st.integers(-9, 9)
+    ),
+)
+dicts = st.lists(st.tuples(st.sampled_from("zxay"), parts), min_size=1, unique_by=lambda p: p[0])
+
+
+@given(parts | dicts.map(spaces.Dict), parts)
+@property_based
+def test_every_space_comes_back_equal_from_its_saved_form(
+    observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> None:
+    symmetry = Symmetry.trivial(observation_space, action_space)
+    for saved in (
+        from_json(json.loads(json.dumps(to_json(symmetry)))),
+        pickle.loads(pickle.dumps(symmetry)),
+    ):
+        assert saved == symmetry
+        for mine, theirs in (
+            (saved.observation_space, observation_space),
+            (saved.action_space, action_space),
+        ):
+            assert mine == theirs
+            assert mine.dtype == theirs.dtype
+            assert str(mine) == str(theirs)
+            if isinstance(theirs, spaces.Dict):
+                assert list(mine.spaces) == list(theirs.spaces)

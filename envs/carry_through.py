@@ -134,7 +134,7 @@ def _on_all_numbers(symmetry: Symmetry, observation_space: spaces.Space[Any]) ->
             values = np.concatenate([leaf.values for leaf in leaves if leaf.values is not None])
             own = _extended(own, values)
             for j in block:
-                kept[j] = Leaf(kept[j].key, kept[j].shape, None)
+                kept[j] = Leaf(kept[j].key, kept[j].shape, "")
         maps.append(own)
     return GroupAction(action.group, tuple(kept), action.blocks, tuple(maps))
 

@@ -16,7 +16,6 @@ from equirl.actions.group_actions import Elements, GroupAction
 from equirl.actions.layout import leaves_of
 from equirl.actions.policy_outputs import policy_outputs
 from equirl.declaring.action_maps import (
-    ActionSpace,
     checked_action_space,
     declared_action,
     unmoved,
@@ -57,7 +56,7 @@ class Symmetry:
 
     group: FiniteGroup
     observation_space: spaces.Space[Any]
-    action_space: ActionSpace
+    action_space: Any
     observations: GroupAction
     actions: GroupAction
 

@@ -222,7 +222,7 @@ class GroupAction:
         leaf = Leaf(
             None,
             (joined.entries,),
-            dtypes.pop() if len(dtypes) == 1 else None,
+            dtypes.pop() if len(dtypes) == 1 else "",
             sum((leaf.low for leaf in leaves if leaf.low), ()) if True in finite else None,
             sum((leaf.values for leaf in leaves if leaf.values), ()) if True in finite else None,
         )
@@ -250,7 +250,7 @@ class GroupAction:
         group: FiniteGroup,
         maps: Maps,
         shape: tuple[int, ...] | None = None,
-        dtype: str | None = None,
+        dtype: str = "",
     ) -> GroupAction:
         leaf = Leaf(None, (maps.entries,) if shape is None else shape, dtype)
         return cls(group, (leaf,), ((0,),), (maps,))

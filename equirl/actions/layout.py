@@ -21,7 +21,7 @@ class Leaf:
     Args:
         key: its key in the Dict space, None where the observation is this one array.
         shape: its shape, as the environment gives it.
-        dtype: its NumPy dtype name, such as ``"float32"``; None where points keep their own.
+        dtype: its NumPy dtype name, such as ``"float32"``; empty where points keep their own.
         low: smallest value of each flat entry, for entries with finitely many values, else None.
         values: how many values each flat entry has, likewise.
         what: it is part of, for messages.
@@ -29,7 +29,7 @@ class Leaf:
 
     key: str | None
     shape: tuple[int, ...]
-    dtype: str | None
+    dtype: str
     low: tuple[int, ...] | None = None
     values: tuple[int, ...] | None = None
     what: str = field(default="observation", compare=False, repr=False)
@@ -42,12 +42,12 @@ class Leaf:
     @property
     def kind(self) -> str:
         """What may be exchanged with what: ``"finite"`` or the dtype of a Box."""
-        return str(self.dtype) if self.low is None else "finite"
+        return self.dtype if self.low is None else "finite"
 
     @property
     def is_float(self) -> bool:
         """Whether its entries are floating-point numbers."""
-        return self.dtype is not None and np.dtype(self.dtype).kind == "f"
+        return bool(self.dtype) and np.dtype(self.dtype).kind == "f"
 
     def __str__(self) -> str:
         return f"the {self.what}" if self.key is None else f"{self.what}[{self.key!r}]"

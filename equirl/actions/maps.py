@@ -153,7 +153,7 @@ class Maps(ABC):
 
     def products(self: Self, words: Sequence[Sequence[int]]) -> Self:
         """The products of these maps along words, the last letter moving a point first."""
-        found = {(): self.identity()}
+        found: dict[tuple[int, ...], Self] = {(): self.identity()}
         for word in map(tuple, words):
             known = next(n for n in range(len(word), -1, -1) if word[:n] in found)
             for n in range(known, len(word)):  # each beginning of a word is mostly one before it

@@ -45,7 +45,7 @@ def in_space(given: Any, leaf: Leaf, bounds: Bounds | None) -> Any:
     if isinstance(given, torch.Tensor):
         return _tensor_in_space(given, leaf, bounds)
     array = _numbers(given, leaf)
-    if leaf.dtype is None or array.dtype == leaf.dtype:
+    if not leaf.dtype or array.dtype == leaf.dtype:
         if bounds is not None and array.dtype != np.bool_:
             _check_values(array, leaf, bounds)
         return array
@@ -60,7 +60,7 @@ def in_space(given: Any, leaf: Leaf, bounds: Bounds | None) -> Any:
 
 
 def _tensor_in_space(x: torch.Tensor, leaf: Leaf, bounds: Bounds | None) -> torch.Tensor:
-    if leaf.dtype is None:
+    if not leaf.dtype:
         return x
     dtype: torch.dtype = getattr(torch, leaf.dtype)
     if bounds is not None:
@@ -71,7 +71,8 @@ def _tensor_in_space(x: torch.Tensor, leaf: Leaf, bounds: Bounds | None) -> torc
 
 
 def _may_look_at(x: torch.Tensor) -> bool:
-    recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    # What torch.jit.is_tracing asks, which torch does not export.
+    recorded = torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()
     plain = type(x) in (torch.Tensor, torch.nn.Parameter)  # a fake tensor holds no numbers
     return plain and x.device.type == "cpu" and not recorded
 

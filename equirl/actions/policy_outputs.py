@@ -6,6 +6,8 @@ the maps of this module, one for each kind of distribution.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from gymnasium import spaces
 
@@ -16,14 +18,14 @@ from equirl.actions.maps import NumpyArray
 from equirl.actions.signed_permutations import SignedPermutations
 
 
-def policy_outputs(actions: GroupAction, space: spaces.Space) -> dict[str, GroupAction]:  # type: ignore[type-arg]
+def policy_outputs(actions: GroupAction, space: spaces.Space[Any]) -> dict[str, GroupAction]:
     """By name, the actions that `Symmetry` documents as its attributes; none for other spaces.
 
     Args:
         actions: the action on ``space``.
         space: of actions.
     """
-    (maps,) = actions.maps
+    maps: Any = actions.maps[0]
     found: dict[str, SignedPermutations] = {}
     if isinstance(space, spaces.Discrete):
         found["action_logits"] = found["q_values"] = _on_blocks_of_logits(maps, [int(space.n)])
@@ -35,9 +37,7 @@ def policy_outputs(actions: GroupAction, space: spaces.Space) -> dict[str, Group
         found["scaled_actions"] = SignedPermutations(maps.index, maps.sign)
         found["log_stds"] = SignedPermutations(maps.index)
     return {
-        name: GroupAction(
-            actions.group, (Leaf(None, (outputs.entries,), None),), ((0,),), (outputs,)
-        )
+        name: GroupAction(actions.group, (Leaf(None, (outputs.entries,), ""),), ((0,),), (outputs,))
         for name, outputs in found.items()
     }
 

@@ -63,9 +63,8 @@ class SignedPermutations(Maps):
         starts = np.cumsum([0, *(stack.entries for stack in stacks)])
         full = [stack.with_all_arrays() for stack in stacks]
         index = [stack.index + at for stack, at in zip(full, starts, strict=False)]
-        sign, offset = ([s.arrays[name] for s in full] for name in ("sign", "offset"))
-        joined = (np.concatenate(arrays, axis=1) for arrays in (index, sign, offset))
-        return cls(*joined).simplified()
+        arrays: Any = (index, [s.sign for s in full], [s.offset for s in full])
+        return cls(*(np.concatenate(parts, axis=1) for parts in arrays)).simplified()
 
     def rulers(self) -> dict[str, Any]:
         """Offsets, relative to the largest one of the entries that are exchanged."""

@@ -14,6 +14,7 @@ from equirl.envs import (
     TransformWrapper,
 )
 from equirl.errors import EquirlError
+from shared.action_cases import ACTION_CASES, TURN, ActionCase, every_action_case
 from shared.wrapped_envs import GRID, LINE_MIRROR, Line, gridworld, states
 
 
@@ -128,3 +129,50 @@ def test_the_same_seed_draws_the_same_elements() -> None:
         env = RandomTransformWrapper(gridworld(), GRID)
         draws.append([env.reset(seed=seed)[1]["symmetry_element"] for seed in (3, *[None] * 20)])
     assert draws[0] == draws[1]
+
+
+class Recorder(gym.Env[Any, Any]):
+    """Hands out what it likes and remembers the action."""
+
+    observation_space = gym.spaces.Box(-9, 9, (2,), np.float32)
+
+    def __init__(self, action_space: gym.spaces.Space[Any], observation: Any) -> None:
+        self.action_space, self.observation = action_space, observation
+
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        return self.observation, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.action = action
+        return self.observation, 0.0, False, False, {}
+
+
+@every_action_case
+def test_actions_of_every_space_are_moved_back(case: ActionCase) -> None:
+    for wrapper in (TransformWrapper, RandomTransformWrapper):
+        inside = Recorder(case.space, np.zeros(2, np.float32))
+        options: Any = {"g": "r²"} if wrapper is TransformWrapper else {}
+        env = wrapper(inside, symmetry=case.symmetry, **options)
+        env.reset(seed=3)
+        case.space.seed(0)
+        action = case.space.sample()
+        env.step(action)
+        again = case.symmetry.transform_action(env.g, inside.action)
+        assert np.allclose(again, action, rtol=0, atol=1e-6)
+        assert case.space.contains(inside.action)
+
+
+@pytest.mark.parametrize("observation", [[3, 1], np.array([3, 1]), np.array([3, 1], object)])
+def test_whole_numbers_are_not_rounded_where_the_space_says_float(observation: Any) -> None:
+    inside = Recorder(gym.spaces.Discrete(3), observation)
+    (case,) = [case for case in ACTION_CASES if case.name == "discrete"]
+    seen, _ = TransformWrapper(inside, "r", case.symmetry).reset()
+    np.testing.assert_allclose(seen, TURN @ [3, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("action", [-1, 2, 0.5, None, np.array(-3)])
+def test_an_action_that_is_none_of_the_space_is_not_played(action: Any) -> None:
+    env = TransformWrapper(gym.make("CartPole-v1"), "mirror")
+    env.reset(seed=0)
+    with pytest.raises(EquirlError, match="is not a value of the action"):
+        env.step(action)

@@ -133,6 +133,7 @@ def _on_all_numbers(symmetry: Symmetry, observation_space: spaces.Space[Any]) ->
         if isinstance(own, Lookups) and outer.low is None:
             values = np.concatenate([leaf.values for leaf in leaves if leaf.values is not None])
             own = _extended(own, values)
+        if not isinstance(own, Lookups):
             for j in block:
                 kept[j] = Leaf(kept[j].key, kept[j].shape, "")
         maps.append(own)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import equirl.symmetrize.lexicographic
 from equirl import GroupAction, Symmetrized, Symmetry
-from equirl.groups import cyclic
+from equirl.groups import cyclic, dihedral
 from equirl.symmetrize.lexicographic import HEADS, largest_points
 from equirl.symmetrize.weightings import lexicographic_weights
 from shared.map_stacks import DTYPES, points
@@ -195,7 +195,8 @@ def test_large_points_of_other_dtypes_are_chosen_as_by_looking_at_all_of_them(dt
 
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if not d.is_floating_point], ids=str)
 def test_whole_numbers_over_the_whole_range_are_chosen_as_by_looking_at_all_of_them(dtype):
-    action = square(np.uint8).images_transposed(frozenset([None]))
+    moves = {"r": "rot90", "s": "flipud"}
+    action = GroupAction.on_images(dihedral(4), (CHANNELS, SIDE, SIDE), moves)
     x = points((2, CHANNELS, SIDE, SIDE), dtype)
     x[1] = 0
     assert_same_choice(x, action)

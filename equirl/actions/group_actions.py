@@ -12,7 +12,7 @@ import torch
 
 from equirl.actions.affines import Affines
 from equirl.actions.image_moves import Move, moved_pixels
-from equirl.actions.layout import Leaf, as_leaves, from_leaves
+from equirl.actions.layout import Block, Leaf, as_leaves, from_leaves
 from equirl.actions.lookups import Lookups
 from equirl.actions.maps import Maps
 from equirl.actions.points import Bounds, bounds_of, in_space
@@ -22,9 +22,6 @@ from equirl.groups import FiniteGroup
 
 Elements = int | str | npt.NDArray[np.integer[Any]] | torch.Tensor | Sequence[int]
 """One group element (its number or name), or one number per row of a batch."""
-
-Block = tuple[int, ...]
-"""Positions of the leaves that are moved together."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,9 @@ from gymnasium import spaces
 from equirl.errors import SymmetryError
 from equirl.shown import shown
 
+Block = tuple[int, ...]
+"""Positions of the leaves that a map may mix with each other."""
+
 
 @dataclass(frozen=True)
 class Leaf:

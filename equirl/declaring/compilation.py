@@ -1,19 +1,42 @@
-"""Compiling an observation map, given as an ordinary function, by probing it.
+"""Compiling maps, given as ordinary functions, by calling them on a few chosen points.
 
-A handful of well-chosen inputs reveals which input entry each output entry copies, its sign and
-its offset; random inputs then confirm it. The function is never called again afterwards.
+Which entry of the point decides which entry of the result is found for all entries at once
+(`sources`); blocks of leaves that depend on each other follow from it. Signs, offsets, matrices
+and tables are then read off, and each compiled map is compared with its function on further
+points. The function is never called again afterwards.
+
+What is certain and what is tested. A map that belongs here (a permutation of the entries with
+signs and offsets, an affine map, a renaming of finite values) is always recognised. Any other is
+noticed when it differs from what was read off on one of the points tried: every point of a space
+of at most 512, else fifteen, some near the bounds and some, where there are no bounds, as far off
+as 10,000. A function that departs from its compiled form only in a small part of a large space
+may therefore pass; where it does so nowhere within the bounds, such as an angle that wraps at π,
+it is what its compiled form says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from equirl.actions.affines import Affines
-from equirl.actions.layout import Leaf
+from equirl.actions.layout import Block
 from equirl.actions.lookups import Lookups
 from equirl.actions.maps import Maps
 from equirl.actions.signed_permutations import SignedPermutations
-from equirl.declaring.probes import Array, Block, Probe
+from equirl.declaring.probes import (
+    MATCHING,
+    NOTHING,
+    SEVERAL,
+    Array,
+    Probe,
+    Window,
+    joined,
+    leaf_sources,
+    sources,
+)
 from equirl.errors import SymmetryError
 
 MAX_DENSE_ENTRIES = 2048
@@ -22,174 +45,292 @@ MAX_DENSE_ENTRIES = 2048
 MAX_VALUES = 2**16
 """Values of all finite entries together, each entry counted with as many as the largest has."""
 
-MATCHING = 1e-5
-"""Relative difference up to which a function counts as following its compiled form; float32
-arithmetic inside the function is that coarse."""
+
+@dataclass(frozen=True)
+class Reading:
+    """What calling one map has told.
+
+    Args:
+        probe: the map.
+        entry: int64 ``[entries]``, the entry each entry of the result depends on, or NOTHING or
+            SEVERAL.
+        slope: ``[entries]``, by how much the result changes with that entry.
+        centre: ``[entries]``, what the window's centre becomes.
+        points: what is compared: points, how far from the centre their entries lie, and results.
+    """
+
+    probe: Probe
+    entry: Array
+    slope: Array
+    centre: Array
+    points: tuple[tuple[Array, Array, Array], ...]
+
+    @classmethod
+    def of(cls, probe: Probe) -> Reading:
+        window = probe.window
+        entry = sources(probe, np.arange(len(window.leaf)))
+        entry = np.where(window.fixed & (entry == NOTHING), np.arange(len(entry)), entry)
+        start, other = window.two_points()
+        change, step = window.wrapped(probe(other) - probe(start)), (other - start)[entry]
+        slope = np.divide(change, step, out=np.ones_like(change), where=step != 0)
+        points = tuple((x, reach, probe(x)) for x, reach in window.random_points())
+        return cls(probe, entry, slope, probe(window.centre), points)
 
 
-def compile_block(probes: list[Probe], block: Block) -> list[Maps]:
-    """The maps of all generators on one block of leaves, all of one kind.
+def compiled(probes: Sequence[Probe]) -> tuple[list[Block], list[tuple[Maps, ...]]]:
+    """The blocks of leaves that some map lets depend on each other; each map on every block.
 
     Raises:
-        SymmetryError: a function is not of a kind that can be compiled (the entry is named).
+        SymmetryError: a map is not of a kind that can be compiled (the entry is named).
     """
-    leaves = [probes[0].leaves[j] for j in block]
-    if leaves[0].low is not None:
-        return [_compile_lookup(probe, block) for probe in probes]
-    compiled = [_compile_signed_permutation(probe, block) for probe in probes]
-    if all(found is not None for found in compiled):
-        return [found for found in compiled if found is not None]
-    return [
-        _compile_affine(probe, block) if found is None else found.as_affines()
-        for probe, found in zip(probes, compiled, strict=True)
-    ]
+    window = probes[0].window
+    readings = [Reading.of(probe) for probe in probes]
+    blocks = _blocks(readings)
+    found: dict[Block, list[Maps]] = {}
+    finite = [block for block in blocks if window.leaves[block[0]].low is not None]
+    for block in finite:
+        _check_table_size(window, block)
+    renamed, mixed = list(finite), []
+    for block in (block for block in blocks if block not in finite):
+        signed = [_signed_permutation(reading, block) for reading in readings]
+        if all(maps is not None for maps in signed):
+            found[block] = [maps for maps in signed if maps is not None]
+        elif all(_may_rename(reading, block) for reading in readings):
+            renamed.append(block)
+        else:
+            mixed.append(block)
+    tables = [_lookups(reading, renamed) for reading in readings]
+    for block in renamed:
+        maps = [table[block] for table in tables]
+        error = next((m for m in maps if isinstance(m, SymmetryError)), None)
+        if error is None:
+            found[block] = [m for m in maps if isinstance(m, Maps)]
+        elif block in finite:
+            raise error
+        else:
+            mixed.append(block)
+    affines = [_affines(reading, mixed) for reading in readings]
+    found |= {block: [each[block] for each in affines] for block in mixed}
+    return blocks, list(zip(*(found[block] for block in blocks), strict=True))
 
 
-def _compile_signed_permutation(probe: Probe, block: Block) -> SignedPermutations | None:
+def _blocks(readings: list[Reading]) -> list[Block]:
+    window, pairs = readings[0].probe.window, set()
+    for reading in readings:
+        own = leaf_sources(reading.probe, reading.entry)
+        for i, j in sorted(own):
+            one, other = window.leaves[i].kind, window.leaves[j].kind
+            if one != other:
+                probe = reading.probe
+                raise SymmetryError(
+                    f"{probe.title} lets {probe.leaf_name(i)} ({one}) depend on "
+                    f"{probe.leaf_name(j)} ({other}): only parts of one kind can be exchanged"
+                )
+        pairs |= own
+    return joined(len(window.leaves), sorted(pairs))
+
+
+def _signed_permutation(reading: Reading, block: Block) -> SignedPermutations | None:
     """None where the function is something else."""
-    leaf = probe.leaves[block[0]]
-    n = sum(probe.leaves[j].size for j in block)
-    offset = probe.on_block(block, np.zeros(n))
-    # Which entry goes where is read off numbers that name each entry: all at once where the dtype
-    # is wide enough, else digit by digit. Each digit is ≥ 1, so that a sign always shows.
-    widest = 2**20 if leaf.is_float else min(np.iinfo(leaf.dtype).max // 2 - 1, 2**20)
-    base = max(min(widest, n), 2)
-    index, sign, weight = np.zeros(n, dtype=np.int64), np.zeros(n), 1
-    while weight < n or weight == 1:
-        digits = (np.arange(n) // weight) % base + 1
-        moved = _wrapped(probe.on_block(block, digits) - offset, leaf)
-        nearest = np.rint(moved)
-        magnitude = np.abs(nearest).astype(np.int64)
-        if (np.abs(moved - nearest) > MATCHING * (1 + np.abs(nearest))).any():
-            return None
-        if (magnitude < 1).any() or (magnitude > base).any():
-            return None
-        if weight > 1 and (np.sign(nearest) != sign).any():
-            return None
-        index, sign = index + (magnitude - 1) * weight, np.sign(nearest)
-        weight *= base
-    if not np.array_equal(np.sort(index), np.arange(n)):
+    window, where = reading.probe.window, reading.probe.window.entries(block)
+    entry, sign = reading.entry[where], np.rint(reading.slope[where])
+    if not np.array_equal(np.sort(entry), np.sort(where)) or (np.abs(sign) != 1).any():
         return None
-    found = SignedPermutations(index[None], sign[None], offset.astype(np.float64)[None])
-    return found if _mismatch(probe, block, found) is None else None
+    offset = reading.centre[where] - sign * window.centre[entry] + 0.0
+    found = SignedPermutations(_places(window, where)[entry][None], sign[None], offset[None])
+    return found if _mismatch(reading, where, found) is None else None
 
 
-def _compile_affine(probe: Probe, block: Block) -> Affines:
-    n = sum(probe.leaves[j].size for j in block)
-    if n > MAX_DENSE_ENTRIES:
-        raise SymmetryError(
-            f"observation map {probe.name!r} is not a signed permutation of its {n} entries, and "
-            f"other affine maps are taken up to {MAX_DENSE_ENTRIES} entries only"
-        )
-    leaf = probe.leaves[block[0]]
-    offset = probe.on_block(block, np.zeros(n))
-    columns = [_wrapped(probe.on_block(block, unit) - offset, leaf) for unit in np.eye(n)]
-    found = Affines(np.stack(columns, axis=1)[None].astype(np.float64), offset[None].astype(float))
-    mismatch = _mismatch(probe, block, found)
+def _affines(reading: Reading, blocks: list[Block]) -> dict[Block, Affines]:
+    """The affine map on each block, all blocks probed at once.
+
+    Raises:
+        SymmetryError: the function is not affine on a block.
+    """
+    probe, window = reading.probe, reading.probe.window
+    where = {block: window.entries(block) for block in blocks}
+    found: dict[Block, Affines] = {}
+    columns: dict[Block, list[Array]] = {}
+    for block in blocks:
+        signed = _signed_permutation(reading, block)
+        if signed is not None:
+            found[block] = signed.as_affines()
+        elif len(where[block]) > MAX_DENSE_ENTRIES:
+            raise SymmetryError(
+                f"{probe.title} is not a signed permutation of its {len(where[block])} entries, "
+                f"and other affine maps are taken up to {MAX_DENSE_ENTRIES} entries only"
+            )
+        else:
+            columns[block] = []
+    step = np.where(window.is_float, window.unit / 2, np.where(window.centre < window.most, 1, -1))
+    for k in range(max((len(where[block]) for block in columns), default=0)):
+        raised = [where[block][k] for block in columns if k < len(where[block])]
+        point = window.centre.copy()
+        point[raised] += step[raised]
+        change = window.wrapped(probe(point) - reading.centre)
+        for block in columns:
+            if k < len(where[block]):
+                columns[block].append(change[where[block]] / step[where[block][k]])
+    for block, rows in columns.items():
+        matrix = np.stack(rows, axis=1)
+        offset = reading.centre[where[block]] - matrix @ window.centre[where[block]]
+        found[block] = Affines(matrix[None], offset[None])
+        _check_affine(reading, where[block], found[block])
+    return found
+
+
+def _check_affine(reading: Reading, where: Array, maps: Affines) -> None:
+    probe, window = reading.probe, reading.probe.window
+    mismatch = _mismatch(reading, where, maps)
     if mismatch is not None:
         entry, got, expected = mismatch
+        bounds = f"{window.low[entry]:g} … {window.high[entry]:g}"
         raise SymmetryError(
-            f"observation map {probe.name!r} is not affine: entry "
-            f"{_entry_name(probe, block, entry)} becomes {got:g} where an affine map gives "
-            f"{expected:g}; give a permutation, signed permutation or affine map of the entries"
+            f"{probe.title} is not affine: entry {probe.entry_name(entry)} becomes {got:g} where "
+            f"an affine map gives {expected:g}, within its bounds {bounds}; give a permutation, "
+            "signed permutation or affine map of the entries, or for whole numbers of few values "
+            "one that renames them"
         )
     # A map of which some power is the identity has determinant ±1.
-    log_volume = float(np.linalg.slogdet(found.matrix[0])[1])
+    log_volume = float(np.linalg.slogdet(maps.matrix[0])[1])
     if not abs(log_volume) < 0.01:
         raise SymmetryError(
-            f"observation map {probe.name!r} generates no finite group: it multiplies volumes by "
+            f"{probe.title} generates no finite group: it multiplies volumes by "
             f"{np.exp(log_volume):g}, a map that comes back to the identity keeps them"
         )
-    return found
 
 
-def _compile_lookup(probe: Probe, block: Block) -> Lookups:
-    low = np.concatenate([probe.leaves[j].low for j in block if probe.leaves[j].low])
-    values = np.concatenate([probe.leaves[j].values for j in block if probe.leaves[j].values])
-    n, most = len(low), int(values.max())
+def _may_rename(reading: Reading, block: Block) -> bool:
+    """Whether a Box is of whole numbers few enough for tables, and each decides another."""
+    window, where = reading.probe.window, reading.probe.window.entries(block)
+    if window.is_float[where].any():
+        return False
+    most = int((window.high - window.low)[where].max()) + 1
+    return len(where) * most <= MAX_VALUES and np.array_equal(
+        np.sort(reading.entry[where]), np.sort(where)
+    )
+
+
+def _check_table_size(window: Window, block: Block) -> None:
+    leaves = [window.leaves[j] for j in block]
+    most = max(max(leaf.values) for leaf in leaves if leaf.values is not None)
+    n = sum(leaf.size for leaf in leaves)
     if n * most > MAX_VALUES:
+        low, shape = leaves[0].low, leaves[0].shape or (1,)
+        alike = low is not None and len({*low}) == 1 == len({*(leaves[0].values or ())})
+        ends = f"{low[0]}, {low[0] + most - 1}" if alike and low is not None else "low, high"
+        dtype = "uint8" if ends == "0, 1" else "int64"
         raise SymmetryError(
-            f"{probe.leaves[block[0]]} has {n} entries of up to {most:,} values: tables of where "
-            f"each value goes are made up to {MAX_VALUES:,} in all"
+            f"{leaves[0]} has {n} entries of up to {most:,} values: tables of where each value "
+            f"goes are made up to {MAX_VALUES:,} in all; declare the space as "
+            f"Box({ends}, {shape}, np.{dtype}), which needs no tables"
         )
 
-    def moved(offsets: Array) -> Array:
-        return probe.on_block(block, low + np.minimum(offsets, values - 1))
 
-    # A bijection of an entry's values tells "lowest" from "next", so the entries whose number has
-    # bit k set show as changed when they alone are raised by one.
-    start, index = moved(np.zeros(n, dtype=np.int64)), np.zeros(n, dtype=np.int64)
-    for bit in range(max(n - 1, 0).bit_length()):
-        raised = (np.arange(n) >> bit) & 1
-        index |= (moved(raised) != start).astype(np.int64) << bit
-    fixed = values == 1
-    index = np.where(fixed, np.arange(n), index) if fixed.any() else index
-    if not np.array_equal(np.sort(index), np.arange(n)):
-        entry = int(np.setdiff1d(np.arange(n), index)[0])
-        raise SymmetryError(
-            f"observation map {probe.name!r} is not invertible: entry "
-            f"{_entry_name(probe, block, entry)} does not decide any entry of the result"
+def _lookups(reading: Reading, blocks: list[Block]) -> dict[Block, Lookups | SymmetryError]:
+    """The table of each block, or why there is none, all blocks probed at once."""
+    probe, window = reading.probe, reading.probe.window
+    if not blocks:
+        return {}
+    where = np.concatenate([window.entries(block) for block in blocks])
+    values = np.ones(len(window.leaf), dtype=np.int64)
+    values[where] = (window.most - window.least)[where].astype(np.int64) + 1
+    # Entries take their values at different times, so that one that depends on others shows.
+    offsets = np.random.default_rng(2).integers(0, values)
+    given, results = [], []
+    for _ in range(int(values.max())):
+        given.append(offsets)
+        point = window.centre.copy()
+        point[where] = (window.least + offsets)[where]
+        results.append(probe(point).astype(np.int64))
+        offsets = (offsets + 1) % values
+    return {
+        block: _lookup(reading, window.entries(block), values, np.array(given), np.array(results))
+        for block in blocks
+    }
+
+
+def _lookup(
+    reading: Reading, where: Array, values: Array, given: Array, results: Array
+) -> Lookups | SymmetryError:
+    """One block's table.
+
+    Args:
+        where: the block's entries, ``[n]``.
+        values: how many values each entry of the space has.
+        given: ``[calls, entries]``, how far above its least value each entry was.
+        results: ``[calls, entries]``, what the function made of that.
+    """
+    probe, window, entry = reading.probe, reading.probe.window, reading.entry[where]
+    several = where[entry == SEVERAL]
+    if len(several):
+        return _depends_on_several(probe, several[0])
+    unused = np.setdiff1d(where, entry)
+    if len(unused):
+        return SymmetryError(
+            f"{probe.title} is not invertible: entry {probe.entry_name(unused[0])} does not decide "
+            "any entry of the result"
         )
-    table = np.stack([moved(np.full(n, v)) for v in range(most)], axis=1)
-    outside = (table < low[:, None]) | (table >= (low + values)[:, None])
+    n, low, own = len(where), window.least[where].astype(np.int64), values[where]
+    table = np.empty((n, int(own.max())), dtype=np.int64)
+    table[np.arange(n), given[:, entry]] = results[:, where]
+    conflicting = (table[np.arange(n), given[:, entry]] != results[:, where]).any(axis=0)
+    if conflicting.any():
+        return _depends_on_several(probe, where[conflicting][0])
+    # An entry with fewer values repeats the last of its own.
+    columns = np.minimum(np.arange(table.shape[1]), values[entry][:, None] - 1)
+    table = np.take_along_axis(table, columns, axis=1)
+    outside = (table < low[:, None]) | (table >= (low + own)[:, None])
     if outside.any():
-        entry, value = np.argwhere(outside)[0]
-        raise SymmetryError(
-            f"observation map {probe.name!r} leaves the space: entry "
-            f"{_entry_name(probe, block, int(entry))} becomes {table[entry, value]}, outside "
-            f"{low[entry]} … {low[entry] + values[entry] - 1}"
+        i, value = np.argwhere(outside)[0]
+        return SymmetryError(
+            f"{probe.title} leaves the space: entry {probe.entry_name(where[i])} becomes "
+            f"{table[i, value]}, outside {low[i]} … {low[i] + own[i] - 1}"
         )
-    for entry in range(n):
-        reached = table[entry, : values[index[entry]]]
-        if values[index[entry]] != values[entry] or len(set(reached.tolist())) != len(reached):
-            raise SymmetryError(
-                f"observation map {probe.name!r} is not a permutation of the values of entry "
-                f"{_entry_name(probe, block, entry)}: it gives {reached.tolist()}"
+    used = np.arange(table.shape[1]) < values[entry][:, None]
+    for i in range(n):
+        reached = table[i, used[i]].tolist()
+        if len(reached) != own[i] or len({*reached}) != own[i]:
+            return SymmetryError(
+                f"{probe.title} is not a permutation of the values of entry "
+                f"{probe.entry_name(where[i])}: it gives {reached}"
             )
-    found = Lookups(index[None], table[None], low[None])
-    mismatch = _mismatch(probe, block, found)
-    if mismatch is not None:
-        raise SymmetryError(
-            f"observation map {probe.name!r} lets entry {_entry_name(probe, block, mismatch[0])} "
-            "depend on several entries: it must copy one entry, or rename its values"
-        )
-    return found
+    found = Lookups(_places(window, where)[entry][None], table[None], low[None])
+    mismatch = _mismatch(reading, where, found)
+    return found if mismatch is None else _depends_on_several(probe, mismatch[0])
 
 
-def _mismatch(probe: Probe, block: Block, compiled: Maps) -> tuple[int, float, float] | None:
+def _depends_on_several(probe: Probe, entry: int) -> SymmetryError:
+    return SymmetryError(
+        f"{probe.title} lets entry {probe.entry_name(entry)} depend on several entries: it must "
+        "copy one entry, or rename its values"
+    )
+
+
+def _mismatch(reading: Reading, where: Array, maps: Maps) -> tuple[int, float, float] | None:
     """The first entry where function and compiled map differ: (entry, function's, compiled's)."""
-    generator = np.random.default_rng(0)
-    leaf = probe.leaves[block[0]]
-    for scale in (0.1, 1, 10, 100, 1e4, 1, 10):  # a map that clips or bends shows at some scale
-        point = probe.random_point(generator, scale)
-        flat = np.concatenate([point[j] for j in block])
-        got = np.concatenate([probe(point)[j] for j in block]).astype(np.float64)
-        if leaf.is_float or leaf.low is not None:
-            expected = compiled.orbit(flat[None])[0, 0].astype(np.float64)
-        else:
-            exact = compiled.orbit(flat[None].astype(np.float64))[0, 0]
-            wrapped = exact.astype(np.int64).astype(leaf.dtype).astype(np.int64)
-            expected = wrapped.astype(np.float64)
-        off = np.abs(got - expected) > MATCHING * (1 + np.abs(flat).max(initial=0))
+    window = reading.probe.window
+    exact = ~window.is_float[where]
+    for point, reach, result in reading.points:
+        got = result[where]
+        given = point[where].astype(np.int64) if isinstance(maps, Lookups) else point[where]
+        expected = maps.orbit(given[None])[0, 0].astype(np.float64)
+        rounding = MATCHING * (reach[where] + np.abs(got) + np.abs(expected))
+        off = np.abs(_wrapped_on(window, where, got - expected)) > np.where(exact, 0, rounding)
         if off.any():
-            entry = int(np.argmax(off))
-            return entry, float(got[entry]), float(expected[entry])
+            i = int(np.argmax(off))
+            return int(where[i]), float(got[i]), float(expected[i])
     return None
 
 
-def _wrapped(difference: Array, leaf: Leaf) -> Array:
-    """A difference of integers, undoing the wrap-around of their dtype."""
-    if leaf.is_float or np.dtype(leaf.dtype).itemsize == 8:
-        return difference
-    modulus = 1 << (8 * np.dtype(leaf.dtype).itemsize)
-    return (difference + modulus // 2) % modulus - modulus // 2
+def _wrapped_on(window: Window, where: Array, difference: Array) -> Array:
+    whole = np.zeros(len(window.leaf))
+    whole[where] = difference
+    return window.wrapped(whole)[where]
 
 
-def _entry_name(probe: Probe, block: Block, entry: int) -> str:
-    for j in block:
-        leaf = probe.leaves[j]
-        if entry < leaf.size:
-            where = [int(i) for i in np.unravel_index(entry, leaf.shape)] if leaf.shape else ""
-            return f"{where or '(the only one)'}" if leaf.key is None else f"{leaf.key!r}{where}"
-        entry -= leaf.size
-    raise AssertionError("entry beyond the block")
+def _places(window: Window, where: Array) -> Array:
+    """For each flat entry of the space, its position in the block with the entries ``where``."""
+    places = np.zeros(len(window.leaf), dtype=np.int64)
+    places[where] = np.arange(len(where))
+    return places

@@ -132,7 +132,7 @@ class Unprintable:
         (VECTOR, {"m": (Unprintable(), [0, 1])}, "got a Unprintable .TypeError: no array here"),
         (VECTOR, {"m": ([[1], [0, 1]], [0, 1])}, "must be a function, a permutation, signs or"),
         (VECTOR, {"m": (np.eye(2) * 1j, [0, 1])}, "must be a function, a permutation, signs or"),
-        (VECTOR, {"m": ({None: None}, [0, 1])}, "is a dict of maps, the observation is one array"),
+        (VECTOR, {"m": ({None: None}, [0, 1])}, "is a dict of maps, the space is one array"),
         (VECTOR, {"m": (Named("ValueError"), [0, 1])}, "failed on one .*: ValueError: two lines"),
         (VECTOR, {"m": (Named("RecursionError"), [0, 1])}, "RecursionError: x{10,}…"),
         (VECTOR, {"m": (Named("bad array"), [0, 1])}, "returns no array: TypeError"),

@@ -316,17 +316,11 @@ def _mismatch(reading: Reading, where: Array, maps: Maps) -> tuple[int, float, f
         given = point[where].astype(np.int64) if isinstance(maps, Lookups) else point[where]
         expected = maps.orbit(given[None])[0, 0].astype(np.float64)
         rounding = MATCHING * (reach[where] + np.abs(got) + np.abs(expected))
-        off = np.abs(_wrapped_on(window, where, got - expected)) > np.where(exact, 0, rounding)
+        off = np.abs(window.wrapped(got - expected, where)) > np.where(exact, 0, rounding)
         if off.any():
             i = int(np.argmax(off))
             return int(where[i]), float(got[i]), float(expected[i])
     return None
-
-
-def _wrapped_on(window: Window, where: Array, difference: Array) -> Array:
-    whole = np.zeros(len(window.leaf))
-    whole[where] = difference
-    return window.wrapped(whole)[where]
 
 
 def _places(window: Window, where: Array) -> Array:

@@ -138,10 +138,11 @@ class Window:
             points.append((np.where(self.is_float, point, numbers), reach))
         return points
 
-    def wrapped(self, difference: Array) -> Array:
-        """A difference of results, undoing the wrap-around of integers."""
-        m = np.where(self.modulus > 0, self.modulus, 1.0)
-        return np.where(self.modulus > 0, (difference + m / 2) % m - m / 2, difference)
+    def wrapped(self, difference: Array, where: Array | slice = slice(None)) -> Array:
+        """Differences of results at these entries, undoing the wrap-around of integers."""
+        modulus = self.modulus[where]
+        m = np.where(modulus > 0, modulus, 1.0)
+        return np.where(modulus > 0, (difference + m / 2) % m - m / 2, difference)
 
 
 class Probe:

@@ -11,7 +11,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 from equirl.actions.affines import Affines
-from equirl.actions.layout import leaves_of
+from equirl.actions.lookups import Lookups
 from equirl.actions.maps import Maps
 from equirl.actions.signed_permutations import SignedPermutations
 from equirl.envs import symmetry_of
@@ -89,10 +89,10 @@ class SymmetricVecNormalize(VecNormalize):
             )
         # Turned, where SB3 has turned images already.
         self.symmetry = with_channels_first(self.symmetry, venv.observation_space)
-        if any(leaf.low is not None for leaf in leaves_of(venv.observation_space)):
+        if any(isinstance(maps, Lookups) for maps in self.symmetry.observations.maps):
             raise SymmetryError(
-                "SymmetricVecNormalize takes numbers, not bool: put DtypeObservation(env, "
-                "np.float32) around the environment, or set norm_obs=False"
+                "SymmetricVecNormalize takes numbers, not bool or what the symmetry renames: put "
+                "DtypeObservation(env, np.float32) around the environment, or set norm_obs=False"
             )
         mixed = any(isinstance(maps, Affines) for maps in self.symmetry.observations.maps)
         if mixed and np.isfinite(self.clip_obs):

@@ -122,7 +122,10 @@ def lifted(symmetry: Symmetry, observation_space: spaces.Space[Any], lift: Lift)
 
 
 def _on_all_numbers(symmetry: Symmetry, observation_space: spaces.Space[Any]) -> GroupAction:
-    """The same action; finite entries that a wrapper writes into a Box may hold any number."""
+    """The same action; finite entries that a wrapper writes into a Box may hold any number.
+
+    A table of the whole numbers of a Box stays one, since these are whole numbers outside as well.
+    """
     action = symmetry.observations
     maps: list[Maps] = []
     kept = list(action.leaves)
@@ -130,9 +133,9 @@ def _on_all_numbers(symmetry: Symmetry, observation_space: spaces.Space[Any]) ->
     for block, own in zip(action.blocks, action.maps, strict=True):
         leaves = [action.leaves[j] for j in block]
         outer = outside.get(leaves[0].key, next(iter(outside.values())))
-        if isinstance(own, Lookups) and outer.low is None:
-            values = np.concatenate([leaf.values for leaf in leaves if leaf.values is not None])
-            own = _extended(own, values)
+        of_whole_numbers = leaves[0].low is None and not outer.is_float
+        if isinstance(own, Lookups) and outer.low is None and not of_whole_numbers:
+            own = _extended(own, (own.table[0].max(axis=1) - own.low[0] + 1))
         if not isinstance(own, Lookups):
             for j in block:
                 kept[j] = Leaf(kept[j].key, kept[j].shape, "")
@@ -147,8 +150,8 @@ def _extended(lookups: Lookups, values: npt.NDArray[np.int64]) -> SignedPermutat
     line = table[..., :1] + sign[..., None] * np.minimum(counts, values[:, None] - 1)
     if (np.abs(sign) != 1).any() or (line != table).any():
         raise SymmetryError(
-            "the symmetry renames values of a Discrete or MultiDiscrete, which becomes a Box "
-            "outside: renaming is no affine map of numbers, so leave that wrapper out"
+            "the symmetry renames whole numbers, which become a Box of other numbers outside: "
+            "renaming is not an affine map of numbers, so leave that wrapper out"
         )
     low = np.take_along_axis(lookups.low, lookups.index, axis=1)
     return SignedPermutations(lookups.index, sign, table[..., 0] - sign * low).simplified()

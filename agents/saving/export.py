@@ -135,7 +135,7 @@ def export_policy(
     leaves = leaves_of(observation_space)
     try:
         with _quiet(), torch.no_grad():
-            program = _program(GreedyPolicy(model, observation_space), leaves)
+            program = _program(GreedyPolicy(model, observation_space), observation_space)
             content = FORMATS[format](program, leaves, _metadata(model, leaves))
     except Exception as error:  # an extractor of the user's own can fail in any way
         why = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -172,9 +172,15 @@ def check_export(path: Path, format: str) -> None:
                 ) from error
 
 
-def _program(policy: GreedyPolicy, leaves: tuple[Leaf, ...]) -> torch.export.ExportedProgram:
+def _program(
+    policy: GreedyPolicy, observation_space: spaces.Space[Any]
+) -> torch.export.ExportedProgram:
+    leaves = leaves_of(observation_space)
+    parts: Any = {None: observation_space}
+    if isinstance(observation_space, spaces.Dict):
+        parts = observation_space.spaces
     # Not one row: a size of one is taken to be one for ever.
-    rows = {leaf.key: torch.from_numpy(_example(leaf, 2)) for leaf in leaves}
+    rows = {leaf.key: torch.from_numpy(_example(leaf, parts[leaf.key], 2)) for leaf in leaves}
     single = leaves[0].key is None
     example: Any = rows[None] if single else rows
     policy(example)  # what is computed once and kept, is computed from numbers and not in the graph
@@ -183,8 +189,8 @@ def _program(policy: GreedyPolicy, leaves: tuple[Leaf, ...]) -> torch.export.Exp
     return torch.export.export(policy, (example,), dynamic_shapes=(sizes,))
 
 
-def _example(leaf: Leaf, rows: int) -> np.ndarray[Any, Any]:
-    low = np.zeros(leaf.size) if leaf.low is None else np.array(leaf.low)
+def _example(leaf: Leaf, space: Any, rows: int) -> np.ndarray[Any, Any]:
+    low = np.clip(0, space.low, space.high) if leaf.low is None else np.array(leaf.low)
     return np.broadcast_to(low.reshape(leaf.shape), (rows, *leaf.shape)).astype(leaf.dtype)
 
 

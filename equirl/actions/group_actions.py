@@ -15,7 +15,7 @@ from equirl.actions.image_moves import Move, moved_pixels
 from equirl.actions.layout import Block, Leaf, as_leaves, from_leaves
 from equirl.actions.lookups import Lookups
 from equirl.actions.maps import Maps
-from equirl.actions.points import Bounds, bounds_of, in_space
+from equirl.actions.points import Bounds, between, bounds_of, in_space
 from equirl.actions.signed_permutations import SignedPermutations
 from equirl.errors import SymmetryError
 from equirl.groups import FiniteGroup
@@ -53,7 +53,7 @@ class GroupAction:
     """Of points that are one array of unbounded numbers; None where they are anything else."""
 
     _bounds: tuple[Bounds | None, ...] = field(init=False, repr=False)
-    """Of each leaf, see `bounds_of`."""
+    """Of each leaf, None for numbers that no table looks up."""
 
     first_moved: int | None = field(init=False, repr=False)
     """The first flat entry that some element moves; None for points that are not one array."""
@@ -77,12 +77,23 @@ class GroupAction:
         alone = len(self.leaves) == 1 and first.key is None and first.shape != ()
         built: dict[str, Any] = {
             "_inverse_maps": self.maps[0].take(self.group.inverses),
-            "_bounds": tuple(bounds_of(leaf) for leaf in self.leaves),
-            "_plain_shape": first.shape if alone and first.low is None else None,
+            "_bounds": (bounds := self._bounds_of_leaves()),
+            "_plain_shape": first.shape if alone and bounds[0] is None else None,
             "first_moved": self.maps[0].first_moved() if alone else None,
         }
         for name, value in built.items():
             object.__setattr__(self, name, value)
+
+    def _bounds_of_leaves(self) -> tuple[Bounds | None, ...]:
+        """Of finite entries, and of those of a Box of which there are tables."""
+        bounds = [bounds_of(leaf) for leaf in self.leaves]
+        for block, maps in zip(self.blocks, self.maps, strict=True):
+            if isinstance(maps, Lookups):
+                lowest = self._split(maps.low[0], block)
+                highest = self._split(maps.table[0].max(axis=1), block)
+                for j, low, high in zip(block, lowest, highest, strict=True):
+                    bounds[j] = between(low, high, self.leaves[j].shape)
+        return tuple(bounds)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GroupAction:
         return self  # immutable

@@ -21,8 +21,13 @@ def bounds_of(leaf: Leaf) -> Bounds | None:
     """The least and greatest values of finite entries; None for numbers of a Box."""
     if leaf.low is None or leaf.values is None:
         return None
-    low = np.array(leaf.low, dtype=np.int64).reshape(leaf.shape)
-    high = low + np.array(leaf.values, dtype=np.int64).reshape(leaf.shape) - 1
+    low = np.array(leaf.low, dtype=np.int64)
+    return between(low, low + np.array(leaf.values, dtype=np.int64) - 1, leaf.shape)
+
+
+def between(low: npt.NDArray[Any], high: npt.NDArray[Any], shape: tuple[int, ...]) -> Bounds:
+    """The bounds of entries of this shape, from those of each flat entry."""
+    low, high = low.reshape(shape), high.reshape(shape)
     if (low == low.flat[0]).all() and (high == high.flat[0]).all():
         return int(low.flat[0]), int(high.flat[0])
     return low, high

@@ -76,10 +76,7 @@ def unmoved(space: ActionSpace, group: FiniteGroup) -> GroupAction:
 
 
 def _compiled(name: str, action_map: ObservationMap, space: ActionSpace) -> Maps:
-    try:
-        _, _, ((maps,),) = compiled_maps(space, {name: action_map})
-    except SymmetryError as error:  # which speaks of observations, whose maps are compiled alike
-        raise SymmetryError(str(error).replace("observation", "action")) from error
+    _, _, ((maps,),) = compiled_maps(space, {name: action_map}, "action")
     if isinstance(space, spaces.Box) and space.dtype != np.bool_:
         _check_maps_box_to_itself(name, maps, space)
     return maps

@@ -89,7 +89,7 @@ def compiled(probes: Sequence[Probe]) -> tuple[list[Block], list[tuple[Maps, ...
     found: dict[Block, list[Maps]] = {}
     finite = [block for block in blocks if window.leaves[block[0]].low is not None]
     for block in finite:
-        _check_table_size(window, block)
+        _check_table_size(probes[0], block)
     renamed, mixed = list(finite), []
     for block in (block for block in blocks if block not in finite):
         signed = [_signed_permutation(reading, block) for reading in readings]
@@ -211,8 +211,8 @@ def _may_rename(reading: Reading, block: Block) -> bool:
     )
 
 
-def _check_table_size(window: Window, block: Block) -> None:
-    leaves = [window.leaves[j] for j in block]
+def _check_table_size(probe: Probe, block: Block) -> None:
+    leaves = [probe.window.leaves[j] for j in block]
     most = max(max(leaf.values) for leaf in leaves if leaf.values is not None)
     n = sum(leaf.size for leaf in leaves)
     if n * most > MAX_VALUES:
@@ -221,8 +221,8 @@ def _check_table_size(window: Window, block: Block) -> None:
         ends = f"{low[0]}, {low[0] + most - 1}" if alike and low is not None else "low, high"
         dtype = "uint8" if ends == "0, 1" else "int64"
         raise SymmetryError(
-            f"{leaves[0]} has {n} entries of up to {most:,} values: tables of where each value "
-            f"goes are made up to {MAX_VALUES:,} in all; declare the space as "
+            f"{probe.leaf_name(block[0])} has {n} entries of up to {most:,} values: tables of "
+            f"where each value goes are made up to {MAX_VALUES:,} in all; declare the space as "
             f"Box({ends}, {shape}, np.{dtype}), which needs no tables"
         )
 

@@ -24,6 +24,9 @@ from equirl.errors import GroupError, SymmetryError
 from equirl.groups import FiniteGroup
 from equirl.groups.closures import MAX_ORDER, Closure, close_generators
 
+UNBOUNDED = 2.0**30
+"""A Box of whole numbers beyond this on both sides has no bounds to be kept."""
+
 MAX_NUMBERS = 2**27
 """In the matrices of all elements together (1 GiB): affine maps of 2,048 entries are closed within
 32 elements, of 362 and fewer within 1,024."""
@@ -93,8 +96,9 @@ def _check_keeps_box(probe: Probe, maps: Maps, block: Block) -> None:
     if window.is_float[where[0]] or not isinstance(maps, SignedPermutations):
         return
     low, high = window.low[where], window.high[where]
+    unbounded = (low < -UNBOUNDED) & (high > UNBOUNDED)
     (least,), (most,) = maps.range_over(low, high)
-    outside = (least < low) | (most > high)
+    outside = ~unbounded & ((least < low) | (most > high))
     if outside.any():
         i = int(np.argmax(outside))
         raise SymmetryError(

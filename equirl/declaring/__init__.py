@@ -1,1 +1,15 @@
 """From what a user declares (functions, arrays, names) to a `GroupAction`."""
+
+from equirl.declaring.by_name import Mirror, mirror_by_names
+from equirl.declaring.described import describe_action
+from equirl.declaring.generated_actions import close_actions, compile_action
+from equirl.declaring.observation_maps import ObservationMap
+
+__all__ = [
+    "Mirror",
+    "ObservationMap",
+    "close_actions",
+    "compile_action",
+    "describe_action",
+    "mirror_by_names",
+]

@@ -46,7 +46,9 @@ class Mirror:
         moved: npt.NDArray[Any] = x.ravel()[self.index].reshape(x.shape)
         if (self.sign == 1).all():
             return moved
-        return moved * self.sign.reshape(x.shape).astype(np.result_type(x.dtype, np.int8))
+        signs = self.sign.reshape(x.shape).astype(np.result_type(x.dtype, np.int8))
+        turned: npt.NDArray[Any] = moved * signs
+        return turned
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """The permutation, such as of Discrete actions; with signs, the matrix ``[n, n]``."""
@@ -140,7 +142,7 @@ def mirror_by_names(
 
 def _partners(names: tuple[str, ...], pairs: list[tuple[str, str]]) -> list[str]:
     """For each name the name it is exchanged with, itself where no pair matches."""
-    known, partners, by = set(names), [], {}
+    partners: dict[str, str] = {}
     unmatched = {side for pair in pairs for side in pair}
     for name in names:
         found: dict[str, tuple[str, str]] = {}
@@ -161,28 +163,25 @@ def _partners(names: tuple[str, ...], pairs: list[tuple[str, str]]) -> list[str]
                 f"swap={another!r}: let one of them match it"
             )
         partner = next(iter(found), name)
-        if partner not in known:
+        if partner not in names:
             raise SymmetryError(
                 f"{name!r} has no partner: swap={found[partner]!r} makes it {partner!r}, which is "
                 "not among the names"
             )
-        partners.append(partner)
-        by[name] = partner, found.get(partner)
+        partners[name] = partner
     if unmatched:
         side = next(side for pair in pairs for side in pair if side in unmatched)
         raise SymmetryError(
             f"swap={side!r} matches none of the names {shown(list(names))}: a side is matched as "
             "whole words, or with * as the whole name"
         )
-    for name in names:
-        partner, pair = by[name]
-        back = by[partner][0]
-        if back != name:
+    for name, partner in partners.items():
+        if partners[partner] != name:
             raise SymmetryError(
-                f"{name!r} becomes {partner!r} by swap={pair!r}, which becomes {back!r}: a mirror "
+                f"{name!r} becomes {partner!r}, which becomes {partners[partner]!r}: a mirror "
                 "applied twice must be the identity"
             )
-    return partners
+    return list(partners.values())
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -219,7 +219,8 @@ class Probe:
     def differs(self, before: Array, after: Array) -> Array:
         """Which entries of two results differ by more than rounding."""
         rounding = MATCHING * (self.window.unit + np.abs(before))
-        return np.abs(after - before) > np.where(self.window.is_float, rounding, 0.0)
+        differs: Array = np.abs(after - before) > np.where(self.window.is_float, rounding, 0.0)
+        return differs
 
 
 def sources(probe: Probe, group: Array) -> Array:
@@ -309,7 +310,7 @@ def _declared_bounds(leaf: Leaf, space: Any) -> tuple[Array, Array]:
     low, high = space.low.ravel().astype(np.float64), space.high.ravel().astype(np.float64)
     if not leaf.is_float:
         # Bounds that a cast has wrapped around, or too far off for float64, bound nothing.
-        limits = np.iinfo(leaf.dtype)
+        limits = np.iinfo(np.dtype(leaf.dtype))
         lost = (low > high) | (low > 2**52) | (high < -(2**52))
         low, high = np.where(lost, float(limits.min), low), np.where(lost, float(limits.max), high)
     return low, high

@@ -52,7 +52,7 @@ def test_padding_of_ones_own_that_stays_is_taken() -> None:
             r"observation\['place'\], a Discrete, into another encoding",
         ),
         (lambda: FlattenObservation(told("discrete")), "the observation, a Discrete, into another"),
-        (lambda: FLOAT(told("renamed")), "renames values of a Discrete"),
+        (lambda: FLOAT(told("renamed")), "renames whole numbers"),
         (
             lambda: RescaleObservation(told("image"), 0, 1),
             r"into the same uint8: put DtypeObservation\(env, np.float32\) inside",

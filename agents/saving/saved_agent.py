@@ -20,6 +20,7 @@ from equirl.agents.saving.library_classes import library_class
 from equirl.agents.saving.saved_schedules import read_linear_schedule, read_train_freq
 from equirl.errors import AgentError, EquirlError, SymmetryError
 from equirl.shown import reason, shortened, shown
+from equirl.symmetrize import OPTIONS
 from equirl.symmetry import Symmetry
 from equirl.symmetry_json import from_json
 
@@ -42,7 +43,7 @@ HYPER_PARAMETERS = (
 )
 """What is taken over from the file, where it is a plain number; and ``train_freq``."""
 
-SYMMETRIZATION = ("symmetry", "method", "gradient", "init", "canonical_score", "orbit_samples")
+SYMMETRIZATION = ("symmetry", "method", *OPTIONS)
 """What belongs to one of our policies and not to the network inside it."""
 
 

@@ -51,7 +51,7 @@ class ChosenByHand(nn.Module):
             of.output_action,
             of.canonical_score,
         )
-        self.method = of.method
+        self.method = of.method.name
 
     def score(self, point: Tensor) -> Any:
         if self.method == "equizero":

@@ -45,7 +45,7 @@ def test_only_lambda_adds_parameters(name):
     added = set(model.state_dict()) - own
     assert own <= set(model.state_dict())
     assert all(key.startswith("weighting.") for key in added)
-    assert bool(added) == (model.method == "lambda")
+    assert bool(added) == (model.method.name == "lambda")
 
 
 @every_method

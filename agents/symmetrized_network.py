@@ -118,9 +118,7 @@ class SymmetrizationArguments(BaseModel):
         )
 
     def _learned_score(self) -> LearnedScore:
-        return LearnedScore(
-            self._flat_observation, get_flattened_obs_dim(self.observation_space)
-        )
+        return LearnedScore(self._flat_observation, get_flattened_obs_dim(self.observation_space))
 
     def _flat_observation(self, obs: Any) -> Tensor:
         processed = preprocess_obs(obs, self.observation_space, self.normalize_images)

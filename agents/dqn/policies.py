@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from equirl.agents.shortcuts.greedy import greedy_action
 from equirl.agents.shortcuts.perceptron import is_unheard, run_layers
 from equirl.agents.symmetrized_network import SymmetrizationArguments, checked_symmetry
-from equirl.symmetrize.weightings import is_recording
+from equirl.recording import is_recording
 from equirl.symmetry import Symmetry
 
 
@@ -105,9 +105,7 @@ class EquivariantDQNPolicy(SymmetrizationArguments, DQNPolicy):
             options = kwargs.get("optimizer_kwargs") or {}
             if not {"fused", "foreach", "capturable", "differentiable"} & set(options):
                 kwargs["optimizer_kwargs"] = {"fused": True, **options}
-        super().__init__(
-            observation_space, action_space, lr_schedule, symmetry=symmetry, **kwargs
-        )
+        super().__init__(observation_space, action_space, lr_schedule, symmetry=symmetry, **kwargs)
 
     def make_q_net(self) -> EquivariantQNetwork:
         """The Q-network, or its target."""

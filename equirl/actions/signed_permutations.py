@@ -19,6 +19,7 @@ from equirl.actions.maps import (
     gather_entries,
     select_entries,
 )
+from equirl.recording import is_recording
 
 SMALL_ORBIT = 256
 """Up to this many numbers, one small matrix product is faster than a gather and its gradient."""
@@ -116,6 +117,7 @@ class SignedPermutations(Maps):
             and x.dtype in _MULTIPLIED
             and x.device.type == "cpu"  # a GPU had better not wait for the answer
             and not torch.compiler.is_compiling()
+            and not is_recording()
             and math.isfinite(float(x.detach().sum()))
         )
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from equirl.actions import GroupAction
+from equirl.recording import is_recording
 from equirl.symmetrize.weightings import (
     PRECISE,
     TIE_TOLERANCE,
-    is_recording,
     lexicographic_weights,
     magnitude,
 )

@@ -20,7 +20,9 @@ from equirl.symmetrize.lexicographic import largest_points
 from equirl.symmetrize.weightings import LambdaWeighting, Weights, shared_among_best
 
 
-def option(default: Any, meaning: str, choices: Sequence[str] = (), least: int | None = None) -> Any:
+def option(
+    default: Any, meaning: str, choices: Sequence[str] = (), least: int | None = None
+) -> Any:
     """A field of a method: ``metadata`` holds its ``meaning``, ``choices`` and ``least`` value."""
     metadata = {"meaning": meaning, "choices": tuple(choices), "least": least}
     return field(default=default, metadata=metadata)

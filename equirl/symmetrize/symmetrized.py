@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from equirl.actions import GroupAction
 from equirl.errors import MethodError
+from equirl.recording import is_recording
 from equirl.symmetrize.methods import Method, Orbit, resolve
-from equirl.symmetrize.weightings import Weights, is_recording, largest_entry, magnitude
+from equirl.symmetrize.weightings import Weights, largest_entry, magnitude
 
 OutputAction = GroupAction | tuple[GroupAction, ...] | Mapping[str, GroupAction]
 """How the group moves what a model gives: one tensor, or a tuple or dict of tensors."""
@@ -145,7 +146,6 @@ class Symmetrized(nn.Module):
         self,
         x: Any,
         weights: Weights | Tensor | None = None,
-        *,
         scores: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -275,18 +275,20 @@ class Symmetrized(nn.Module):
     def _recorded(
         self, x: Any, weights: Weights | Tensor | None, scores: Tensor | None, kwargs: Any
     ) -> Any:
-        """M_G(x) by the same operations for every x: a graph cannot choose what to run."""
-        if weights is None and self.method.is_fixed and self.method.is_plain:
+        """M_G(x) by the same operations for every x: a graph cannot choose what to run.
+
+        Its gradient is that of the weights as they are, straight through or not.
+        """
+        if weights is None and self.method.is_fixed:
             # All elements that share the weight lead to one point, so one run of M will do.
-            weights = self.weights(x)
-            point = self.input_action.move_each(weights.values.argmax(dim=0), x)
-            outputs, _ = self._run(point, kwargs)
+            chosen = self.weights(x).values
+            outputs, _ = self._run(self.input_action.move_each(chosen.argmax(dim=0), x), kwargs)
             outputs = _map(lambda y: y[None].expand(self.order, *y.shape), outputs)
-            return self.combine(outputs, weights)
+            return self.combine(outputs, chosen)
         outputs, features = self.outputs(x, **kwargs)
         if weights is None:
             weights = self.weights(x, outputs, features, scores=scores)
-        return self.combine(outputs, weights)
+        return self.combine(outputs, _as_weights(weights).values)
 
     def _average_of_sample(self, x: Any, kwargs: Any) -> Any:
         first = _first(x)
@@ -314,7 +316,9 @@ class Symmetrized(nn.Module):
     def _run_each(self, g: Tensor, x: Any, kwargs: Any) -> Any:
         """g⁻¹M(gx) row by row, ``[rows, *X] -> [rows, *Y]``."""
         outputs, _ = self._run(self.input_action.move_each(g, x), kwargs)
-        return _each_part(self.output_action, outputs, lambda action, y: action.pull_back_each(g, y))
+        return _each_part(
+            self.output_action, outputs, lambda action, y: action.pull_back_each(g, y)
+        )
 
     def _run(self, rows: Any, kwargs: Any) -> tuple[Any, Any]:
         if self.features is None:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from equirl.recording import is_recording
+
 TIE_TOLERANCE = {
     torch.float64: 1e-12,
     torch.float32: 1e-5,
@@ -41,15 +43,6 @@ class Weights(NamedTuple):
 
     values: Tensor
     surrogate: Tensor | None = None
-
-
-def is_recording() -> bool:
-    """Whether a graph is recorded that is to hold for other inputs than those at hand.
-
-    So it is in `torch.jit.trace`, `torch.export` and `torch.onnx.export`; what is computed must
-    then not depend on numbers. `torch.compile` looks at them again each time, and is not meant.
-    """
-    return bool(torch.jit.is_tracing() or torch.compiler.is_exporting())
 
 
 def shared_among_best(scores: Tensor, scale: Tensor) -> Tensor:

@@ -19,8 +19,6 @@ from shared.symmetrized_models import (
     group_and_seed,
     mlp,
     property_based,
-    small_cnn,
-    square_of_images,
     symmetrized,
 )
 
@@ -154,18 +152,6 @@ def test_straight_through_has_the_value_of_the_choice_and_the_gradient_of_the_av
 
     assert_same_gradients(
         gradients(model, x, output_weights), gradients(Average(), x, output_weights)
-    )
-
-
-def test_equizero_straight_through_has_the_gradient_of_equitune():
-    into, out = square_of_images()
-    torch.manual_seed(0)
-    network, x = small_cnn().double().eval(), torch.randn(5, 2, 6, 6).double()
-    output_weights = torch.randn(5, 4).double()
-    through = Symmetrized(network, into, out, "equizero", gradient="straight_through")
-    average = Symmetrized(network, into, out, "equitune")
-    assert_same_gradients(
-        gradients(through, x, output_weights), gradients(average, x, output_weights)
     )
 
 

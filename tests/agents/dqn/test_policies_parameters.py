@@ -13,11 +13,11 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
 
 from equirl import Symmetry
-from equirl.agents import (
-    EquivariantDQNPolicy,
-)
+from equirl.agents import EquivariantDQN, EquivariantDQNPolicy
 from equirl.envs import SymmetryWrapper
-from equirl.errors import SymmetryError
+from equirl.errors import MethodError, SymmetryError
+from equirl.symmetrize import METHODS as CLASSES
+from equirl.symmetrize import OPTIONS
 from shared.policy_tasks import ENVIRONMENTS, agent
 from shared.small_agents import METHODS
 
@@ -116,3 +116,31 @@ def test_a_saved_policy_loads_with_its_symmetry(tmp_path: Any) -> None:
         states = torch.randn(5, 4)
         with torch.no_grad():
             assert torch.equal(loaded.q_net(states), model.q_net(states))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_options_that_the_method_does_not_heed_are_refused_and_not_saved(method: str) -> None:
+    saved = {name: option.default for name, option in OPTIONS.items()}  # by earlier versions
+    model, _ = agent("cartpole", {"method": method, **saved})
+    heeded = CLASSES[method]().options
+    kept = model.policy._get_constructor_parameters()
+    assert {name: kept[name] for name in kept if name in OPTIONS} == heeded
+    others = {
+        "gradient": "straight_through", "init": "equizero", "canonical_score": "learned",
+        "orbit_samples": 2,
+    }  # fmt: skip
+    for name in set(others) - set(heeded):
+        with pytest.raises(MethodError, match=name):
+            agent("cartpole", {"method": method, **saved, name: others[name]})
+        for value in (others[name], OPTIONS[name].default or 2):
+            given: Any = {name: value}
+            with pytest.raises(MethodError, match=name):
+                EquivariantDQN("MlpPolicy", "CartPole-v1", method, buffer_size=1, **given)
+
+
+def test_a_method_may_be_given_as_an_object_and_is_saved_in_words() -> None:
+    method = CLASSES["lambda"](init="equizero")
+    model = EquivariantDQN("MlpPolicy", "CartPole-v1", method, buffer_size=1)
+    assert {**model.policy_kwargs, "symmetry": None} == {
+        "method": "lambda", "init": "equizero", "symmetry": None,
+    }  # fmt: skip

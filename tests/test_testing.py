@@ -40,7 +40,7 @@ def test_several_outputs_are_compared_each_with_its_action(outputs: Any) -> None
         right, wrong = tuple(right.values()), tuple(wrong.values())
     x = torch.randn(4, 3)
     assert_equivariant(f, TURN, right, x, seed=0)
-    with pytest.raises(AssertionError, match="of output (0|'turned')"):
+    with pytest.raises(AssertionError, match=r"of output (0|'turned')"):
         assert_equivariant(f, TURN, wrong, x)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -78,8 +78,8 @@ def _check(settings: TransferConfig) -> None:
     if not settings.methods and settings.stage == "zero_shot" and not settings.betas:
         raise ConfigError(f"methods: name at least one of {', '.join(METHODS)}")
     for method in settings.methods:
-        _check_known("methods", method, METHODS)
-    _check_known("finetune.method", settings.finetune.method, METHODS)
+        _check_known("methods", method, tuple(METHODS))
+    _check_known("finetune.method", settings.finetune.method, tuple(METHODS))
     for beta in settings.betas:
         if not math.isfinite(beta):
             raise ConfigError(f"betas must be finite, got {beta}: equizero is the infinite one")

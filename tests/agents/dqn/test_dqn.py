@@ -82,7 +82,10 @@ def test_a_loaded_agent_acts_as_before_and_trains_on(
         assert loaded.symmetry == model.symmetry
         heeded = resolve(**variant).options  # and nothing else is saved
         assert {**loaded.policy_kwargs, "symmetry": None} == {
-            **{"method": variant["method"], **heeded, "net_arch": [16], "symmetry": None}
+            "method": variant["method"],
+            **heeded,
+            "net_arch": [16],
+            "symmetry": None,
         }
         assert torch.equal(q_values(loaded), q_values(model))
     without_env.set_env(SymmetryWrapper(cartpole()))

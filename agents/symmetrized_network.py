@@ -14,7 +14,7 @@ from torch import Tensor
 from equirl.envs import symmetry_of
 from equirl.errors import SymmetryError
 from equirl.symmetrize import OPTIONS, Method, Symmetrized, resolve, resolve_saved
-from equirl.symmetrize.symmetrized import OutputAction
+from equirl.symmetrize.structures import OutputAction
 from equirl.symmetrize.weightings import LearnedScore
 from equirl.symmetry import Symmetry
 

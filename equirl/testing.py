@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from equirl.actions import GroupAction
-from equirl.symmetrize.symmetrized import OutputAction
+from equirl.symmetrize.structures import OutputAction
 from equirl.symmetrize.weightings import TIE_TOLERANCE
 
 TOLERANCE = TIE_TOLERANCE

@@ -160,15 +160,12 @@ class Equitune(Method):
 
     @property
     def is_plain(self) -> bool:
-        """See `Method`."""
         return self.orbit_samples is None
 
     def drawn(self, order: int) -> int:
-        """See `Method`."""
         return min(self.orbit_samples or order, order)
 
     def weights(self, orbit: Orbit, weighting: Any) -> Weights:
-        """See `Method`."""
         return Weights(orbit.uniform)
 
 
@@ -183,11 +180,9 @@ class Lambda(Method):
     init: str = option("equitune", "where λ starts: equitune or equizero", ("equitune", "equizero"))
 
     def weighting(self, feature_dim: int) -> nn.Module:
-        """See `Method`."""
         return LambdaWeighting(feature_dim, self.init)
 
     def weights(self, orbit: Orbit, weighting: Any) -> Weights:
-        """See `Method`."""
         return Weights(weighting(*orbit.scored, orbit.features))
 
 
@@ -202,11 +197,9 @@ class Equizero(Method):
 
     @property
     def is_plain(self) -> bool:
-        """See `Method`."""
         return self.gradient == "selected"
 
     def weights(self, orbit: Orbit, weighting: Any) -> Weights:
-        """See `Method`."""
         scores, scale = orbit.scored
         surrogate = None if self.is_plain else orbit.uniform
         return Weights(shared_among_best(scores.detach(), scale), surrogate)
@@ -228,21 +221,17 @@ class Canonical(Method):
 
     @property
     def scores_input(self) -> bool:
-        """See `Method`."""
         return self.canonical_score == "learned"
 
     @property
     def is_fixed(self) -> bool:
-        """See `Method`."""
         return not self.scores_input
 
     @property
     def is_plain(self) -> bool:
-        """See `Method`."""
         return self.gradient == "selected"
 
     def weights(self, orbit: Orbit, weighting: Any) -> Weights:
-        """See `Method`."""
         if orbit.scores is None:
             chosen, surrogate = largest_points(orbit.points, orbit.action), orbit.uniform
         else:

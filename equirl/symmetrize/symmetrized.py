@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -13,14 +13,8 @@ from equirl.actions import GroupAction
 from equirl.errors import MethodError
 from equirl.recording import is_recording
 from equirl.symmetrize.methods import Method, Orbit, resolve
+from equirl.symmetrize.structures import OutputAction, each_part, first, map_parts, parts
 from equirl.symmetrize.weightings import Weights, largest_entry, magnitude
-
-OutputAction = GroupAction | tuple[GroupAction, ...] | Mapping[str, GroupAction]
-"""How the group moves what a model gives: one tensor, or a tuple or dict of tensors."""
-
-RERUN_ORDER = 2
-"""From this |G| on, equizero chooses without a graph and runs only the chosen element with one:
-|G| + 3 forward passes' worth of work instead of 3 |G| (a backward pass costs about two)."""
 
 
 class Branches(NamedTuple):
@@ -115,7 +109,7 @@ class Symmetrized(nn.Module):
             canonical_score=None if canonical_score is None else "learned",
             orbit_samples=orbit_samples,
         )
-        if any(input_action.group != action.group for action in _parts(output_action)):
+        if any(input_action.group != action.group for action in parts(output_action)):
             raise MethodError("input and output must be acted on by the same group")
         self.order = input_action.group.order
         self.model = model
@@ -167,8 +161,9 @@ class Symmetrized(nn.Module):
         if weights is None and learning and self.method.drawn(self.order) < self.order:
             return self._average_of_sample(x, kwargs)
         if weights is None and self._looks_at_outputs(scores):
-            selects = self.method.is_hard and self.method.is_plain
-            reruns = learning and selects and self.order >= RERUN_ORDER
+            # Chosen without a graph, only the chosen branch is run again with one: |G| + 3 forward
+            # passes' worth of work instead of 3 |G|, as a backward pass costs about two.
+            reruns = learning and self.method.is_hard and self.method.is_plain
             with torch.set_grad_enabled(learning and not reruns):
                 outputs, features = self.outputs(x, **kwargs)
             weights = self.weights(x, outputs, features, scores=scores)
@@ -188,8 +183,8 @@ class Symmetrized(nn.Module):
 
         Where nobody looks at the features, the outputs stand in their place.
         """
-        outputs, features = self._run(_map(_rows, self.orbit(x)), kwargs)
-        outputs = _map(self._unrows, outputs)
+        outputs, features = self._run(map_parts(_rows, self.orbit(x)), kwargs)
+        outputs = map_parts(self._unrows, outputs)
         if not self.method.needs_features:
             return outputs, outputs
         return outputs, self._unrows(features.flatten(1))
@@ -229,10 +224,10 @@ class Symmetrized(nn.Module):
             scores, scale = self._input_scores(x)
         elif scores is not None and scale is None:
             scale = magnitude(scores)
-        like = _first(x) if outputs is None else _first(outputs)
+        like = first(x) if outputs is None else first(outputs)
         dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
         uniform = torch.full((1,), 1 / self.order, dtype=dtype, device=like.device)
-        uniform = uniform.expand(self.order, _first(x).shape[0])
+        uniform = uniform.expand(self.order, first(x).shape[0])
         orbit = Orbit(x, self.input_action, uniform, scores, scale, features)
         return method.weights(orbit, self.weighting)
 
@@ -246,11 +241,11 @@ class Symmetrized(nn.Module):
         if weights.surrogate is None or not torch.is_grad_enabled():
             return chosen
         smooth = _weighted_sum(weights.surrogate, values)
-        return _map(lambda hard, soft: hard.detach() + (soft - soft.detach()), chosen, smooth)
+        return map_parts(lambda hard, soft: hard.detach() + (soft - soft.detach()), chosen, smooth)
 
     def pull_back(self, outputs: Any) -> Any:
         """The branches g⁻¹M(gx) of M(gx), ``[|G|, batch, *Y]`` in and out."""
-        return _each_part(self.output_action, outputs, lambda action, y: action.pull_back(y))
+        return each_part(self.output_action, outputs, lambda action, y: action.pull_back(y))
 
     def fixed_weights(self, x: Any) -> Tensor | None:
         """The weights ``[|G|, batch]`` where they depend on x alone and on no parameter, else None.
@@ -265,12 +260,12 @@ class Symmetrized(nn.Module):
         """The branches of M_G(x) and their weights, for looking at (no gradient)."""
         if self.order == 1:
             y = self._run(x, kwargs)[0]
-            first = _first(y)
-            weights = torch.ones(1, len(first), dtype=first.dtype, device=first.device)
-            return Branches(_map(lambda part: part[None], y), weights)
+            like = first(y)
+            weights = torch.ones(1, len(like), dtype=like.dtype, device=like.device)
+            return Branches(map_parts(lambda part: part[None], y), weights)
         outputs, features = self.outputs(x, **kwargs)
         weights = self.weights(x, outputs, features).values
-        return Branches(self.pull_back(outputs), _in_dtype(weights, _first(outputs).dtype))
+        return Branches(self.pull_back(outputs), _in_dtype(weights, first(outputs).dtype))
 
     def _recorded(
         self, x: Any, weights: Weights | Tensor | None, scores: Tensor | None, kwargs: Any
@@ -283,7 +278,7 @@ class Symmetrized(nn.Module):
             # All elements that share the weight lead to one point, so one run of M will do.
             chosen = self.weights(x).values
             outputs, _ = self._run(self.input_action.move_each(chosen.argmax(dim=0), x), kwargs)
-            outputs = _map(lambda y: y[None].expand(self.order, *y.shape), outputs)
+            outputs = map_parts(lambda y: y[None].expand(self.order, *y.shape), outputs)
             return self.combine(outputs, chosen)
         outputs, features = self.outputs(x, **kwargs)
         if weights is None:
@@ -291,12 +286,12 @@ class Symmetrized(nn.Module):
         return self.combine(outputs, _as_weights(weights).values)
 
     def _average_of_sample(self, x: Any, kwargs: Any) -> Any:
-        first = _first(x)
-        batch, k = len(first), self.method.drawn(self.order)
-        g = torch.rand(batch, self.order, device=first.device).topk(k, dim=1).indices.flatten()
-        owner = torch.arange(batch, device=first.device).repeat_interleave(k)
-        values = self._run_each(g, _map(lambda part: part.index_select(0, owner), x), kwargs)
-        return _map(lambda y: y.view(batch, k, *y.shape[1:]).mean(dim=1), values)
+        like = first(x)
+        batch, k = len(like), self.method.drawn(self.order)
+        g = torch.rand(batch, self.order, device=like.device).topk(k, dim=1).indices.flatten()
+        owner = torch.arange(batch, device=like.device).repeat_interleave(k)
+        values = self._run_each(g, map_parts(lambda part: part.index_select(0, owner), x), kwargs)
+        return map_parts(lambda y: y.view(batch, k, *y.shape[1:]).mean(dim=1), values)
 
     def _run_chosen(self, x: Any, weights: Tensor, kwargs: Any) -> Any:
         """Σ_g w_g(x) g⁻¹M(gx), running M only where w_g(x) > 0."""
@@ -310,15 +305,13 @@ class Symmetrized(nn.Module):
             weighed = shares.view(-1, *[1] * (y.dim() - 1)) * y
             return y.new_zeros(batch, *y.shape[1:]).index_add(0, owner, weighed.to(y.dtype))
 
-        points = _map(lambda part: part.index_select(0, owner), x)
-        return _map(shared, self._run_each(g, points, kwargs))
+        points = map_parts(lambda part: part.index_select(0, owner), x)
+        return map_parts(shared, self._run_each(g, points, kwargs))
 
     def _run_each(self, g: Tensor, x: Any, kwargs: Any) -> Any:
         """g⁻¹M(gx) row by row, ``[rows, *X] -> [rows, *Y]``."""
         outputs, _ = self._run(self.input_action.move_each(g, x), kwargs)
-        return _each_part(
-            self.output_action, outputs, lambda action, y: action.pull_back_each(g, y)
-        )
+        return each_part(self.output_action, outputs, lambda action, y: action.pull_back_each(g, y))
 
     def _run(self, rows: Any, kwargs: Any) -> tuple[Any, Any]:
         if self.features is None:
@@ -333,15 +326,15 @@ class Symmetrized(nn.Module):
 
     def _scores(self, outputs: Any) -> tuple[Tensor, Tensor]:
         """Scores ``[|G|, batch]`` of M along the orbit, and the size of what they came from."""
-        scores = self._unrows(self.score(_map(_rows, outputs)))
-        size = reduce(torch.maximum, map(magnitude, _parts(outputs)))
+        scores = self._unrows(self.score(map_parts(_rows, outputs)))
+        size = reduce(torch.maximum, map(magnitude, parts(outputs)))
         if self.score is not largest_entry:  # which is never larger than the outputs
             size = torch.maximum(size, magnitude(scores))
         return scores, size
 
     def _input_scores(self, x: Any) -> tuple[Tensor, Tensor]:
         assert self.canonical_score is not None
-        scores = self._unrows(self.canonical_score(_map(_rows, self.orbit(x))))
+        scores = self._unrows(self.canonical_score(map_parts(_rows, self.orbit(x))))
         # Where c happens to be near zero, the numbers that it was computed from are not.
         return scores, magnitude(scores).clamp(min=1)
 
@@ -365,7 +358,7 @@ def _weighted_sum(weights: Tensor, values: Any) -> Any:
         shares = shares.view(*shares.shape, *[1] * (part.dim() - 2))
         return (shares * part).sum(dim=0).to(part.dtype)
 
-    return _map(of, values)
+    return map_parts(of, values)
 
 
 def _in_dtype(weights: Tensor, dtype: torch.dtype) -> Tensor:
@@ -379,38 +372,3 @@ def _in_dtype(weights: Tensor, dtype: torch.dtype) -> Tensor:
 def _rows(orbit: Tensor) -> Tensor:
     """``[|G|, batch, …] -> [batch · |G|, …]``; no copy, as orbits lie batch first in memory."""
     return orbit.transpose(0, 1).flatten(0, 1)
-
-
-def _parts(tree: Any) -> tuple[Any, ...]:
-    """The parts of a dict or tuple, or the thing itself."""
-    if isinstance(tree, Mapping):
-        return tuple(tree.values())
-    return tuple(tree) if isinstance(tree, tuple) else (tree,)
-
-
-def _first(tree: Any) -> Any:
-    return _parts(tree)[0]
-
-
-def _map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """The function of a tensor, or of each in a dict or tuple, which others match."""
-    if isinstance(tree, Mapping):
-        return {key: function(part, *(o[key] for o in others)) for key, part in tree.items()}
-    if isinstance(tree, tuple):
-        return tuple(function(*parts) for parts in zip(tree, *others, strict=True))
-    return function(tree, *others)
-
-
-def _each_part(actions: Any, outputs: Any, function: Callable[[GroupAction, Any], Any]) -> Any:
-    """The function of every output and its action, which must match."""
-    match = isinstance(outputs, Tensor) == isinstance(actions, GroupAction)
-    if isinstance(outputs, Mapping):
-        match = isinstance(actions, Mapping) and outputs.keys() == actions.keys()
-    if not match or len(_parts(outputs)) != len(_parts(actions)):
-        raise MethodError(
-            f"the model gives a {type(outputs).__name__} of {len(_parts(outputs))}, output_action "
-            f"is a {type(actions).__name__} of {len(_parts(actions))}: give one action for each"
-        )
-    if isinstance(outputs, Mapping):
-        return {key: function(actions[key], part) for key, part in outputs.items()}
-    return _map(lambda part, action: function(action, part), outputs, actions)

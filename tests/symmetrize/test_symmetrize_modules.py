@@ -4,7 +4,6 @@ import copy
 import pickle
 
 import numpy as np
-import pytest
 import torch
 
 from equirl import FiniteGroup, GroupAction, Symmetrized
@@ -13,7 +12,7 @@ from equirl.symmetrize.weightings import (
     LearnedScore,
 )
 from shared.representations import output_action, signed_action, size
-from shared.symmetrized_models import METHODS, batch_normed, every_method, mlp, symmetrized
+from shared.symmetrized_models import METHODS, every_method, mlp, symmetrized
 
 
 @every_method
@@ -31,19 +30,6 @@ def test_the_trivial_group_leaves_the_model_bit_for_bit(name):
     branches = model.branches(x)
     assert torch.equal(branches.values, network(x)[None])
     assert torch.equal(branches.weights, torch.ones(1, 7))
-
-
-@pytest.mark.parametrize("name", [name for name in METHODS if "learned" not in name])
-def test_only_lambda_adds_parameters(name):
-    group = cyclic(3)
-    into = GroupAction.on_vectors(group, permutations=group.table)
-    network = batch_normed(3, 3)
-    model = Symmetrized(network, into, into, feature_dim=3, **METHODS[name])
-    own = {f"model.{key}" for key in network.state_dict()}
-    added = set(model.state_dict()) - own
-    assert own <= set(model.state_dict())
-    assert all(key.startswith("weighting.") for key in added)
-    assert bool(added) == (model.method.name == "lambda")
 
 
 @every_method

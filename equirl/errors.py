@@ -17,6 +17,10 @@ class SymmetryError(EquirlError):
     """A declared symmetry is not one, or does not fit the spaces it is used with."""
 
 
+class MethodError(EquirlError):
+    """A method of symmetrization is not known, or is given an option or model it cannot use."""
+
+
 class AgentError(EquirlError):
     """A saved agent is missing, damaged, of another kind, or made for other spaces."""
 

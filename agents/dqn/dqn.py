@@ -12,7 +12,6 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from equirl.agents.dqn.lean_dqn import LeanDQN
 from equirl.agents.dqn.policies import (
-    CanonicalScore,
     EquivariantCnnPolicy,
     EquivariantDQNPolicy,
     EquivariantMultiInputPolicy,
@@ -20,11 +19,12 @@ from equirl.agents.dqn.policies import (
 from equirl.agents.native.native_policies import NativeEquivariantPolicy
 from equirl.agents.saving.agent_format import check_saved_format, description
 from equirl.agents.saving.saved_agent import SYMMETRIZATION, read_agent
+from equirl.agents.symmetrized_network import spelled_policy_kwargs
 from equirl.agents.vec_normalize import check_normalization
 from equirl.envs import symmetry_of
 from equirl.envs.registry import Declaration
 from equirl.errors import AgentError
-from equirl.symmetrize.symmetrized import Gradient, Init, Method
+from equirl.symmetrize import Method
 from equirl.symmetry import Symmetry
 
 SelfEquivariantDQN = TypeVar("SelfEquivariantDQN", bound="EquivariantDQN")
@@ -39,7 +39,8 @@ class EquivariantDQN(LeanDQN):
     Args:
         policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, or a policy class.
         env: the environment, or its id.
-        method: ``"equitune"``, ``"lambda"``, ``"equizero"`` or ``"canonical"``.
+        method: ``"equitune"``, ``"lambda"``, ``"equizero"`` or ``"canonical"``, or a `Method`; an
+            option that it does not heed is refused.
         symmetry: a `Symmetry` or generators; None finds the environment's own (`symmetry_of`).
         gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
         init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
@@ -55,6 +56,7 @@ class EquivariantDQN(LeanDQN):
 
     Raises:
         SymmetryError: the environment's symmetry is not known or does not fit.
+        MethodError: the method is not known, or an option of it is not one.
 
     Example:
         >>> model = EquivariantDQN("MlpPolicy", "CartPole-v1", method="equizero", buffer_size=1000)
@@ -72,12 +74,12 @@ class EquivariantDQN(LeanDQN):
         self,
         policy: str | type[DQNPolicy],
         env: GymEnv | str,
-        method: Method = "equitune",
+        method: str | Method = "equitune",
         *,
         symmetry: Symmetry | Declaration | None = None,
-        gradient: Gradient = "selected",
-        init: Init = "equitune",
-        canonical_score: CanonicalScore = "lexicographic",
+        gradient: str | None = None,
+        init: str | None = None,
+        canonical_score: str | None = None,
         orbit_samples: int | None = None,
         compile: bool = False,
         bf16: bool = False,
@@ -98,14 +100,14 @@ class EquivariantDQN(LeanDQN):
         self.bf16 = bf16
         if not _init_setup_model:  # being loaded: policy_kwargs follow
             return
-        self.policy_kwargs = {
-            "method": method,
-            "gradient": gradient,
-            "init": init,
-            "canonical_score": canonical_score,
-            "orbit_samples": orbit_samples,
-            **self.policy_kwargs,
-        }
+        self.policy_kwargs = spelled_policy_kwargs(
+            method,
+            self.policy_kwargs,
+            gradient=gradient,
+            init=init,
+            canonical_score=canonical_score,
+            orbit_samples=orbit_samples,
+        )
         if "symmetry" not in self.policy_kwargs:
             assert self.env is not None
             self.policy_kwargs["symmetry"] = symmetry_of(self.env, symmetry)
@@ -157,7 +159,7 @@ class EquivariantDQN(LeanDQN):
         cls: type[SelfEquivariantDQN],
         path: str | Path,
         env: GymEnv | str,
-        method: Method = "equitune",
+        method: str | Method = "equitune",
         **kwargs: Any,
     ) -> SelfEquivariantDQN:
         """A plain SB3 DQN agent made equivariant; its weights stay as they are.

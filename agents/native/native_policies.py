@@ -11,7 +11,6 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor
 
-from equirl.agents.dqn.policies import checked_symmetry
 from equirl.agents.native.native_network import (
     Architecture,
     build,
@@ -19,6 +18,7 @@ from equirl.agents.native.native_network import (
     plain_parameters,
 )
 from equirl.agents.policy_spaces import for_policy
+from equirl.agents.symmetrized_network import checked_symmetry
 from equirl.errors import AgentError, SymmetryError
 from equirl.symmetry import Symmetry
 

@@ -26,8 +26,6 @@ from equirl.agents.dqn.policies import EquivariantQNetwork
 from equirl.agents.native.native_policies import NativeEquivariantQNetwork
 from equirl.errors import AgentError, ConfigError
 from equirl.runs.atomic_write import written_whole
-from equirl.symmetrize import Symmetrized
-from equirl.symmetrize.weightings import lexicographic_weights
 from equirl.symmetry import Symmetry
 
 OUTPUTS = ("actions", "q_values")
@@ -36,10 +34,6 @@ SINGLE_INPUT = "observation"
 
 class GreedyPolicy(nn.Module):
     """Observations ↦ (argmax_a Q_G(s, a), Q_G(s, ·)), with the same operations for every input.
-
-    `Symmetrized` takes short cuts that depend on the numbers, such as running only the branches
-    that were chosen; a graph cannot. Here every weight and, but for `canonical`, every branch of
-    the orbit is computed, so that ties are shared as they are there.
 
     Args:
         model: the agent; it stays as it is.
@@ -65,28 +59,11 @@ class GreedyPolicy(nn.Module):
             turned: Any = {key: self._turned(key, part) for key, part in observations.items()}
         else:
             turned = self._turned(None, observations)
-        if isinstance(self.q_net, EquivariantQNetwork):
-            q_values = _symmetrized_values(self.q_net.symmetrized, turned)
-        else:
-            q_values = self.q_net(turned)
+        q_values = self.q_net(turned)
         return q_values.argmax(dim=1), q_values
 
     def _turned(self, key: str | None, images: Tensor) -> Tensor:
         return images.permute(0, 3, 1, 2) if key in self.channels_last else images
-
-
-def _symmetrized_values(symmetrized: Symmetrized, x: Any) -> Tensor:
-    by_order = symmetrized.method == "canonical" and symmetrized.canonical_score is None
-    if not by_order or symmetrized.order == 1:
-        values, weights = symmetrized.branches(x)
-        return (weights[..., None] * values).sum(dim=0)
-    weights = lexicographic_weights(symmetrized.input_action.orbit(x))
-    # All elements that share the weight lead to one point, so one run of the model will do.
-    point = symmetrized.input_action.move_each(weights.argmax(dim=0), x)
-    outputs = symmetrized.model(point)
-    values = symmetrized.output_action.pull_back(outputs.expand(symmetrized.order, -1, -1))
-    combined: Tensor = (weights.to(values.dtype)[..., None] * values).sum(dim=0)
-    return combined
 
 
 def export_policy(

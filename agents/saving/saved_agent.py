@@ -21,6 +21,7 @@ from equirl.agents.saving.saved_schedules import read_linear_schedule, read_trai
 from equirl.errors import AgentError, EquirlError, SymmetryError
 from equirl.saved_symmetry import from_json
 from equirl.shown import reason, shortened, shown
+from equirl.symmetrize import OPTIONS
 from equirl.symmetry import Symmetry
 
 SomeDQN = TypeVar("SomeDQN", bound=DQN)
@@ -42,7 +43,7 @@ HYPER_PARAMETERS = (
 )
 """What is taken over from the file, where it is a plain number; and ``train_freq``."""
 
-SYMMETRIZATION = ("symmetry", "method", "gradient", "init", "canonical_score", "orbit_samples")
+SYMMETRIZATION = ("symmetry", "method", *OPTIONS)
 """What belongs to one of our policies and not to the network inside it."""
 
 

@@ -75,13 +75,12 @@ class ClosedForm:
         """
         symmetrized, weighting = q_net.symmetrized, q_net.symmetrized.weighting
         network = Perceptron.of(q_net.q_net)
-        h = None if weighting is None else Perceptron.of(weighting.h)
+        h = Perceptron.of(weighting.h) if type(weighting) is LambdaWeighting else None
         is_known = (
             type(q_net) is EquivariantQNetwork
             and type(q_net.features_extractor) is FlattenExtractor
-            and symmetrized.gradient == "selected"
-            and symmetrized.orbit_samples == symmetrized.order
-            and symmetrized.canonical_score is None
+            and symmetrized.method.is_plain
+            and not symmetrized.method.scores_input
             and (weighting is None) == (h is None)
         )
         if network is None or not is_known or not all(map(is_unheard, q_net.modules())):
@@ -106,7 +105,7 @@ class ClosedForm:
         if not isinstance(x, Tensor) or not x.dtype == targets.dtype == self.gradient.dtype:
             return None
         moved = self._moved.index_select(0, actions.flatten().long())
-        if symmetrized.method != "canonical":
+        if not symmetrized.method.is_fixed:
             return Rows(
                 symmetrized.input_action.orbit(x).transpose(0, 1).flatten(2), moved, targets
             )
@@ -130,7 +129,7 @@ class ClosedForm:
         learned = None
         if moved.shape[1] == 1:
             weights = self._alone
-        elif self.symmetrized.method == "equitune":
+        elif not self.symmetrized.method.needs_scores:
             weights = self._equal
         elif self._lambda is None:
             weights = shared_among_best(*self._scores(outputs)).t()
@@ -145,7 +144,7 @@ class ClosedForm:
             learned.backward(q_values, symmetrized, slope, shares)
         slopes = torch.zeros_like(outputs)
         slopes.scatter_(1, moved.view(-1, 1), shares.view(-1, 1))
-        if self.symmetrized.method == "equizero":
+        if self.symmetrized.method.is_hard and moved.shape[1] > 1:
             kept = weights.flatten().nonzero().squeeze(1)
             given = [part.index_select(0, kept) for part in given[:-1]]
             slopes = slopes.index_select(0, kept)

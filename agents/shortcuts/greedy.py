@@ -41,10 +41,10 @@ def greedy_action(q_net: EquivariantQNetwork, observation: Any) -> Tensor | None
         and len(observation) == 1
         and observation.device.type == "cpu"
         and symmetrized.order > 1
-        and (symmetrized.method == "equizero" or weighting is not None)
+        and symmetrized.method.needs_scores
         and symmetrized.score is largest_entry
         and is_unheard(symmetrized)
-        and (weighting is None or (is_unheard(weighting) and is_unheard(weighting.h)))
+        and (weighting is None or _is_plain_lambda(weighting))
         and not torch.compiler.is_compiling()
     )
     if not is_ours:
@@ -52,6 +52,11 @@ def greedy_action(q_net: EquivariantQNetwork, observation: Any) -> Tensor | None
     with torch.no_grad():
         action = best_action(symmetrized, *_along_orbit(q_net, observation))
     return None if action is None else torch.from_numpy(np.array([action]))
+
+
+def _is_plain_lambda(weighting: Any) -> bool:
+    is_ours = type(weighting) is LambdaWeighting
+    return is_ours and is_unheard(weighting) and is_unheard(weighting.h)
 
 
 def best_action(symmetrized: Symmetrized, outputs: Tensor, features: Tensor) -> int | None:

@@ -166,7 +166,7 @@ def weighting_of(model: DQN) -> LambdaWeighting:
         AgentError: it has none.
     """
     weighting = _q_network(model).symmetrized.weighting
-    if weighting is None:
+    if not isinstance(weighting, LambdaWeighting):
         raise AgentError("there is no λ: the method must be lambda, and |G| above one")
     return weighting
 

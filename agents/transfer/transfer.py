@@ -25,7 +25,7 @@ from equirl.agents.transfer.weight_learning import (
     with_beta,
 )
 from equirl.errors import AgentError
-from equirl.symmetrize.symmetrized import Method
+from equirl.symmetrize import Method
 from equirl.symmetrize.weightings import score_spread
 
 Stage = Literal["zero_shot", "weights", "finetune", "all"]
@@ -70,12 +70,12 @@ def transfer_agent(
     env: str | MakeEnv,
     *,
     stage: Stage = "weights",
-    methods: Sequence[Method] = ("equitune", "equizero", "canonical"),
+    methods: Sequence[str] = ("equitune", "equizero", "canonical"),
     betas: Sequence[float] = (-3, -1, 0.3, 1, 3),
     episodes: int = 200,
     seed: int = 1_000_000,
     weight_steps: int = 10_000,
-    finetune_method: Method = "equitune",
+    finetune_method: str = "equitune",
     finetune_steps: int = 50_000,
     finetune_every: int = 2500,
     finetune_episodes: int = 20,
@@ -128,7 +128,7 @@ def transfer_agent(
         raise AgentError(f"{saved.path} is equivariant already: give a plain SB3 agent")
     make_env: MakeEnv = env if callable(env) else lambda: gym.make(env)
 
-    def build(method: Method | None, **kwargs: Any) -> DQN:
+    def build(method: str | Method | None, **kwargs: Any) -> DQN:
         kwargs = {"device": device, "seed": learning_seed, **kwargs}
         if method is None:
             return saved.build(DQN, make_env(), **kwargs)

@@ -8,7 +8,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from equirl.agents.dqn.policies import EquivariantDQNPolicy
-from equirl.symmetrize.symmetrized import Method
+from equirl.symmetrize import Method
 from equirl.symmetry import Symmetry
 
 
@@ -23,7 +23,7 @@ class ZeroShot:
         method: ``"equitune"``, ``"equizero"`` or ``"canonical"``.
     """
 
-    def __init__(self, symmetry: Symmetry, method: Method) -> None:
+    def __init__(self, symmetry: Symmetry, method: str | Method) -> None:
         self.symmetry, self.method = symmetry, method
         self._policy: EquivariantDQNPolicy | None = None
 

@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from equirl.recording import is_recording
+
 Array = Any
 """A NumPy array or a tensor; what comes out is of the kind that went in."""
 
@@ -78,12 +80,14 @@ class Maps(ABC):
     def constants(self, x: Any) -> dict[str, Any]:
         """This stack's arrays as ``x`` needs them: same library, device and dtype."""
         key = (x.device, x.dtype) if isinstance(x, torch.Tensor) else x.dtype
-        if key not in self._constants:
-            self._constants[key] = {
+        # In a graph they are part of it, whether they are known already or not.
+        kept = {} if is_recording() else self._constants
+        if key not in kept:
+            kept[key] = {
                 name: None if array is None else self._cast(array, x)
                 for name, array in self._arrays.items()
             }
-        return self._constants[key]
+        return kept[key]
 
     @staticmethod
     def _cast(array: NumpyArray, x: Any) -> Any:
@@ -200,7 +204,7 @@ def select_entries(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     if x.dtype in SIGNED_VIEWS:  # as in `gather_entries`
         return select_entries(x.view(SIGNED_VIEWS[x.dtype]), index).view(x.dtype)
     row_by_row = x.device.type == "cpu" and x.shape[1] >= LARGE_POINT and not x.requires_grad
-    if row_by_row and not torch.compiler.is_exporting():  # to which the batch has any size
+    if row_by_row and not is_recording():  # to which the batch has any size
         selected = x.new_empty(len(x), len(index))
         for row, out in zip(x, selected, strict=True):
             torch.index_select(row, 0, index, out=out)

@@ -20,7 +20,7 @@ from equirl.commands.loading import environment_of, with_agent
 from equirl.commands.transfer_report import plot, print_report, write_report
 from equirl.configs.schema import TransferConfig
 from equirl.errors import AgentError, ConfigError
-from equirl.symmetrize.symmetrized import Method
+from equirl.symmetrize import METHODS
 
 
 def transfer(config: DictConfig) -> str:
@@ -41,12 +41,12 @@ def transfer(config: DictConfig) -> str:
         agent,
         make_env,
         stage=cast(Stage, settings.stage),
-        methods=cast(list[Method], settings.methods),
+        methods=settings.methods,
         betas=settings.betas,
         episodes=settings.episodes,
         seed=settings.seed,
         weight_steps=settings.weights.steps,
-        finetune_method=cast(Method, settings.finetune.method),
+        finetune_method=settings.finetune.method,
         finetune_steps=settings.finetune.steps,
         finetune_every=settings.finetune.every,
         finetune_episodes=settings.finetune.episodes,
@@ -76,10 +76,10 @@ def _check(settings: TransferConfig) -> None:
     if settings.episodes < 2:
         raise ConfigError(f"episodes must be at least 2, got {settings.episodes}")
     if not settings.methods and settings.stage == "zero_shot" and not settings.betas:
-        raise ConfigError(f"methods: name at least one of {', '.join(get_args(Method))}")
+        raise ConfigError(f"methods: name at least one of {', '.join(METHODS)}")
     for method in settings.methods:
-        _check_known("methods", method, get_args(Method))
-    _check_known("finetune.method", settings.finetune.method, get_args(Method))
+        _check_known("methods", method, tuple(METHODS))
+    _check_known("finetune.method", settings.finetune.method, tuple(METHODS))
     for beta in settings.betas:
         if not math.isfinite(beta):
             raise ConfigError(f"betas must be finite, got {beta}: equizero is the infinite one")

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from equirl.actions import GroupAction
-from equirl.symmetrize.weightings import PRECISE, TIE_TOLERANCE, lexicographic_weights, magnitude
+from equirl.recording import is_recording
+from equirl.symmetrize.weightings import (
+    PRECISE,
+    TIE_TOLERANCE,
+    lexicographic_weights,
+    magnitude,
+)
 
 HEADS = (256, 4096, 32768)
 """Two large integer points, such as images, mostly differ early on: so many entries of each are
@@ -29,8 +35,9 @@ def largest_points(x: Any, action: GroupAction) -> Tensor:
     Returns:
         ``[|G|, batch]``.
     """
-    if not isinstance(x, Tensor) or x.device.type != "cpu":
-        return lexicographic_weights(action.orbit(x))  # a GPU had better not wait for answers
+    # A graph cannot look at numbers, and a GPU had better not wait for answers.
+    if not isinstance(x, Tensor) or x.device.type != "cpu" or is_recording():
+        return lexicographic_weights(action.orbit(x))
     if x.is_floating_point():
         return _largest_vectors(action.orbit(x), action.first_moved)
     return _largest_images(x, action)

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from functools import reduce
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from equirl.actions import GroupAction
-from equirl.symmetrize.lexicographic import largest_points
-from equirl.symmetrize.weightings import (
-    LambdaWeighting,
-    largest_entry,
-    magnitude,
-    shared_among_best,
-)
-
-Method = Literal["equitune", "lambda", "equizero", "canonical"]
-Gradient = Literal["selected", "straight_through"]
-Init = Literal["equitune", "equizero"]
-
-RERUN_ORDER = 2
-"""From this |G| on, equizero chooses without a graph and runs only the chosen element with one:
-|G| + 3 forward passes' worth of work instead of 3 |G| (a backward pass costs about two)."""
+from equirl.errors import MethodError
+from equirl.recording import is_recording
+from equirl.symmetrize.methods import Method, Orbit, resolve
+from equirl.symmetrize.structures import OutputAction, each_part, first, map_parts, parts
+from equirl.symmetrize.weightings import Weights, largest_entry, magnitude
 
 
 class Branches(NamedTuple):
     """What `Symmetrized` combines.
 
     Args:
-        values: g⁻¹M(gx), ``[|G|, batch, *Y]``.
+        values: g⁻¹M(gx), ``[|G|, batch, *Y]``; a tuple or dict of them where M gives several.
         weights: w_g(x), ``[|G|, batch]``; columns sum to one.
     """
 
-    values: Tensor
+    values: Any
     weights: Tensor
 
 
@@ -50,34 +41,37 @@ class Symmetrized(nn.Module):
     canonical     1 for the g that maximise c(gx), else 0; needs no M    arXiv 2211.06489
     ============  =====================================================  ===================
 
-    Maximisers share the weight equally; equal means equal up to rounding. The whole orbit goes
-    through M as one batch. For the group of order one the module *is* M.
+    Maximisers share the weight equally; equal means equal up to rounding. For the group of order
+    one the module *is* M. The steps `orbit`, `outputs`, `weights` and `combine` can be used alone;
+    so an actor and a critic can share weights: ``actor(x, weights=critic.weights(x))``.
 
     Args:
         model: M, or what follows ``features``. A module is registered as a submodule ``model``; any
-            other callable, such as a bound method, is only called.
+            other callable, such as a bound method, is only called. It may give a tuple or a dict of
+            tensors.
         input_action: the group acting on X.
-        output_action: the same group acting on Y.
-        method: see the table.
-        features: φ, the first part of M, so that M(x) = model(features(x)); only `lambda` looks at
-            it. Left out, λ looks at M(gx) itself.
+        output_action: the same group acting on Y; a tuple or dict of actions where M gives one.
+        method: see the table; a name, or a `Method` with its options.
+        features: φ, the first part of M, so that M(x) = model(features(x)); `lambda` looks at it,
+            and where it is left out at M(gx) itself.
         feature_dim: number of features of one input; `lambda` needs it.
-        score: for `equizero` and `lambda`: ``[rows, *Y] -> [rows]``, by default the largest entry
-            (max_a Q for Q-values). Must look at M(gx) alone.
+        score: for `equizero` and `lambda`: maps what M gives for a batch, ``[rows, *Y]``, to
+            ``[rows]``; by default the largest entry (max_a Q for Q-values). Must look at M(gx)
+            alone. Where M gives several tensors it is called with all of them, and must be given.
         canonical_score: for `canonical`: c as ``[rows, *X] -> [rows]``; lexicographic order when
             left out. A module is registered and learns when ``gradient="straight_through"``.
             Of order one: single-precision scores closer than 1e-5 are equal.
-        gradient: for the hard choices. ``"selected"``: through the chosen branches only.
+        gradient: for the hard choices. ``"selected"`` (default): through the chosen branches only.
             ``"straight_through"``: the value of the choice, the gradient of the average over the
             orbit (weighted by softmax c where c is learned).
-        init: where `lambda` starts: ``"equitune"`` or ``"equizero"``.
+        init: where `lambda` starts: ``"equitune"`` (default) or ``"equizero"``.
         orbit_samples: for `equitune`: while a gradient is being computed, the average is estimated,
             without bias, from so many elements of the orbit, drawn afresh for each x without
             replacement. Where there is no gradient the whole orbit counts. None: it always does.
 
     Raises:
-        ValueError: an unknown method, gradient or init, actions of different groups, `lambda`
-            without ``feature_dim``, or ``orbit_samples`` for another method or below one.
+        MethodError: an unknown method, an option that the method does not heed or a value that it
+            cannot have, actions of different groups, or something the method needs is missing.
 
     Example:
         >>> from equirl.groups import cyclic
@@ -89,215 +83,292 @@ class Symmetrized(nn.Module):
         True
     """
 
+    weighting: Any
+    """What the method has to learn, a module such as `LambdaWeighting`, or None."""
+
     def __init__(
         self,
-        model: Callable[[Any], Tensor],
+        model: Callable[..., Any],
         input_action: GroupAction,
-        output_action: GroupAction,
-        method: Method = "equitune",
+        output_action: OutputAction,
+        method: str | Method = "equitune",
         *,
         features: Callable[[Any], Tensor] | None = None,
         feature_dim: int | None = None,
-        score: Callable[[Tensor], Tensor] = largest_entry,
+        score: Callable[[Any], Tensor] | None = None,
         canonical_score: Callable[[Any], Tensor] | None = None,
-        gradient: Gradient = "selected",
-        init: Init = "equitune",
+        gradient: str | None = None,
+        init: str | None = None,
         orbit_samples: int | None = None,
     ) -> None:
         super().__init__()
-        if orbit_samples is not None and (method != "equitune" or orbit_samples < 1):
-            raise ValueError(
-                f"orbit_samples must be at least 1 and is for equitune, got {orbit_samples} for "
-                f"{method}"
-            )
-        for name, given, known in (
-            ("method", method, get_args(Method)),
-            ("gradient", gradient, get_args(Gradient)),
-            ("init", init, get_args(Init)),
-        ):
-            if given not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}")
-        if input_action.group != output_action.group:
-            raise ValueError("input and output must be acted on by the same group")
+        self.method = resolve(
+            method,
+            gradient=gradient,
+            init=init,
+            canonical_score=None if canonical_score is None else "learned",
+            orbit_samples=orbit_samples,
+        )
+        if any(input_action.group != action.group for action in parts(output_action)):
+            raise MethodError("input and output must be acted on by the same group")
         self.order = input_action.group.order
         self.model = model
         self.features = features
         self.input_action = input_action
-        self.output_action = output_action
-        self.method = method
-        self.score = score
+        self.output_action: Any = output_action
         self.canonical_score = canonical_score
-        self.gradient = gradient
-        self.orbit_samples = min(orbit_samples or self.order, self.order)
-        self.weighting: LambdaWeighting | None = None
-        if method == "lambda" and self.order > 1:
-            if feature_dim is None:
-                raise ValueError("lambda needs feature_dim, the number of features of one input")
-            self.weighting = LambdaWeighting(feature_dim, init)
-        self._combine = {
-            "equitune": self._average,
-            "lambda": self._weigh,
-            "equizero": self._choose_by_output,
-            "canonical": self._choose_by_input,
-        }[method]
+        self.score = score or largest_entry
+        self.weighting = None
+        if score is not None and not self.method.needs_scores:
+            raise MethodError(f"score is for methods that weigh by it, got method={self.method}")
+        if self.order > 1:
+            self._check_needs(feature_dim, several=not isinstance(output_action, GroupAction))
+            self.weighting = self.method.weighting(feature_dim or 0)
 
-    def forward(self, x: Any, weights: Tensor | None = None) -> Tensor:
+    def _check_needs(self, feature_dim: int | None, several: bool) -> None:
+        name, method = self.method.name, self.method
+        if method.needs_features and feature_dim is None:
+            raise MethodError(f"{name} needs feature_dim, the number of features of one input")
+        if method.needs_features and several and self.features is None:
+            raise MethodError(f"{name} of a model with several outputs needs features")
+        if method.needs_scores and several and self.score is largest_entry:
+            raise MethodError(f"{name} of a model with several outputs needs a score of them")
+        if method.scores_input and self.canonical_score is None:
+            raise MethodError(f"{name} with a learned score needs canonical_score, a function")
+
+    def forward(
+        self,
+        x: Any,
+        weights: Weights | Tensor | None = None,
+        scores: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """M_G(x), ``[batch, *X] -> [batch, *Y]``.
 
         Args:
             x: a tensor or a dict of tensors.
-            weights: what `fixed_weights` gave for these x; computed here if left out.
+            weights: what `weights` or `fixed_weights` gave for these x, of this or of another
+                model; computed here if left out.
+            scores: of every gx, ``[|G|, batch]``, in place of the method's own; a critic's, say.
+            kwargs: passed on to the model as they are: the group does not move them, and they do
+                not follow the rows, which are those of the orbits.
         """
         if self.order == 1:
-            return self._run(x)[0]
-        if weights is not None:
-            return self._run_chosen(x, weights)
-        return self._combine(x)
+            return self._run(x, kwargs)[0]
+        if is_recording():
+            return self._recorded(x, weights, scores, kwargs)
+        learning = torch.is_grad_enabled()
+        if weights is None and learning and self.method.drawn(self.order) < self.order:
+            return self._average_of_sample(x, kwargs)
+        if weights is None and self._looks_at_outputs(scores):
+            # Chosen without a graph, only the chosen branch is run again with one: |G| + 3 forward
+            # passes' worth of work instead of 3 |G|, as a backward pass costs about two.
+            reruns = learning and self.method.is_hard and self.method.is_plain
+            with torch.set_grad_enabled(learning and not reruns):
+                outputs, features = self.outputs(x, **kwargs)
+            weights = self.weights(x, outputs, features, scores=scores)
+            if not reruns:
+                return self.combine(outputs, weights)
+        given = self.weights(x, scores=scores) if weights is None else _as_weights(weights)
+        if self.method.is_hard and (given.surrogate is None or not learning):
+            return self._run_chosen(x, given.values, kwargs)
+        return self.combine(self.outputs(x, **kwargs)[0], given)
+
+    def orbit(self, x: Any) -> Any:
+        """The points gx, ``[batch, *X] -> [|G|, batch, *X]``."""
+        return self.input_action.orbit(x)
+
+    def outputs(self, x: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """M and its features along the orbit, ``[|G|, batch, …]``, in one forward pass.
+
+        Where nobody looks at the features, the outputs stand in their place.
+        """
+        outputs, features = self._run(map_parts(_rows, self.orbit(x)), kwargs)
+        outputs = map_parts(self._unrows, outputs)
+        if not self.method.needs_features:
+            return outputs, outputs
+        return outputs, self._unrows(features.flatten(1))
+
+    def weights(
+        self,
+        x: Any,
+        outputs: Any = None,
+        features: Tensor | None = None,
+        *,
+        scores: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> Weights:
+        """The weights w_g(x) of every branch.
+
+        Args:
+            x: ``[batch, *X]``.
+            outputs: of the model, and ``features``, as `outputs` gives them; the model is run here
+                if they are left out and needed.
+            features: see ``outputs``.
+            scores: of every gx, ``[|G|, batch]``, in place of the method's own. May depend on gx
+                alone.
+            scale: ``[batch]``, the size of the numbers they were computed from, by which ties are
+                told; left out, that of the largest score of each orbit.
+
+        Raises:
+            MethodError: scores for a method that does not weigh by scores.
+        """
+        method = self.method
+        if scores is not None and not method.takes_scores:
+            raise MethodError(f"scores are for methods that weigh by them, got method={method}")
+        if outputs is None and self._looks_at_outputs(scores):
+            outputs, features = self.outputs(x)
+        if scores is None and method.needs_scores:
+            scores, scale = self._scores(outputs)
+        elif scores is None and method.scores_input:
+            scores, scale = self._input_scores(x)
+        elif scores is not None and scale is None:
+            scale = magnitude(scores)
+        like = first(x) if outputs is None else first(outputs)
+        dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
+        uniform = torch.full((1,), 1 / self.order, dtype=dtype, device=like.device)
+        uniform = uniform.expand(self.order, first(x).shape[0])
+        orbit = Orbit(x, self.input_action, uniform, scores, scale, features)
+        return method.weights(orbit, self.weighting)
+
+    def combine(self, outputs: Any, weights: Weights | Tensor) -> Any:
+        """Σ_g w_g(x) · g⁻¹M(gx), ``[|G|, batch, *Y] -> [batch, *Y]``.
+
+        Where the weights have a surrogate the value is theirs, and the gradient the surrogate's.
+        """
+        weights, values = _as_weights(weights), self.pull_back(outputs)
+        chosen = _weighted_sum(weights.values, values)
+        if weights.surrogate is None or not torch.is_grad_enabled():
+            return chosen
+        smooth = _weighted_sum(weights.surrogate, values)
+        return map_parts(lambda hard, soft: hard.detach() + (soft - soft.detach()), chosen, smooth)
+
+    def pull_back(self, outputs: Any) -> Any:
+        """The branches g⁻¹M(gx) of M(gx), ``[|G|, batch, *Y]`` in and out."""
+        return each_part(self.output_action, outputs, lambda action, y: action.pull_back(y))
 
     def fixed_weights(self, x: Any) -> Tensor | None:
         """The weights ``[|G|, batch]`` where they depend on x alone and on no parameter, else None.
 
         So it is with `canonical` and a fixed order. Whoever meets the same x again can keep them.
         """
-        fixed = self.method == "canonical" and self.canonical_score is None and self.order > 1
-        selects = self.gradient == "selected"
-        return largest_points(x, self.input_action) if fixed and selects else None
+        is_fixed = self.method.is_fixed and self.method.is_plain and self.order > 1
+        return self.weights(x).values if is_fixed else None
 
     @torch.no_grad()
-    def branches(self, x: Any) -> Branches:
+    def branches(self, x: Any, **kwargs: Any) -> Branches:
         """The branches of M_G(x) and their weights, for looking at (no gradient)."""
         if self.order == 1:
-            y = self._run(x)[0]
-            return Branches(y[None], torch.ones(1, len(y), dtype=y.dtype, device=y.device))
-        outputs, features = self.outputs(x)
-        scores, scale = self._scores(outputs)
-        if self.method == "equitune":
-            weights = torch.full_like(scores, 1 / self.order)
-        elif self.weighting is not None:
-            weights = self.weighting(scores, scale, features)
-        elif self.method == "equizero":
-            weights = shared_among_best(scores, scale)
-        else:
-            weights = self._canonical_weights(x)[0].to(outputs.dtype)
-        return Branches(self.output_action.pull_back(outputs), weights)
+            y = self._run(x, kwargs)[0]
+            like = first(y)
+            weights = torch.ones(1, len(like), dtype=like.dtype, device=like.device)
+            return Branches(map_parts(lambda part: part[None], y), weights)
+        outputs, features = self.outputs(x, **kwargs)
+        weights = self.weights(x, outputs, features).values
+        return Branches(self.pull_back(outputs), _in_dtype(weights, first(outputs).dtype))
 
-    def _average(self, x: Any) -> Tensor:
-        if self.orbit_samples < self.order and torch.is_grad_enabled():
-            return self._average_of_sample(x)
-        mean: Tensor = self.output_action.pull_back(self.outputs(x)[0]).mean(dim=0)
-        return mean
+    def _recorded(
+        self, x: Any, weights: Weights | Tensor | None, scores: Tensor | None, kwargs: Any
+    ) -> Any:
+        """M_G(x) by the same operations for every x: a graph cannot choose what to run.
 
-    def _average_of_sample(self, x: Any) -> Tensor:
-        first = next(iter(x.values())) if isinstance(x, dict) else x
-        batch, k = len(first), self.orbit_samples
-        g = torch.rand(batch, self.order, device=first.device).topk(k, dim=1).indices.flatten()
-        owner = torch.arange(batch, device=first.device).repeat_interleave(k)
-        outputs, _ = self._run(self.input_action.move_each(g, _select(x, owner)))
-        values = self.output_action.pull_back_each(g, outputs)
-        return values.view(batch, k, *values.shape[1:]).mean(dim=1)
+        Its gradient is that of the weights as they are, straight through or not.
+        """
+        if weights is None and self.method.is_fixed:
+            # All elements that share the weight lead to one point, so one run of M will do.
+            chosen = self.weights(x).values
+            outputs, _ = self._run(self.input_action.move_each(chosen.argmax(dim=0), x), kwargs)
+            outputs = map_parts(lambda y: y[None].expand(self.order, *y.shape), outputs)
+            return self.combine(outputs, chosen)
+        outputs, features = self.outputs(x, **kwargs)
+        if weights is None:
+            weights = self.weights(x, outputs, features, scores=scores)
+        return self.combine(outputs, _as_weights(weights).values)
 
-    def _weigh(self, x: Any) -> Tensor:
-        assert self.weighting is not None
-        outputs, features = self.outputs(x)
-        weights = self.weighting(*self._scores(outputs), features)
-        return _weighted_sum(weights, self.output_action.pull_back(outputs))
+    def _average_of_sample(self, x: Any, kwargs: Any) -> Any:
+        like = first(x)
+        batch, k = len(like), self.method.drawn(self.order)
+        g = torch.rand(batch, self.order, device=like.device).topk(k, dim=1).indices.flatten()
+        owner = torch.arange(batch, device=like.device).repeat_interleave(k)
+        values = self._run_each(g, map_parts(lambda part: part.index_select(0, owner), x), kwargs)
+        return map_parts(lambda y: y.view(batch, k, *y.shape[1:]).mean(dim=1), values)
 
-    def _choose_by_output(self, x: Any) -> Tensor:
-        learning = torch.is_grad_enabled()
-        rerun = learning and self.gradient == "selected" and self.order >= RERUN_ORDER
-        with torch.set_grad_enabled(learning and not rerun):
-            outputs, _ = self.outputs(x)
-            weights = shared_among_best(*self._scores(outputs.detach()))
-        if rerun:
-            return self._run_chosen(x, weights)
-        return self._combined(weights, outputs, None)
-
-    def _choose_by_input(self, x: Any) -> Tensor:
-        weights, surrogate = self._canonical_weights(x)
-        if self.gradient == "selected" or not torch.is_grad_enabled():
-            return self._run_chosen(x, weights)
-        outputs, _ = self.outputs(x)
-        return self._combined(weights.to(outputs.dtype), outputs, surrogate)
-
-    def _combined(self, weights: Tensor, outputs: Tensor, surrogate: Tensor | None) -> Tensor:
-        """The choice, with the gradient of the surrogate weights where that is asked for."""
-        values = self.output_action.pull_back(outputs)
-        chosen = _weighted_sum(weights, values)
-        if self.gradient == "selected" or not torch.is_grad_enabled():
-            return chosen
-        smooth = values.mean(dim=0) if surrogate is None else _weighted_sum(surrogate, values)
-        return chosen.detach() + (smooth - smooth.detach())
-
-    def _canonical_weights(self, x: Any) -> tuple[Tensor, Tensor | None]:
-        """The choice by c(gx), and the weights whose gradient stands in for it: None, all equal."""
-        if self.canonical_score is None:
-            return largest_points(x, self.input_action), None
-        rows = self.canonical_score(_rows(self.input_action.orbit(x)))
-        scores = rows.view(-1, self.order).transpose(0, 1)
-        fixed = scores.detach()
-        # Where c happens to be near zero, the numbers that it was computed from are not.
-        size = magnitude(fixed).clamp(min=1)
-        return shared_among_best(fixed, size), torch.softmax(scores, dim=0)
-
-    def outputs(self, x: Any) -> tuple[Tensor, Tensor]:
-        """M and its features along the orbit, ``[|G|, batch, …]``, in one forward pass."""
-        outputs, features = self._run(_rows(self.input_action.orbit(x)))
-        if self.weighting is None:  # nobody looks at the features
-            return _unrows(outputs, self.order), outputs
-        return _unrows(outputs, self.order), _unrows(features.flatten(1), self.order)
-
-    def _run(self, rows: Any) -> tuple[Tensor, Tensor]:
-        if self.features is None:
-            outputs = self.model(rows)
-            return outputs, outputs
-        features = self.features(rows)
-        return self.model(features), features
-
-    def _run_chosen(self, x: Any, weights: Tensor) -> Tensor:
+    def _run_chosen(self, x: Any, weights: Tensor, kwargs: Any) -> Any:
         """Σ_g w_g(x) g⁻¹M(gx), running M only where w_g(x) > 0."""
         batch = weights.shape[1]
-        places = weights.transpose(0, 1).nonzero()
-        owner, g = places[:, 0], places[:, 1]
-        alone = len(owner) == batch  # no ties: one chosen element for each x, in order
-        points = x if alone else _select(x, owner)
-        outputs, _ = self._run(self.input_action.move_each(g, points))
-        values = self.output_action.pull_back_each(g, outputs)
-        if alone:
-            return values
-        chosen = (weights != 0).to(values.dtype)  # weights may be coarser than the values are
-        shares = (chosen / chosen.sum(dim=0)).transpose(0, 1)[owner, g]
-        combined = values.new_zeros(batch, *values.shape[1:])
-        return combined.index_add(0, owner, shares.view(-1, *[1] * (values.dim() - 1)) * values)
+        owner, g = weights.transpose(0, 1).nonzero().unbind(dim=1)
+        if len(owner) == batch:  # no ties: one chosen element for each x, in order
+            return self._run_each(g, x, kwargs)
 
-    def _scores(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        def shared(y: Tensor) -> Tensor:
+            shares = _in_dtype(weights, y.dtype).transpose(0, 1)[owner, g]
+            weighed = shares.view(-1, *[1] * (y.dim() - 1)) * y
+            return y.new_zeros(batch, *y.shape[1:]).index_add(0, owner, weighed.to(y.dtype))
+
+        points = map_parts(lambda part: part.index_select(0, owner), x)
+        return map_parts(shared, self._run_each(g, points, kwargs))
+
+    def _run_each(self, g: Tensor, x: Any, kwargs: Any) -> Any:
+        """g⁻¹M(gx) row by row, ``[rows, *X] -> [rows, *Y]``."""
+        outputs, _ = self._run(self.input_action.move_each(g, x), kwargs)
+        return each_part(self.output_action, outputs, lambda action, y: action.pull_back_each(g, y))
+
+    def _run(self, rows: Any, kwargs: Any) -> tuple[Any, Any]:
+        if self.features is None:
+            outputs = self.model(rows, **kwargs)
+            return outputs, outputs
+        features = self.features(rows)
+        return self.model(features, **kwargs), features
+
+    def _looks_at_outputs(self, scores: Tensor | None) -> bool:
+        """Whether M runs along the orbit before there are weights."""
+        return self.method.needs_features or (self.method.needs_scores and scores is None)
+
+    def _scores(self, outputs: Any) -> tuple[Tensor, Tensor]:
         """Scores ``[|G|, batch]`` of M along the orbit, and the size of what they came from."""
-        rows = outputs.transpose(0, 1).flatten(0, 1)
-        scores = _unrows(self.score(rows), self.order)
-        size = magnitude(outputs)
+        scores = self._unrows(self.score(map_parts(_rows, outputs)))
+        size = reduce(torch.maximum, map(magnitude, parts(outputs)))
         if self.score is not largest_entry:  # which is never larger than the outputs
             size = torch.maximum(size, magnitude(scores))
         return scores, size
 
+    def _input_scores(self, x: Any) -> tuple[Tensor, Tensor]:
+        assert self.canonical_score is not None
+        scores = self._unrows(self.canonical_score(map_parts(_rows, self.orbit(x))))
+        # Where c happens to be near zero, the numbers that it was computed from are not.
+        return scores, magnitude(scores).clamp(min=1)
+
+    def _unrows(self, rows: Tensor) -> Tensor:
+        """``[batch · |G|, …] -> [|G|, batch, …]``, the inverse of `_rows`."""
+        return rows.view(-1, self.order, *rows.shape[1:]).transpose(0, 1)
+
     def extra_repr(self) -> str:
-        return f"method={self.method}, |G|={self.order}, gradient={self.gradient}"
+        return f"method={self.method}, |G|={self.order}"
 
 
-def _weighted_sum(weights: Tensor, values: Tensor) -> Tensor:
-    return (weights.view(*weights.shape, *[1] * (values.dim() - 2)) * values).sum(dim=0)
+def _as_weights(weights: Weights | Tensor) -> Weights:
+    return Weights(weights) if isinstance(weights, Tensor) else weights
 
 
-def _rows(orbit: Any) -> Any:
+def _weighted_sum(weights: Tensor, values: Any) -> Any:
+    """Σ_g w_g(x) · v_g(x) of ``[|G|, batch]`` and ``[|G|, batch, …]``, in the values' dtype."""
+
+    def of(part: Tensor) -> Tensor:
+        shares = _in_dtype(weights, part.dtype)
+        shares = shares.view(*shares.shape, *[1] * (part.dim() - 2))
+        return (shares * part).sum(dim=0).to(part.dtype)
+
+    return map_parts(of, values)
+
+
+def _in_dtype(weights: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights as values of a dtype need them: as precise as these, columns summing to one."""
+    if weights.dtype == dtype:
+        return weights
+    precise = weights.to(torch.promote_types(dtype, torch.float32))
+    return precise / precise.sum(dim=0)
+
+
+def _rows(orbit: Tensor) -> Tensor:
     """``[|G|, batch, …] -> [batch · |G|, …]``; no copy, as orbits lie batch first in memory."""
-    if isinstance(orbit, dict):
-        return {key: _rows(part) for key, part in orbit.items()}
     return orbit.transpose(0, 1).flatten(0, 1)
-
-
-def _unrows(rows: Tensor, order: int) -> Tensor:
-    return rows.view(-1, order, *rows.shape[1:]).transpose(0, 1)
-
-
-def _select(rows: Any, chosen: Tensor) -> Any:
-    if isinstance(rows, dict):
-        return {key: _select(part, chosen) for key, part in rows.items()}
-    return rows.index_select(0, chosen)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from equirl.recording import is_recording
 
 TIE_TOLERANCE = {
     torch.float64: 1e-12,
@@ -28,6 +30,19 @@ PRECISE = (torch.float32, torch.float64)
 
 INFINITE_BETA = 20.0
 """From this β on, in units of the typical spread of scores along an orbit, λ is equizero."""
+
+
+class Weights(NamedTuple):
+    """How much each branch counts.
+
+    Args:
+        values: w_g(x), ``[|G|, batch]``; columns sum to one.
+        surrogate: weights of the same shape whose weighted sum lends its gradient to that of a hard
+            choice (straight through); None where the gradient is that of ``values`` themselves.
+    """
+
+    values: Tensor
+    surrogate: Tensor | None = None
 
 
 def shared_among_best(scores: Tensor, scale: Tensor) -> Tensor:
@@ -86,8 +101,6 @@ class LambdaWeighting(nn.Module):
     def __init__(self, feature_dim: int, init: str = "equitune", hidden: int = 32) -> None:
         super().__init__()
         start = {"equitune": 0.0, "equizero": math.asinh(INFINITE_BETA) + 0.01}
-        if init not in start:
-            raise ValueError(f"init must be one of {sorted(start)}, got {init!r}")
         self.asinh_beta = nn.Parameter(torch.tensor(start[init]))
         # A generator of its own state: building h must not shift the model's own initialisation.
         with torch.random.fork_rng(devices=[]):
@@ -112,7 +125,7 @@ class LambdaWeighting(nn.Module):
             scale: ``[batch]``, see `shared_among_best`.
             features: ``[|G|, batch, feature_dim]``.
         """
-        learning = torch.is_grad_enabled()
+        learning = torch.is_grad_enabled() and not is_recording()
         with torch.no_grad():
             if self.training and learning:
                 self.measure_spread(scores)
@@ -135,7 +148,8 @@ class LambdaWeighting(nn.Module):
 
     def _waits(self) -> bool:
         """Whether numbers on the device had better stay there."""
-        return self.asinh_beta.device.type != "cpu" or torch.compiler.is_compiling()
+        on_device = self.asinh_beta.device.type != "cpu"
+        return on_device or torch.compiler.is_compiling() or is_recording()
 
     def gaps(self, scores: Tensor, scale: Tensor) -> Tensor:
         """How far each score is below the best of its orbit, in units of the usual spread, ≤ 0."""

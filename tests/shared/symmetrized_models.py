@@ -4,7 +4,6 @@ Random cases are drawn from fixed seeds: near a tie that is no tie, rounding dec
 that meets one such input in a million runs would teach nobody anything.
 """
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,6 @@ from shared.representations import GROUPS, size
 
 property_based = settings(deadline=None, derandomize=True, max_examples=200)
 a_few = settings(property_based, max_examples=50)
-
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
-"""Largest equivariance error, relative to max(1, |output|)."""
 
 METHODS: dict[str, dict[str, Any]] = {
     "equitune": {"method": "equitune"},
@@ -91,21 +87,6 @@ def symmetrized(
                 if isinstance(layer, nn.Linear):
                     layer.weight.normal_(std=0.3)
     return result
-
-
-def equivariance_error(
-    model: nn.Module,
-    input_action: GroupAction,
-    output_action: GroupAction,
-    x: Tensor,
-    seed: int = 0,
-) -> float:
-    """max |M(gx) - gM(x)| / max(1, |M(x)|), with another g in every row; from one state of M."""
-    elements = np.random.default_rng(seed).integers(0, input_action.group.order, size=len(x))
-    expected = output_action.transform(elements, copy.deepcopy(model)(x).detach())
-    actual = copy.deepcopy(model)(input_action.transform(elements, x)).detach()
-    assert actual.isfinite().all()
-    return float(((actual - expected).abs() / expected.abs().clamp(min=1)).max())
 
 
 def on_stabilised(action: GroupAction, x: Tensor, rng: np.random.Generator) -> Tensor:

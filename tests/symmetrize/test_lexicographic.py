@@ -227,35 +227,6 @@ def test_a_model_given_its_fixed_weights_is_the_same_model(where, kind):
         assert torch.equal(parameter.grad, other.grad)
 
 
-def test_fixed_weights_of_dicts_are_those_that_the_model_finds_itself():
-    space = spaces.Dict(
-        image=spaces.Box(0, 255, (6, 6, 1), np.uint8), vector=spaces.Box(-1, 1, (2,), np.float32)
-    )
-    symmetry = Symmetry.from_generators(
-        space,
-        spaces.Discrete(2),
-        {"mirror": ({"image": np.fliplr, "vector": [-1, 1]}, [1, 0])},
-    )
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.last = nn.Linear(38, 2)
-
-        def forward(self, x: dict[str, Tensor]) -> Tensor:
-            result: Tensor = self.last(torch.cat([x["image"].float().flatten(1), x["vector"]], 1))
-            return result
-
-    model = Symmetrized(Network(), symmetry.observations, symmetry.q_values, "canonical")
-    x = tensors(sample(space, 9))
-    x["image"][0] = 3
-    x["vector"][0, 0] = 0  # stays where it is
-    weights = assert_same_choice(x, symmetry.observations)
-    assert weights[:, 0].tolist() == [0.5, 0.5]
-    assert torch.equal(model.fixed_weights(x), weights)
-    assert torch.equal(model(x, weights), model(x))
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_only_a_choice_that_depends_on_nothing_learned_has_fixed_weights(name):
     options: dict[str, Any] = dict(METHODS[name])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from equirl import GroupAction, Symmetrized
-from equirl.groups import cyclic, dihedral
+from equirl import Symmetrized
+from equirl.groups import dihedral
 from shared.representations import output_action, signed_action, size
 from shared.symmetrized_models import mlp
 
@@ -74,10 +74,3 @@ def test_each_input_draws_its_own_elements_and_the_seed_decides():
     assert len(first.detach().unique(dim=0)) > 1
     torch.manual_seed(1)
     assert torch.equal(model(x), first)
-
-
-@pytest.mark.parametrize(("method", "k"), [("lambda", 1), ("equizero", 1), ("equitune", 0)])
-def test_it_is_refused_where_it_means_nothing(method, k):
-    turn = GroupAction.on_vectors(cyclic(3), permutations=[[0, 1, 2], [1, 2, 0], [2, 0, 1]])
-    with pytest.raises(ValueError, match="orbit_samples"):
-        Symmetrized(mlp(3, 3), turn, turn, method, feature_dim=3, orbit_samples=k)

@@ -44,14 +44,14 @@ def by_the_book(model: nn.Module, x: np.ndarray, symmetrized: Symmetrized) -> np
         outputs = [model(torch.from_numpy(m)[None])[0].detach().numpy() for m in moved]
         values = [np.linalg.inv(out_matrix[g]) @ y for g, y in enumerate(outputs)]
         scores = np.array([y.max() for y in outputs])
-        if symmetrized.method == "equitune":
+        if symmetrized.method.name == "equitune":
             weights = np.ones(len(moved))
-        elif symmetrized.method == "equizero":
+        elif symmetrized.method.name == "equizero":
             weights = np.isclose(scores, scores.max(), rtol=0, atol=1e-9).astype(float)
-        elif symmetrized.method == "canonical" and symmetrized.canonical_score is None:
+        elif symmetrized.method.name == "canonical" and symmetrized.canonical_score is None:
             keys = [tuple(np.round(m, 9) + 0.0) for m in moved]
             weights = np.array([key == max(keys) for key in keys], dtype=float)
-        elif symmetrized.method == "canonical":
+        elif symmetrized.method.name == "canonical":
             c = np.array(
                 [
                     float(symmetrized.canonical_score(torch.from_numpy(m)[None]).detach())

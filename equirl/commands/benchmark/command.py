@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 import stable_baselines3
@@ -37,11 +37,11 @@ from equirl.commands.mistakes import nearest
 from equirl.commands.training.settings import check_settings
 from equirl.configs.schema import BenchmarkConfig
 from equirl.errors import ConfigError, EquirlError
-from equirl.symmetrize.symmetrized import Method
+from equirl.symmetrize import METHODS
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "parts": tuple(PARTS),
-    "methods": ("augment", *get_args(Method)),
+    "methods": ("augment", *METHODS),
     "networks": tuple(NETWORKS),
     "orders": ORDERS,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from gymnasium import spaces
 from stable_baselines3 import DQN
@@ -26,6 +26,7 @@ from equirl.agents.saving.agent_format import description
 from equirl.commands.environments import imported
 from equirl.configs.schema import EnvConfig, TrainConfig
 from equirl.errors import ConfigError
+from equirl.symmetrize import OPTIONS, resolve_saved
 from equirl.symmetry import Symmetry
 
 REPLAY_BUFFERS: dict[str, dict[str, type[ReplayBuffer]]] = {
@@ -95,11 +96,7 @@ def _built(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> DQN
         policy,
         env,
         symmetry=symmetry,
-        method=cast(Any, method.name),
-        gradient=cast(Any, method.gradient),
-        init=cast(Any, method.init),
-        canonical_score=cast(Any, method.canonical_score),
-        orbit_samples=method.orbit_samples,
+        method=resolve_saved(method.name, **{name: getattr(method, name) for name in OPTIONS}),
         compile=settings.compile,
         bf16=settings.bf16,
         double_q=double_q,

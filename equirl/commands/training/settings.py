@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from math import inf
 from operator import attrgetter
-from typing import get_args
 
-from equirl.agents.dqn.policies import CanonicalScore
 from equirl.commands.environments import check_device
 from equirl.commands.mistakes import nearest
 from equirl.configs.schema import MethodConfig, TrainConfig
-from equirl.errors import ConfigError
-from equirl.symmetrize.symmetrized import Gradient, Init, Method
+from equirl.errors import ConfigError, MethodError
+from equirl.symmetrize import METHODS, OPTIONS, resolve_saved
 
 CHOICES = {
     "env.policy": ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"),
-    "method.name": ("plain", "augment", "mirror_loss", "native", *get_args(Method)),
-    "method.gradient": get_args(Gradient),
-    "method.init": get_args(Init),
-    "method.canonical_score": get_args(CanonicalScore),
+    "method.name": ("plain", "augment", "mirror_loss", "native", *METHODS),
+    **{
+        f"method.{name}": option.metadata["choices"]
+        for name, option in OPTIONS.items()
+        if option.metadata["choices"]
+    },
 }
 """What a key may say."""
 
-ZERO_SHOT = ("equitune", "equizero", "canonical")
+ZERO_SHOT = tuple(name for name, method in METHODS.items() if not method.is_learned)
 """Methods that have nothing to learn."""
 
 LIMITS: dict[str, tuple[float, float]] = {
@@ -84,19 +84,31 @@ def needs_symmetry(settings: TrainConfig) -> bool:
     return settings.method.name != "plain" or bool(settings.eval.zero_shot)
 
 
+def _check_method_options(method: MethodConfig) -> None:
+    options = {option: getattr(method, option) for option in OPTIONS}
+    if method.name in METHODS:
+        try:
+            resolve_saved(method.name, **options)
+        except MethodError as error:
+            raise ConfigError(f"method.{error}") from error
+        return
+    for option, value in options.items():
+        if value != OPTIONS[option].default:
+            raise ConfigError(f"method.{option} is of no use to method={method.name}")
+
+
 def _check_options(settings: TrainConfig) -> None:
     """Refuse options that the method would silently not heed."""
     name = settings.method.name
-    if settings.method.orbit_samples is not None and name != "equitune":
-        raise ConfigError(f"method.orbit_samples is for method=equitune, got method={name}")
+    _check_method_options(settings.method)
     if settings.method.match_parameters and name != "native":
         raise ConfigError(f"method.match_parameters is for method=native, got method={name}")
     if settings.method.mirror_weight != MethodConfig.mirror_weight and name != "mirror_loss":
         raise ConfigError(f"method.mirror_weight is for method=mirror_loss, got method={name}")
     for option in ("compile", "bf16"):
-        if getattr(settings, option) and name not in get_args(Method):
+        if getattr(settings, option) and name not in METHODS:
             raise ConfigError(
-                f"{option} is for {', '.join(get_args(Method))}; {name} trains by SB3's own DQN"
+                f"{option} is for {', '.join(METHODS)}; {name} trains by SB3's own DQN"
             )
     for method in settings.eval.zero_shot:
         if method not in ZERO_SHOT:

@@ -48,7 +48,7 @@ def test_a_given_symmetry_comes_before_that_of_the_environment() -> None:
     kwargs = {**SMALL, "policy_kwargs": {"symmetry": symmetry, "method": "equizero"}}
     model = EquivariantDQN("MlpPolicy", SymmetryWrapper(cartpole()), symmetry={}, **kwargs)
     assert model.symmetry is symmetry
-    assert model.q_net.symmetrized.method == "equizero"
+    assert model.q_net.symmetrized.method.name == "equizero"
 
 
 def test_generators_are_given_for_images_as_the_environment_shows_them() -> None:

@@ -13,41 +13,28 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
 
 from equirl import Symmetry
-from equirl.agents import (
-    EquivariantDQNPolicy,
-)
+from equirl.agents import EquivariantDQN, EquivariantDQNPolicy
 from equirl.envs import SymmetryWrapper
-from equirl.errors import SymmetryError
+from equirl.errors import MethodError, SymmetryError
+from equirl.symmetrize import METHODS as CLASSES
+from equirl.symmetrize import OPTIONS
 from shared.policy_tasks import ENVIRONMENTS, agent
 from shared.small_agents import METHODS
 
 
-def plain_keys(policy: str, env: gym.Env[Any, Any]) -> list[str]:
-    return list(DQN(policy, env, buffer_size=1).policy.state_dict())
-
-
-@pytest.mark.parametrize("method", ["equitune", "equizero", "canonical"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("name", "policy"),
     [("cartpole", "MlpPolicy"), ("gridworld-cnn", "CnnPolicy"), ("dict", "MultiInputPolicy")],
 )
-def test_parameters_have_the_keys_of_the_plain_policy(name: str, policy: str, method: str) -> None:
+def test_parameters_have_the_keys_of_the_plain_policy_and_only_lambda_adds_some(
+    name: str, policy: str, method: str
+) -> None:
     model, _ = agent(name, {"method": method})
-    _, make_env = ENVIRONMENTS[name]
-    assert list(model.policy.state_dict()) == plain_keys(policy, make_env())
-
-
-@pytest.mark.parametrize(
-    ("name", "policy"),
-    [("cartpole", "MlpPolicy"), ("gridworld-cnn", "CnnPolicy"), ("dict", "MultiInputPolicy")],
-)
-def test_lambda_only_adds_keys(name: str, policy: str) -> None:
-    model, _ = agent(name, {"method": "lambda"})
-    _, make_env = ENVIRONMENTS[name]
-    plain = plain_keys(policy, make_env())
+    plain = list(DQN(policy, ENVIRONMENTS[name][1](), buffer_size=1).policy.state_dict())
     keys = list(model.policy.state_dict())
     assert [key for key in keys if key in plain] == plain
-    assert len(keys) > len(plain)
+    assert (len(keys) > len(plain)) == (method == "lambda")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -69,16 +56,6 @@ def test_equitune_averages_the_plain_network_over_the_orbit() -> None:
     with torch.no_grad():
         average = (plain.q_net(states) + plain.q_net(-states)[:, [1, 0]]) / 2
         torch.testing.assert_close(model.q_net(states), average)
-
-
-def test_equizero_takes_the_branch_with_the_greatest_value() -> None:
-    model, _ = agent("cartpole", {"method": "equizero"})
-    plain = DQN("MlpPolicy", gym.make("CartPole-v1"), buffer_size=1, seed=0, device="cpu")
-    states = torch.randn(7, 4)
-    with torch.no_grad():
-        here, there = plain.q_net(states), plain.q_net(-states)
-        best = torch.where((here.amax(1) > there.amax(1))[:, None], here, there[:, [1, 0]])
-        torch.testing.assert_close(model.q_net(states), best)
 
 
 def test_a_policy_without_a_symmetry_says_how_to_give_one() -> None:
@@ -116,3 +93,31 @@ def test_a_saved_policy_loads_with_its_symmetry(tmp_path: Any) -> None:
         states = torch.randn(5, 4)
         with torch.no_grad():
             assert torch.equal(loaded.q_net(states), model.q_net(states))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_options_that_the_method_does_not_heed_are_refused_and_not_saved(method: str) -> None:
+    saved = {name: option.default for name, option in OPTIONS.items()}  # by earlier versions
+    model, _ = agent("cartpole", {"method": method, **saved})
+    heeded = CLASSES[method]().options
+    kept = model.policy._get_constructor_parameters()
+    assert {name: kept[name] for name in kept if name in OPTIONS} == heeded
+    others = {
+        "gradient": "straight_through", "init": "equizero", "canonical_score": "learned",
+        "orbit_samples": 2,
+    }  # fmt: skip
+    for name in set(others) - set(heeded):
+        with pytest.raises(MethodError, match=name):
+            agent("cartpole", {"method": method, **saved, name: others[name]})
+        for value in (others[name], OPTIONS[name].default or 2):
+            given: Any = {name: value}
+            with pytest.raises(MethodError, match=name):
+                EquivariantDQN("MlpPolicy", "CartPole-v1", method, buffer_size=1, **given)
+
+
+def test_a_method_may_be_given_as_an_object_and_is_saved_in_words() -> None:
+    method = CLASSES["lambda"](init="equizero")
+    model = EquivariantDQN("MlpPolicy", "CartPole-v1", method, buffer_size=1)
+    assert {**model.policy_kwargs, "symmetry": None} == {
+        "method": "lambda", "init": "equizero", "symmetry": None,
+    }  # fmt: skip

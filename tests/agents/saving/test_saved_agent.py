@@ -121,7 +121,7 @@ def test_the_network_inside_an_equivariant_agent_can_change_its_method(
     agent = read_agent(tmp_path / "equitune.zip")
     assert agent.is_equivariant
     model = EquivariantDQN.from_pretrained(agent.path, env, method, **kwargs)
-    assert model.q_net.symmetrized.method == method
+    assert model.q_net.symmetrized.method.name == method
     assert type(agent.build(DQN, env, **kwargs).policy).__name__ == "DQNPolicy"
 
 

@@ -49,7 +49,7 @@ def test_rl_zoo_trains_the_recipe_of_the_readme_and_trains_on(tmp_path: Path) ->
     trained = agents / "CartPole-v1_1" / "CartPole-v1.zip"
     model = DQN.load(trained, device="cpu")
     assert type(model.policy) is EquivariantDQNPolicy
-    assert model.q_net.symmetrized.method == "lambda"
+    assert model.q_net.symmetrized.method.name == "lambda"
     assert model.num_timesteps == 2048  # whole rollouts of 256
     states = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
     actions, _ = model.predict(states, deterministic=True)

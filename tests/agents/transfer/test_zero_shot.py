@@ -15,7 +15,6 @@ from equirl.agents import EquivariantDQN, EvaluationCallback
 from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.transfer.zero_shot import ZeroShot
 from equirl.envs import symmetry_of
-from equirl.symmetrize.symmetrized import Method
 from shared.small_agents import SMALL, cartpole
 
 
@@ -24,9 +23,7 @@ def room() -> gym.Env[Any, Any]:
 
 
 @pytest.mark.parametrize("method", ["equitune", "equizero", "canonical"])
-def test_it_is_what_from_pretrained_makes_of_the_saved_agent(
-    method: Method, tmp_path: Path
-) -> None:
+def test_it_is_what_from_pretrained_makes_of_the_saved_agent(method: str, tmp_path: Path) -> None:
     model = DQN("MlpPolicy", room(), **SMALL)
     version = ZeroShot(symmetry_of(room()), method)
     version(model)

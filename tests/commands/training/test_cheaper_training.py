@@ -51,4 +51,4 @@ def test_a_sampled_orbit_is_trained_from_the_command_line(
     keys = ("env=cartpole", "method=equitune", "total_timesteps=160", "method.orbit_samples=1")
     train(equirl_command, tmp_path / "run", *keys)
     model = EquivariantDQN.load(tmp_path / "run" / "final_model.zip")
-    assert model.q_net.symmetrized.orbit_samples == 1
+    assert model.q_net.symmetrized.method.orbit_samples == 1

@@ -1,0 +1,175 @@
+"""What every equivariant network and policy shares, whatever the algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import torch
+from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
+from torch import Tensor
+
+from equirl.agents.policy_spaces import for_policy
+from equirl.envs import symmetry_of
+from equirl.errors import SymmetryError
+from equirl.symmetrize import OPTIONS, Method, Symmetrized, resolve, resolve_saved
+from equirl.symmetrize.structures import OutputAction
+from equirl.symmetrize.weightings import LearnedScore
+from equirl.symmetry import Symmetry
+
+
+def spelled(method: Method) -> dict[str, Any]:
+    """A method and its options as plain values, for constructors and saved agents."""
+    return {"method": method.name, **method.options}
+
+
+def spelled_policy_kwargs(
+    method: str | Method, policy_kwargs: dict[str, Any], **options: Any
+) -> dict[str, Any]:
+    """The ``policy_kwargs`` of an agent whose method and options its own arguments say.
+
+    Args:
+        method: how the orbit is weighed.
+        policy_kwargs: as the user gave them; what they say of the method counts.
+        options: of the method; None is not given.
+
+    Raises:
+        MethodError: see `equirl.symmetrize.resolve`.
+    """
+    others, saved = _split(policy_kwargs)
+    chosen = resolve(others.pop("method", method), **options)
+    return {**spelled(resolve_saved(chosen, **saved)), **others}
+
+
+class SymmetrizationArguments(BaseModel):
+    """The constructor arguments of equivariant networks and policies, kept so that they are saved.
+
+    Stands before the SB3 class that it makes equivariant: ``class EquivariantQNetwork(
+    SymmetrizationArguments, QNetwork)``.
+
+    Args:
+        args: what the SB3 class takes.
+        symmetry: the symmetry of the environment, before SB3 transposes images; or the id of an
+            environment whose symmetry is known, as configuration files can say it.
+        method: how the orbit is weighed, ``"equitune"``, ``"lambda"``, ``"equizero"`` or
+            ``"canonical"``, or a `Method`.
+        kwargs: the method's options (see `equirl.symmetrize.methods`), and what the SB3 class
+            takes.
+
+    Raises:
+        SymmetryError: there is no symmetry, or it does not fit.
+        MethodError: the method or an option of it is not one.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        symmetry: Symmetry | str | None = None,
+        method: str | Method = "equitune",
+        **kwargs: Any,
+    ) -> None:
+        others, options = _split(kwargs)
+        # Before super().__init__, which builds the networks.
+        self.symmetry_args: dict[str, Any] = {
+            "symmetry": checked_symmetry(symmetry, type(self).__name__),
+            **spelled(resolve_saved(method, **options)),
+        }
+        super().__init__(*args, **others)
+
+    @property
+    def symmetry(self) -> Symmetry:
+        """The symmetry as it was declared."""
+        symmetry: Symmetry = self.symmetry_args["symmetry"]
+        return symmetry
+
+    def symmetrize(
+        self,
+        output_action: OutputAction,
+        whole: Callable[..., Any],
+        hidden: Callable[[Any], Tensor],
+        last: Callable[..., Any],
+        feature_dim: int,
+    ) -> Symmetrized:
+        """A plain network, which ``self`` holds, as a function of observations, symmetrized.
+
+        Args:
+            output_action: how what it gives is moved.
+            whole: the network, ``last`` after ``hidden``.
+            hidden: from the observation to the features that `lambda` looks at.
+            last: from the features to the output.
+            feature_dim: their number.
+
+        Raises:
+            SymmetryError: the symmetry does not fit the observations or actions.
+        """
+        symmetry = carried(self.symmetry, self)
+        method = resolve(**{k: v for k, v in self.symmetry_args.items() if k != "symmetry"})
+        looks_at_features = method.needs_features
+        learned = method.scores_input and symmetry.group.order > 1
+        return Symmetrized(
+            last if looks_at_features else whole,
+            symmetry.observations,
+            output_action,
+            method,
+            features=hidden if looks_at_features else None,
+            feature_dim=feature_dim,
+            canonical_score=self._learned_score() if learned else None,
+        )
+
+    def _learned_score(self) -> LearnedScore:
+        return LearnedScore(self._flat_observation, get_flattened_obs_dim(self.observation_space))
+
+    def _flat_observation(self, obs: Any) -> Tensor:
+        processed = preprocess_obs(obs, self.observation_space, self.normalize_images)
+        parts = list(processed.values()) if isinstance(processed, dict) else [processed]
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self.symmetry_args}
+
+
+def carried(symmetry: Symmetry, network: BaseModel) -> Symmetry:
+    """The symmetry on the observations that a network sees.
+
+    Raises:
+        SymmetryError: it does not fit the network's observations or actions.
+    """
+    if symmetry.action_space != network.action_space:
+        raise SymmetryError(
+            f"the symmetry moves {symmetry.action_space}, the policy has {network.action_space}"
+        )
+    return for_policy(symmetry, network.observation_space)
+
+
+def checked_symmetry(symmetry: Symmetry | str | None, policy: str) -> Symmetry:
+    """What a policy was given as its symmetry.
+
+    Args:
+        symmetry: a symmetry, or the id of an environment whose symmetry is known.
+        policy: the name of its class.
+
+    Raises:
+        SymmetryError: it is neither.
+    """
+    if isinstance(symmetry, str):
+        with gym.make(symmetry) as env:
+            return symmetry_of(env)
+    if symmetry is None:
+        raise SymmetryError(
+            f"{policy} needs a symmetry: policy_kwargs=dict(symmetry=symmetry_of(env), …), or "
+            "EquivariantDQN, which finds it on the environment"
+        )
+    if not isinstance(symmetry, Symmetry):
+        raise SymmetryError(
+            f"symmetry must be a Symmetry, got {type(symmetry).__name__}: pass env.symmetry, "
+            "symmetry_of(env), or what Symmetry.from_generators returns"
+        )
+    return symmetry
+
+
+def _split(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Everything else, and the options of methods."""
+    options = {name: value for name, value in kwargs.items() if name in OPTIONS}
+    return {name: value for name, value in kwargs.items() if name not in OPTIONS}, options

@@ -1,0 +1,305 @@
+"""The methods of symmetrization: each a frozen dataclass, with its options and its weights.
+
+A method is spelled as a string, ``"equitune"``, wherever users write one; `resolve` turns the
+spelling and its options into a `Method`, which everybody else asks. A new method is one more class
+in `METHODS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import Field, asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from equirl.actions import GroupAction
+from equirl.errors import MethodError
+from equirl.shown import nearest, shown
+from equirl.symmetrize.lexicographic import largest_points
+from equirl.symmetrize.weightings import LambdaWeighting, Weights, shared_among_best
+
+
+def option(
+    default: Any, meaning: str, choices: Sequence[str] = (), least: int | None = None
+) -> Any:
+    """A field of a method: ``metadata`` holds its ``meaning``, ``choices`` and ``least`` value."""
+    metadata = {"meaning": meaning, "choices": tuple(choices), "least": least}
+    return field(default=default, metadata=metadata)
+
+
+def _gradient() -> Any:
+    return option(
+        "selected",
+        "gradient of the hard choice: selected (through the chosen branches only) or "
+        "straight_through (that of the average over the orbit)",
+        ("selected", "straight_through"),
+    )
+
+
+@dataclass(frozen=True)
+class Orbit:
+    """What a method may look at to weigh the orbit of each x.
+
+    Args:
+        points: x, ``[batch, *X]``, or a dict of them.
+        action: how the group moves them.
+        uniform: 1 / |G|, ``[|G|, batch]``.
+        scores: of gx, ``[|G|, batch]``; None where the method looks at no scores.
+        scale: ``[batch]``, the size of the numbers that the scores were computed from.
+        features: of gx, ``[|G|, batch, feature_dim]``; None where the method needs none.
+    """
+
+    points: Any
+    action: GroupAction
+    uniform: Tensor
+    scores: Tensor | None = None
+    scale: Tensor | None = None
+    features: Tensor | None = None
+
+    @property
+    def scored(self) -> tuple[Tensor, Tensor]:
+        """The scores and their scale, of a method that needs scores."""
+        assert self.scores is not None
+        assert self.scale is not None
+        return self.scores, self.scale
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the branches of an orbit are weighed, w_g(x) = λ(gx) / Σ_h λ(hx).
+
+    The class variables are what others ask instead of comparing names.
+    """
+
+    name: ClassVar[str]
+    """The public spelling."""
+
+    needs_scores: ClassVar[bool] = False
+    """Weighs by the scores of M's own outputs, unless others are given."""
+
+    needs_features: ClassVar[bool] = False
+    """Weighs by the features of gx."""
+
+    is_learned: ClassVar[bool] = False
+    """Has parameters to learn, and so is not zero-shot."""
+
+    is_hard: ClassVar[bool] = False
+    """All weights are 0 but for those of the maximisers, which are equal."""
+
+    @property
+    def scores_input(self) -> bool:
+        """Weighs by the scores c(gx) of the inputs, which do not need M."""
+        return False
+
+    @property
+    def takes_scores(self) -> bool:
+        """Scores from outside, such as a critic's, can take the place of its own."""
+        return self.needs_scores or self.scores_input
+
+    @property
+    def is_fixed(self) -> bool:
+        """The weights depend on x alone, on no parameter; the chosen gx are one point."""
+        return False
+
+    @property
+    def is_plain(self) -> bool:
+        """The gradient is that of Σ_g w_g(x) · g⁻¹M(gx) as it stands, of the whole orbit."""
+        return True
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options by name; with ``method=name`` they make it again."""
+        return asdict(self)
+
+    def drawn(self, order: int) -> int:
+        """Of |G| = ``order`` elements, how many are drawn while a gradient is computed."""
+        return order
+
+    def weighting(self, feature_dim: int) -> nn.Module | None:
+        """What the method learns, a new module, or None."""
+        return None
+
+    def weights(self, orbit: Orbit, weighting: Any) -> Weights:
+        """The weights of every orbit.
+
+        Args:
+            orbit: what there is to look at.
+            weighting: what `weighting` made.
+        """
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            value, choices = getattr(self, spec.name), spec.metadata["choices"]
+            least = spec.metadata["least"]
+            if choices and value not in choices:
+                raise MethodError(
+                    f"{spec.name} must be one of {', '.join(choices)}, got {shown(value)}"
+                    f"{nearest(str(value), choices)}"
+                )
+            if least is None or value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise MethodError(
+                    f"{spec.name} must be at least {least}, a whole number, got {shown(value)}"
+                )
+
+
+@dataclass(frozen=True)
+class Equitune(Method):
+    """λ = 1: the average over the orbit (arXiv 2210.06475)."""
+
+    name = "equitune"
+    orbit_samples: int | None = option(
+        None,
+        "elements of the orbit, drawn for each x without replacement, that estimate the average "
+        "while a gradient is computed; null is all",
+        least=1,
+    )
+
+    @property
+    def is_plain(self) -> bool:
+        return self.orbit_samples is None
+
+    def drawn(self, order: int) -> int:
+        return min(self.orbit_samples or order, order)
+
+    def weights(self, orbit: Orbit, weighting: Any) -> Weights:
+        return Weights(orbit.uniform)
+
+
+@dataclass(frozen=True)
+class Lambda(Method):
+    """λ = exp(β · score / σ + h(φ(gx))), β and h learned (arXiv 2305.09900), `LambdaWeighting`."""
+
+    name = "lambda"
+    needs_scores = True
+    needs_features = True
+    is_learned = True
+    init: str = option("equitune", "where λ starts: equitune or equizero", ("equitune", "equizero"))
+
+    def weighting(self, feature_dim: int) -> nn.Module:
+        return LambdaWeighting(feature_dim, self.init)
+
+    def weights(self, orbit: Orbit, weighting: Any) -> Weights:
+        return Weights(weighting(*orbit.scored, orbit.features))
+
+
+@dataclass(frozen=True)
+class Equizero(Method):
+    """λ = 1 for the g that maximise the score, else 0; ties share (arXiv 2305.09900)."""
+
+    name = "equizero"
+    needs_scores = True
+    is_hard = True
+    gradient: str = _gradient()
+
+    @property
+    def is_plain(self) -> bool:
+        return self.gradient == "selected"
+
+    def weights(self, orbit: Orbit, weighting: Any) -> Weights:
+        scores, scale = orbit.scored
+        surrogate = None if self.is_plain else orbit.uniform
+        return Weights(shared_among_best(scores.detach(), scale), surrogate)
+
+
+@dataclass(frozen=True)
+class Canonical(Method):
+    """λ = 1 for the g that maximise c(gx), else 0; ties share; needs no M (arXiv 2211.06489)."""
+
+    name = "canonical"
+    is_hard = True
+    gradient: str = _gradient()
+    canonical_score: str = option(
+        "lexicographic",
+        "c: lexicographic order, or learned, a small network that learns with "
+        "gradient=straight_through",
+        ("lexicographic", "learned"),
+    )
+
+    @property
+    def scores_input(self) -> bool:
+        return self.canonical_score == "learned"
+
+    @property
+    def is_fixed(self) -> bool:
+        return not self.scores_input
+
+    @property
+    def is_plain(self) -> bool:
+        return self.gradient == "selected"
+
+    def weights(self, orbit: Orbit, weighting: Any) -> Weights:
+        if orbit.scores is None:
+            chosen, surrogate = largest_points(orbit.points, orbit.action), orbit.uniform
+        else:
+            scores, scale = orbit.scored
+            chosen, surrogate = shared_among_best(scores.detach(), scale), scores.softmax(dim=0)
+        return Weights(chosen, None if self.is_plain else surrogate)
+
+
+METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (Equitune, Lambda, Equizero, Canonical)
+}
+"""By their public spelling."""
+
+OPTIONS: dict[str, Field[Any]] = {
+    spec.name: spec for method in METHODS.values() for spec in fields(method)
+}
+"""The options of all methods by name; each means the same in every method that heeds it."""
+
+
+def heeding(name: str) -> list[str]:
+    """The methods that heed this option."""
+    return [method for method, cls in METHODS.items() if name in {s.name for s in fields(cls)}]
+
+
+def resolve(method: str | Method, **options: Any) -> Method:
+    """The method of this spelling with these options; the only place where the string is read.
+
+    Args:
+        method: a key of `METHODS`, or a method, whose options the given ones replace.
+        options: see the classes; None is not given.
+
+    Raises:
+        MethodError: the method or an option is not known, the method does not heed an option that
+            is given, or an option has a value that it cannot have.
+
+    Example:
+        >>> resolve("equizero", gradient="straight_through", init=None)
+        Equizero(gradient='straight_through')
+    """
+    cls = type(method) if isinstance(method, Method) else _class_of(method)
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        heeded_by = heeding(name)
+        if not heeded_by:
+            raise MethodError(f"no method has an option {name!r}{nearest(name, OPTIONS)}")
+        if cls.name not in heeded_by:
+            raise MethodError(
+                f"{name} is for method={' or '.join(heeded_by)}, got method={cls.name}"
+            )
+    return replace(method, **given) if isinstance(method, Method) else cls(**given)
+
+
+def resolve_saved(method: str | Method, **options: Any) -> Method:
+    """As `resolve`, but an option at its default is let pass where the method does not heed it.
+
+    Agents that earlier versions saved, and configurations, say all options whatever the method.
+    """
+    name = method.name if isinstance(method, Method) else method
+    heeded = {
+        key: value
+        for key, value in options.items()
+        if key not in OPTIONS or name in heeding(key) or value != OPTIONS[key].default
+    }
+    return resolve(method, **heeded)
+
+
+def _class_of(method: Any) -> type[Method]:
+    if isinstance(method, str) and method in METHODS:
+        return METHODS[method]
+    near = nearest(method, METHODS) if isinstance(method, str) else ""
+    raise MethodError(f"method must be one of {', '.join(METHODS)}, got {shown(method)}{near}")

@@ -18,7 +18,7 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
 from equirl.agents.shortcuts.greedy import greedy_action
-from equirl.agents.shortcuts.perceptron import is_unheard, run_layers
+from equirl.agents.shortcuts.perceptron import has_no_hooks, run_layers
 from equirl.envs import symmetry_of
 from equirl.errors import SymmetryError
 from equirl.symmetrize.symmetrized import Gradient, Init, Method, Symmetrized
@@ -47,6 +47,9 @@ class EquivariantQNetwork(QNetwork):
     Raises:
         SymmetryError: the symmetry does not fit the observations.
     """
+
+    shortcuts = True
+    """Whether greedy actions may be chosen by `greedy_action`."""
 
     def __init__(
         self,
@@ -97,7 +100,7 @@ class EquivariantQNetwork(QNetwork):
         return q_values
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
-        is_ours = type(self) is EquivariantQNetwork and is_unheard(self)
+        is_ours = self.shortcuts and type(self) is EquivariantQNetwork and has_no_hooks(self)
         action = greedy_action(self, observation) if is_ours else None
         return super()._predict(observation, deterministic) if action is None else action
 
@@ -105,7 +108,7 @@ class EquivariantQNetwork(QNetwork):
         return {**super()._get_constructor_parameters(), **self.symmetry_args}
 
     def _plain(self, obs: PyTorchObs) -> Tensor:
-        if not is_unheard(self.q_net):
+        if not has_no_hooks(self.q_net):
             return super().forward(obs)
         return run_layers(self.q_net, self.extract_features(obs, self.features_extractor))
 

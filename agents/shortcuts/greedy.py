@@ -13,7 +13,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor
 
 from equirl.actions import GroupAction
-from equirl.agents.shortcuts.perceptron import is_unheard, run_layers
+from equirl.agents.shortcuts.perceptron import has_no_hooks, run_layers
 from equirl.symmetrize import Symmetrized
 from equirl.symmetrize.weightings import (
     INFINITE_BETA,
@@ -43,8 +43,8 @@ def greedy_action(q_net: EquivariantQNetwork, observation: Any) -> Tensor | None
         and symmetrized.order > 1
         and (symmetrized.method == "equizero" or weighting is not None)
         and symmetrized.score is largest_entry
-        and is_unheard(symmetrized)
-        and (weighting is None or (is_unheard(weighting) and is_unheard(weighting.h)))
+        and has_no_hooks(symmetrized)
+        and (weighting is None or (has_no_hooks(weighting) and has_no_hooks(weighting.h)))
         and not torch.compiler.is_compiling()
     )
     if not is_ours:
@@ -96,9 +96,9 @@ def _along_orbit(q_net: EquivariantQNetwork, observation: Any) -> tuple[Tensor, 
         and isinstance(space, spaces.Box)
         and space.dtype == np.float32
         and observation.dtype == torch.float32
-        and is_unheard(extractor)
-        and is_unheard(extractor.flatten)
-        and is_unheard(q_net.q_net)
+        and has_no_hooks(extractor)
+        and has_no_hooks(extractor.flatten)
+        and has_no_hooks(q_net.q_net)
     )
     if not is_vector:
         outputs, features = symmetrized.outputs(observation)

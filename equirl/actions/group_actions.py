@@ -185,12 +185,6 @@ class GroupAction:
         shaped = [part.reshape(a.shape) for part, a in zip(moved, arrays, strict=True)]
         return from_leaves(shaped, self.leaves)
 
-    def mean_back(self, y: torch.Tensor) -> torch.Tensor:
-        """1/|G| Σ_g g⁻¹·y[g], ``[|G|, batch, *shape] -> [batch, *shape]``, for one tensor."""
-        rows = y.transpose(0, 1)
-        mean: torch.Tensor = self._inverse_maps.mean_along(rows.flatten(2))
-        return mean.view(rows.shape[0], *rows.shape[2:])
-
     def move_each(self, g: torch.Tensor, x: Any) -> Any:
         """g·x row by row, ``[rows, *shape]`` with int64 ``g`` ``[rows]``, tensors or dicts of them.
 

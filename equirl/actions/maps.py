@@ -158,11 +158,6 @@ class Maps(ABC):
         k: Any = np.arange(self.count)
         return self.each(torch.from_numpy(k).to(x.device) if isinstance(x, torch.Tensor) else k, x)
 
-    def mean_along(self, x: torch.Tensor) -> torch.Tensor:
-        """``[batch, K, n] -> [batch, n]``: the mean over k of map k applied to ``x[:, k]``."""
-        mean: torch.Tensor = self.along(x).mean(dim=1)
-        return mean
-
     @abstractmethod
     def relabelled(self: Self, order: NumpyArray) -> Self:
         """The same maps on points whose entries are listed in another order, ``y = x[order]``."""

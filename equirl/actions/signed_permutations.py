@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,6 @@ from equirl.actions.maps import (
     gather_entries,
     select_entries,
 )
-
-SMALL_ORBIT = 256
-"""Up to this many numbers, one small matrix product is faster than a gather and its gradient."""
-
-_MULTIPLIED = (torch.float32, torch.float64)
 
 
 class SignedPermutations(Maps):
@@ -92,44 +86,9 @@ class SignedPermutations(Maps):
         moved: Any
         if not isinstance(x, torch.Tensor):
             moved = gather_entries(x, constants["index"])
-        elif x.requires_grad and self._is_small(x):  # whose backward pass is as fast
-            matrix = self._block_matrix(x).flatten(0, 1)
-            moved = (x.flatten(1) @ matrix.flatten(1)).view(x.shape)
-            return moved if self.offset is None else moved + constants["offset"]
         else:
             moved = select_entries(x.flatten(1), constants["along_index"]).view(x.shape)
         return self._shifted(moved, constants["sign"], constants["offset"])
-
-    def mean_along(self, x: torch.Tensor) -> torch.Tensor:
-        if not self._is_small(x):
-            return super().mean_along(x)
-        constants = self.constants(x)
-        if "mean_matrix" not in constants:
-            constants["mean_matrix"] = self._block_matrix(x).mean(dim=2).flatten(0, 1)
-        mean: torch.Tensor = x.flatten(1) @ constants["mean_matrix"]
-        return mean if self.offset is None else mean + constants["offset"].mean(dim=0)
-
-    def _is_small(self, x: torch.Tensor) -> bool:
-        """Whether x may be multiplied by a matrix: what is not finite would spread, as 0 · ∞."""
-        return (
-            self.count * self.entries <= SMALL_ORBIT
-            and x.dtype in _MULTIPLIED
-            and x.device.type == "cpu"  # a GPU had better not wait for the answer
-            and not torch.compiler.is_compiling()
-            and math.isfinite(float(x.detach().sum()))
-        )
-
-    def _block_matrix(self, x: torch.Tensor) -> torch.Tensor:
-        """``[K, n, K, n]``: entry (k, j, k, i) is how much entry j of a point k counts for i."""
-        constants = self.constants(x)
-        if "block_matrix" not in constants:
-            matrix = np.zeros((self.count, self.entries) * 2)
-            sign = np.ones(self.index.shape) if self.sign is None else self.sign
-            k, i = np.indices(self.index.shape)
-            matrix[k, self.index, k, i] = sign
-            constants["block_matrix"] = self._cast(matrix, x)
-        block: torch.Tensor = constants["block_matrix"]
-        return block
 
     def constants(self, x: Any) -> dict[str, Any]:
         constants = super().constants(x)

@@ -44,34 +44,6 @@ def test_pulling_back_moves_row_g_by_the_inverse_of_g(where, kind, dtype):
 
 @given(group_and_seed, every_kind, dtypes)
 @a_few
-def test_the_mean_back_is_the_mean_of_what_is_pulled_back(where, kind, dtype):
-    group, seed = where
-    action = kind(group, np.random.default_rng(seed))
-    y = points((group.order, 3, size(action)), dtype, seed)
-    expected = action.pull_back(y.double()).mean(dim=0)
-    for learns in (False, True):
-        mean = action.mean_back(y.clone().requires_grad_(learns))
-        assert mean.dtype == dtype
-        assert_near(mean.detach(), expected, dtype)
-
-
-@given(group_and_seed, every_kind)
-@a_few
-def test_gradients_of_the_mean_back_are_those_of_the_mean_of_what_is_pulled_back(where, kind):
-    group, seed = where
-    action = kind(group, np.random.default_rng(seed))
-    y = points((group.order, 3, size(action)), torch.float64, seed).requires_grad_()
-    upstream = points((3, size(action)), torch.float64, seed + 1)
-    expected = pulled_back_one_by_one(action, y).mean(dim=0)
-    assert_near(
-        torch.autograd.grad(action.mean_back(y), y, upstream)[0],
-        torch.autograd.grad(expected, y, upstream)[0],
-        torch.float64,
-    )
-
-
-@given(group_and_seed, every_kind, dtypes)
-@a_few
 def test_rows_are_moved_each_by_its_own_element_and_back(where, kind, dtype):
     group, seed = where
     rng = np.random.default_rng(seed)
@@ -103,7 +75,6 @@ def test_images_are_pulled_back_pixel_by_pixel():
     expected = pulled_back_one_by_one(action, y)
     assert torch.equal(action.pull_back(y), expected)
     assert torch.equal(action.pull_back(y.requires_grad_()), expected)
-    torch.testing.assert_close(action.mean_back(y), expected.mean(dim=0))
     g = torch.tensor([3, 5])
     inverses = action.group.inverses[[3, 5]]
     assert torch.equal(action.pull_back_each(g, y[0]), action.transform(inverses, y[0]))

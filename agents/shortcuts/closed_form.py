@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -124,7 +124,8 @@ class ClosedForm:
 
         None where the observations are not plain vectors, or `canonical` has to share.
         """
-        x, symmetrized = sample.observations, self._symmetrized
+        x: Any = sample.observations  # or a dict of tensors
+        symmetrized = self._symmetrized
         if not isinstance(x, Tensor) or not x.dtype == targets.dtype == self.gradient.dtype:
             return None
         moved = self._moved.index_select(0, sample.actions.flatten().long())

@@ -34,11 +34,12 @@ def may_take_shortcuts(model: EquivariantDQN) -> bool:
     That is, `targets`, `loss` and the replay buffer's ``sample`` are not overridden, and neither
     modules, parameters nor the optimizer have hooks.
     """
-    optimizer = model.policy.optimizer
+    optimizer, buffer = model.policy.optimizer, model.replay_buffer
     return (
         model.shortcuts
         and model.has_standard_loss
-        and type(model.replay_buffer).sample in (ReplayBuffer.sample, DictReplayBuffer.sample)
+        and buffer is not None
+        and type(buffer).sample in (ReplayBuffer.sample, DictReplayBuffer.sample)
         and all(map(has_no_hooks, model.policy.modules()))
         and not any(map(_has_hooks, model.q_net.parameters()))
         and not optimizer._optimizer_step_pre_hooks

@@ -184,7 +184,8 @@ class Symmetrized(nn.Module):
     def _average(self, x: Any) -> Tensor:
         if self.orbit_samples < self.order and torch.is_grad_enabled():
             return self._average_of_sample(x)
-        return self.output_action.pull_back(self.outputs(x)[0]).mean(dim=0)
+        values: Tensor = self.output_action.pull_back(self.outputs(x)[0])
+        return values.mean(dim=0)
 
     def _average_of_sample(self, x: Any) -> Tensor:
         first = next(iter(x.values())) if isinstance(x, dict) else x

@@ -1,8 +1,7 @@
 """The Stable-Baselines3 side: policies, the DQN subclass, replay, transfer, callbacks."""
 
-from equirl.agents.baselines.double_dqn import DoubleDQN
 from equirl.agents.baselines.mirror_loss import MirrorLossDQN
-from equirl.agents.dqn.dqn import EquivariantDQN
+from equirl.agents.dqn.dqn import DoubleDQN, EquivariantDQN
 from equirl.agents.dqn.policies import (
     EquivariantCnnPolicy,
     EquivariantDQNPolicy,

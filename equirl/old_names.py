@@ -16,7 +16,7 @@ from typing import Any
 OLD_NAMES = {
     "equirl.agents.checkpoint_callback": "equirl.agents.training.checkpoint_callback",
     "equirl.agents.device_replay": "equirl.agents.replay",
-    "equirl.agents.double_dqn": "equirl.agents.baselines.double_dqn",
+    "equirl.agents.double_dqn": "equirl.agents.dqn.dqn",
     "equirl.agents.evaluation": "equirl.agents.training.evaluation",
     "equirl.agents.evaluation_callback": "equirl.agents.training.evaluation_callback",
     "equirl.agents.mirror_loss": "equirl.agents.baselines.mirror_loss",

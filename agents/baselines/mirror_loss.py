@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, ReplayBuff
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
-from equirl.agents.baselines.double_dqn import DoubleDQN
+from equirl.agents.dqn.dqn import DoubleDQN
 from equirl.agents.policy_spaces import for_policy
 from equirl.agents.vec_normalize import check_normalization
 from equirl.envs import symmetry_of
@@ -85,11 +85,6 @@ class MirrorLossDQN(DoubleDQN):
     def _excluded_save_params(self) -> list[str]:
         # Its pickle would need equirl; mirror_symmetry says the same in plain data.
         return [*super()._excluded_save_params(), "symmetry"]
-
-    @property
-    def trains_as_stock(self) -> bool:
-        """See `DoubleDQN`."""
-        return super().trains_as_stock and not self._mirrors
 
     @property
     def _mirrors(self) -> bool:

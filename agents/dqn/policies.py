@@ -16,7 +16,7 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
 from equirl.agents.shortcuts.greedy import greedy_action
-from equirl.agents.shortcuts.perceptron import is_unheard, run_layers
+from equirl.agents.shortcuts.perceptron import has_no_hooks, run_layers
 from equirl.agents.symmetrized_network import SymmetrizationArguments, checked_symmetry
 from equirl.recording import is_recording
 from equirl.symmetry import Symmetry
@@ -35,6 +35,9 @@ class EquivariantQNetwork(SymmetrizationArguments, QNetwork):
         SymmetryError: the symmetry does not fit the observations.
     """
 
+    shortcuts = True
+    """Whether greedy actions may be chosen by `greedy_action`."""
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.symmetrized = self.symmetrize(
@@ -52,12 +55,13 @@ class EquivariantQNetwork(SymmetrizationArguments, QNetwork):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
         # A graph cannot look at numbers, as this short cut does.
-        is_ours = type(self) is EquivariantQNetwork and is_unheard(self) and not is_recording()
+        may_look = self.shortcuts and not is_recording()
+        is_ours = may_look and type(self) is EquivariantQNetwork and has_no_hooks(self)
         action = greedy_action(self, observation) if is_ours else None
         return super()._predict(observation, deterministic) if action is None else action
 
     def _plain(self, obs: PyTorchObs) -> Tensor:
-        if not is_unheard(self.q_net):
+        if not has_no_hooks(self.q_net):
             return super().forward(obs)
         return run_layers(self.q_net, self.extract_features(obs, self.features_extractor))
 

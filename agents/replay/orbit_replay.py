@@ -11,8 +11,8 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from equirl.agents.dqn.policies import checked_symmetry
 from equirl.agents.policy_spaces import for_policy
+from equirl.agents.symmetrized_network import checked_symmetry
 from equirl.agents.vec_normalize import SymmetricVecNormalize
 from equirl.envs.registry import Declaration, declared_symmetry
 from equirl.errors import SymmetryError

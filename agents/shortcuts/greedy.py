@@ -13,7 +13,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor
 
 from equirl.actions import GroupAction
-from equirl.agents.shortcuts.perceptron import is_unheard, run_layers
+from equirl.agents.shortcuts.perceptron import has_no_hooks, run_layers
 from equirl.symmetrize import Symmetrized
 from equirl.symmetrize.weightings import (
     INFINITE_BETA,
@@ -43,7 +43,7 @@ def greedy_action(q_net: EquivariantQNetwork, observation: Any) -> Tensor | None
         and symmetrized.order > 1
         and symmetrized.method.needs_scores
         and symmetrized.score is largest_entry
-        and is_unheard(symmetrized)
+        and has_no_hooks(symmetrized)
         and (weighting is None or _is_plain_lambda(weighting))
         and not torch.compiler.is_compiling()
     )
@@ -56,7 +56,7 @@ def greedy_action(q_net: EquivariantQNetwork, observation: Any) -> Tensor | None
 
 def _is_plain_lambda(weighting: Any) -> bool:
     is_ours = type(weighting) is LambdaWeighting
-    return is_ours and is_unheard(weighting) and is_unheard(weighting.h)
+    return is_ours and has_no_hooks(weighting) and has_no_hooks(weighting.h)
 
 
 def best_action(symmetrized: Symmetrized, outputs: Tensor, features: Tensor) -> int | None:
@@ -101,9 +101,9 @@ def _along_orbit(q_net: EquivariantQNetwork, observation: Any) -> tuple[Tensor, 
         and isinstance(space, spaces.Box)
         and space.dtype == np.float32
         and observation.dtype == torch.float32
-        and is_unheard(extractor)
-        and is_unheard(extractor.flatten)
-        and is_unheard(q_net.q_net)
+        and has_no_hooks(extractor)
+        and has_no_hooks(extractor.flatten)
+        and has_no_hooks(q_net.q_net)
     )
     if not is_vector:
         outputs, features = symmetrized.outputs(observation)

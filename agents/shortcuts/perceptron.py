@@ -74,16 +74,16 @@ def run_layers(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     """The layers one after the other; a ReLU overwrites what the linear layer before it made."""
     is_ours = False
     for layer in layers:
-        if type(layer) is nn.Linear and is_unheard(layer):
+        if type(layer) is nn.Linear and has_no_hooks(layer):
             x, is_ours = F.linear(x, layer.weight, layer.bias), True
-        elif is_ours and type(layer) is nn.ReLU and is_unheard(layer):
+        elif is_ours and type(layer) is nn.ReLU and has_no_hooks(layer):
             x = x.relu_()
         else:
             x, is_ours = layer(x), False
     return x
 
 
-def is_unheard(module: nn.Module) -> bool:
+def has_no_hooks(module: nn.Module) -> bool:
     """Whether nothing of the user's own runs when the module does."""
     return not (
         module._forward_hooks

@@ -84,12 +84,10 @@ def _holder(dtype: torch.dtype) -> torch.dtype:
     return torch.int16 if dtype == torch.bfloat16 else dtype
 
 
-def stack(kind: str, small: bool, rng: np.random.Generator) -> Maps:
-    """Small enough for one matrix product, or not."""
-    count = int(rng.integers(1, 9))
-    entries = int(rng.integers(1, 6)) if small else 256 // count + 1
+def stack(kind: str, rng: np.random.Generator) -> Maps:
+    count, entries = int(rng.integers(1, 9)), int(rng.integers(1, 20))
     if kind == "affine":
-        return affines(count, min(entries, 20), rng)
+        return affines(count, entries, rng)
     signs, offsets = {
         "permutations": (False, False),
         "signed": (True, False),
@@ -103,13 +101,13 @@ KINDS = ["permutations", "signed", "shifted", "only-shifted", "affine"]
 every_kind = st.sampled_from(KINDS)
 
 
-@given(every_kind, st.booleans(), st.sampled_from(FLOATS), st.booleans(), seeds)
+@given(every_kind, st.sampled_from(FLOATS), st.booleans(), seeds)
 @a_few
 def test_each_map_along_a_batch_moves_its_own_point(
-    kind: str, small: bool, dtype: torch.dtype, learns: bool, seed: int
+    kind: str, dtype: torch.dtype, learns: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    maps = stack(kind, small, rng)
+    maps = stack(kind, rng)
     x = points((int(rng.integers(0, 4)), maps.count, maps.entries), dtype, seed)
     expected = along(maps, x)
     moved = maps.along(x.requires_grad_(learns))
@@ -117,39 +115,23 @@ def test_each_map_along_a_batch_moves_its_own_point(
     assert_near(moved.detach(), expected, dtype)
 
 
-@given(every_kind, st.booleans(), st.sampled_from([torch.float32, torch.float64]), seeds)
+@given(every_kind, st.sampled_from([torch.float32, torch.float64]), seeds)
 @a_few
 def test_gradients_along_a_batch_are_those_of_maps_applied_one_by_one(
-    kind: str, small: bool, dtype: torch.dtype, seed: int
+    kind: str, dtype: torch.dtype, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    maps = stack(kind, small, rng)
+    maps = stack(kind, rng)
     x = points((3, maps.count, maps.entries), dtype, seed).requires_grad_()
     one_by_one = [maps.take(k).orbit(x[:, k]) for k in range(maps.count)]
-    expected_values = torch.cat(one_by_one, dim=1)
+    expected = torch.cat(one_by_one, dim=1)
     upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-    fast = maps.along(x)
-    assert_near(gradient(fast, x, upstream), gradient(expected_values, x, upstream), dtype)
+    assert_near(gradient(maps.along(x), x, upstream), gradient(expected, x, upstream), dtype)
 
 
 def gradient(y: Tensor, x: Tensor, upstream: Tensor) -> Tensor:
     (result,) = torch.autograd.grad(y, x, upstream, retain_graph=True)
     return result
-
-
-@pytest.mark.parametrize("special", [float("inf"), -float("inf"), float("nan")])
-@pytest.mark.parametrize("entries", [4, 256])
-@pytest.mark.parametrize("learns", [False, True])
-def test_a_number_that_is_not_finite_stays_in_its_own_entry(
-    special: float, entries: int, learns: bool
-) -> None:
-    # As -inf does in outputs that a model has masked.
-    maps = signed_permutations(2, entries, np.random.default_rng(0), signs=False, offsets=False)
-    x = points((3, 2, entries), torch.float32)
-    x[1, 0, 2] = special
-    expected = along(maps, x).float()
-    x.requires_grad_(learns)
-    assert torch.equal(maps.along(x).detach().isfinite(), expected.isfinite())
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, *UNSIGNED], ids=str)
@@ -168,7 +150,7 @@ def test_whole_numbers_are_moved_along_a_batch_exactly(dtype: torch.dtype) -> No
 @a_few
 def test_arrays_are_moved_along_a_batch_as_tensors_are(kind: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    maps = stack(kind, True, rng)
+    maps = stack(kind, rng)
     x = points((3, maps.count, maps.entries), torch.float64, seed)
     moved = maps.along(x.numpy())
     assert isinstance(moved, np.ndarray)
@@ -181,7 +163,7 @@ def test_the_first_moved_entry_is_the_first_that_a_map_treats_as_the_identity_do
     kind: str, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    maps = stack(kind, True, rng)
+    maps = stack(kind, rng)
     entries = maps.entries
     x = rng.normal(size=(20, entries))
     orbit = maps.orbit(x)

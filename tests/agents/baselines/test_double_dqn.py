@@ -11,7 +11,7 @@ import torch
 from stable_baselines3 import DQN
 
 from equirl.agents import DoubleDQN, EquivariantDQN
-from equirl.agents.baselines.double_dqn import value_of_best
+from equirl.agents.dqn.dqn import value_of_best
 from equirl.envs import SymmetryWrapper
 from shared.policy_tasks import VARIANTS
 from shared.small_agents import METHODS, SMALL, cartpole
@@ -67,7 +67,7 @@ def test_with_the_trivial_group_it_is_double_dqn_bit_for_bit(method: str) -> Non
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
-def test_lean_training_is_double_dqn_on_the_same_policy(variant: dict[str, Any]) -> None:
+def test_training_with_shortcuts_is_double_dqn_on_the_same_policy(variant: dict[str, Any]) -> None:
     model = agent(variant, square_env(), double_q=True)
     assert_trained_alike(model, stock_twin(model, "MlpPolicy", square_env()), 5, 16)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from stable_baselines3.common.buffers import ReplayBufferSamples
 from torch import nn
 
 from equirl.agents import EquivariantDQN
-from equirl.agents.dqn.lean_dqn import Minibatch
-from equirl.agents.shortcuts.closed_form import ClosedForm, Rows
+from equirl.agents.shortcuts.closed_form import ClosedForm
 from shared.small_agents import METHODS
 from shared.stock_twins import BatchNormed, agent, image_env, square_env
 
@@ -22,6 +22,7 @@ WRITTEN_OUT: dict[str, dict[str, Any]] = {
     "equizero": {"method": "equizero"},
     "canonical": {"method": "canonical"},
 }
+Minibatch = tuple[ReplayBufferSamples, torch.Tensor]
 every_variant = pytest.mark.parametrize("variant", WRITTEN_OUT.values(), ids=list(WRITTEN_OUT))
 
 
@@ -42,7 +43,7 @@ def precise(variant: dict[str, Any], net_arch: list[int]) -> EquivariantDQN:
     return model
 
 
-def minibatch(model: EquivariantDQN, size: int, stabilised: bool) -> Minibatch:
+def minibatch(size: int, stabilised: bool) -> Minibatch:
     """Some of its observations lie on a mirror or in the centre where that is asked for."""
     torch.manual_seed(3)
     observations = torch.randn(size, 4).double()
@@ -51,27 +52,28 @@ def minibatch(model: EquivariantDQN, size: int, stabilised: bool) -> Minibatch:
         observations[::3] = 0
     actions = torch.randint(0, 4, (size, 1))
     targets = 3 * torch.randn(size, 1).double()  # errors on both sides of one
-    weights = model.q_net.symmetrized.fixed_weights(observations)
-    return Minibatch(observations, actions, targets, weights)
+    return ReplayBufferSamples(observations, actions, observations, targets, targets), targets
 
 
 def closed_form(model: EquivariantDQN) -> ClosedForm | None:
-    return ClosedForm.of(model.q_net, model.policy.optimizer)
+    return ClosedForm.of(model.q_net, model.policy.optimizer.param_groups[0]["params"])
 
 
 def assert_same_as_autograd(model: EquivariantDQN, batch: Minibatch) -> None:
     start = {key: value.clone() for key, value in model.q_net.state_dict().items()}
-    expected_loss = model._backpropagate(batch)
+    expected_loss = model.loss(*batch)
+    model.policy.optimizer.zero_grad()
+    expected_loss.backward()
     expected = {name: p.grad.clone() for name, p in model.q_net.named_parameters()}
     measured = {key: value.clone() for key, value in model.q_net.state_dict().items()}
     model.q_net.load_state_dict(start)
 
     closed = closed_form(model)
     assert closed is not None
-    rows = closed.rows(batch.observations, batch.actions, batch.targets, batch.weights)
+    rows = closed.rows(*batch)
     assert rows is not None
     loss = closed.loss(rows)
-    torch.testing.assert_close(loss, expected_loss, rtol=1e-12, atol=0)
+    torch.testing.assert_close(loss, expected_loss.detach(), rtol=1e-12, atol=0)
     scale = max(float(gradient.abs().max()) for gradient in expected.values())
     assert scale > 1e-3
     for name, parameter in model.q_net.named_parameters():
@@ -91,15 +93,15 @@ def test_loss_and_gradient_are_those_of_autograd(
     variant: dict[str, Any], net_arch: list[int], size: int
 ) -> None:
     model = precise(variant, net_arch)
-    assert_same_as_autograd(model, minibatch(model, size, stabilised=False))
+    assert_same_as_autograd(model, minibatch(size, stabilised=False))
 
 
 @pytest.mark.parametrize("method", ["equitune", "lambda", "equizero"])
 def test_loss_and_gradient_are_those_of_autograd_where_scores_tie(method: str) -> None:
     model = precise({"method": method}, [16])
-    batch = minibatch(model, 30, stabilised=True)
+    batch = minibatch(30, stabilised=True)
     with torch.no_grad():
-        weights = model.q_net.symmetrized.branches(batch.observations).weights
+        weights = model.q_net.symmetrized.branches(batch[0].observations).weights
     if method == "equizero":
         assert set((weights != 0).sum(dim=0).tolist()) >= {1, 2, 8}
     assert_same_as_autograd(model, batch)
@@ -110,7 +112,7 @@ def test_lambda_learns_as_with_autograd_from_any_beta(asinh_beta: float) -> None
     model = precise({"method": "lambda"}, [16])
     with torch.no_grad():
         model.q_net.symmetrized.weighting.asinh_beta.fill_(asinh_beta)
-    batch = minibatch(model, 30, stabilised=True)
+    batch = minibatch(30, stabilised=True)
     assert_same_as_autograd(model, batch)
     assert float(model.q_net.symmetrized.weighting.asinh_beta.grad) != 0
 
@@ -128,51 +130,43 @@ def test_the_first_spread_is_taken_whole_and_later_ones_by_a_hundredth() -> None
 
 def test_canonical_leaves_what_it_has_to_share_to_autograd() -> None:
     model = precise({"method": "canonical"}, [16])
-    batch = minibatch(model, 30, stabilised=True)
+    batch = minibatch(30, stabilised=True)
     closed = closed_form(model)
     assert closed is not None
-    assert closed.rows(batch.observations, batch.actions, batch.targets, batch.weights) is None
+    assert closed.rows(*batch) is None
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_training_is_written_out_where_it_can_be(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds: list[type] = []
-    step = EquivariantDQN._gradient_step
+    calls: list[int] = []
+    loss = ClosedForm.loss
 
-    def watched(model: EquivariantDQN, batch: Any) -> Any:
-        kinds.append(type(batch))
-        return step(model, batch)
+    def watched(closed: ClosedForm, rows: Any) -> torch.Tensor:
+        calls.append(1)
+        return loss(closed, rows)
 
-    monkeypatch.setattr(EquivariantDQN, "_gradient_step", watched)
+    monkeypatch.setattr(ClosedForm, "loss", watched)
     agent({"method": method}, square_env()).train(3, 8)
-    assert kinds == [Rows] * 3
-    kinds.clear()
+    assert len(calls) == 3
     kwargs = {"features_extractor_class": BatchNormed}
     agent({"method": method}, square_env(), policy_kwargs=kwargs).train(3, 8)
-    assert kinds == [Minibatch] * 3
+    assert len(calls) == 3
 
 
 REFUSED: dict[str, Callable[[EquivariantDQN], Any]] = {
-    "a hook on a layer": lambda m: m.q_net.q_net[0].register_forward_hook(lambda *_: None),
-    "a hook on the network": lambda m: m.q_net.register_forward_pre_hook(lambda *_: None),
-    "a hook on a gradient": lambda m: m.q_net.q_net[0].weight.register_hook(lambda g: 2 * g),
-    "a hook after a gradient": lambda m: m.q_net.q_net[0].bias.register_post_accumulate_grad_hook(
-        lambda p: None
-    ),
     "a frozen layer": lambda m: m.q_net.q_net[0].requires_grad_(False),
     "another activation": lambda m: m.q_net.q_net.__setitem__(1, nn.Tanh()),
     "a layer that the optimizer does not know": lambda m: m.q_net.q_net.__setitem__(
         2, nn.Linear(16, 4)
     ),
-    "another forward": lambda m: setattr(m.q_net, "forward", m.q_net.forward),
     "half precision": lambda m: m.q_net.bfloat16(),
 }
 
 
 @pytest.mark.parametrize("change", REFUSED.values(), ids=list(REFUSED))
-def test_what_autograd_would_heed_is_left_to_it(change: Callable[[EquivariantDQN], Any]) -> None:
+def test_other_networks_are_left_to_autograd(change: Callable[[EquivariantDQN], Any]) -> None:
     model = agent({"method": "equitune"}, square_env())
     assert closed_form(model) is not None
     change(model)
@@ -198,19 +192,5 @@ def test_images_are_left_to_autograd() -> None:
     assert closed is not None  # a perceptron, of flattened images
     sample = model.replay_buffer.sample(4)
     targets = torch.zeros(4, 1)
-    assert closed.rows(sample.observations, sample.actions, targets, None) is None
+    assert closed.rows(sample, targets) is None
     model.train(2, 4)
-
-
-def test_a_loss_of_ones_own_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Own(EquivariantDQN):
-        def _temporal_difference(self, *batch: Any) -> torch.Tensor:
-            calls.append(1)
-            return super()._temporal_difference(*batch)
-
-    calls: list[int] = []
-    model = agent({"method": "equitune"}, square_env())
-    model.__class__ = Own
-    model._create_aliases()
-    model.train(3, 8)
-    assert len(calls) == 3

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from equirl.agents.dqn.lean_dqn import LeanDQN
+from equirl.agents import EquivariantDQN
 from shared.resumption import CARTPOLE, KEYS, at_step, differences, parameters
 
 Command = Callable[..., Any]
@@ -215,7 +215,7 @@ def test_too_little_memory_names_what_needs_less(
     def exhausted(*_: Any, **__: Any) -> None:
         raise error
 
-    with at_step({150: lambda: monkeypatch.setattr(LeanDQN, "train", exhausted)}):
+    with at_step({150: lambda: monkeypatch.setattr(EquivariantDQN, "train", exhausted)}):
         outcome = equirl_command("train", *KEYS, *CARTPOLE, f"run_dir={tmp_path / 'run'}")
     ends(outcome, 2, "out of memory", "a smaller env.dqn.buffer_size")
     assert_intact(tmp_path / "run")

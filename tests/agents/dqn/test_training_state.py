@@ -1,9 +1,10 @@
-"""What `LeanDQN` keeps beside the gradient steps: the target network, counters, layers, flags."""
+"""What training keeps beside the gradient steps: the target network, layers, flags."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import gymnasium as gym
@@ -12,17 +13,14 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN
-from stable_baselines3.common.utils import polyak_update
-from torch import Tensor, nn
+from torch import nn
 
 from equirl.agents import EquivariantDQN
-from equirl.agents.dqn.lean_dqn import MANY_STEPS, ROWS_AT_ONCE
 from equirl.envs import SymmetryWrapper
 from shared.sampled import Sampled
 from shared.small_agents import METHODS
 from shared.stock_twins import (
     GENTLE,
-    BatchNormed,
     agent,
     assert_close,
     assert_trained_alike,
@@ -32,47 +30,6 @@ from shared.stock_twins import (
     square_env,
     stock_twin,
 )
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("tau", [1.0, 0.05, 0.0])
-def test_the_target_network_follows_as_in_stock_dqn(method: str, tau: float) -> None:
-    kwargs = {"features_extractor_class": BatchNormed}
-    model = agent({"method": method}, square_env(), policy_kwargs=kwargs, tau=tau)
-    model.train(2, 8)  # so that there are running statistics to copy
-    expected = copy.deepcopy(model.q_net_target)
-    polyak_update(model.q_net.parameters(), expected.parameters(), tau)
-    for name, buffer in model.q_net.named_buffers():
-        if "running_" in name:
-            expected.get_buffer(name).copy_(buffer)
-    model._update_target()
-    actual = model.q_net_target.state_dict()
-    if tau == 1:
-        assert all(torch.equal(value, actual[key]) for key, value in expected.state_dict().items())
-    assert_close(actual, expected.state_dict())
-
-
-@pytest.mark.parametrize("tau", [1.0, 0.05])
-def test_stepping_updates_the_target_and_the_exploration_as_in_stock_dqn(tau: float) -> None:
-    model = agent({"method": "equitune"}, square_env(), tau=tau, target_update_interval=3)
-    twin = stock_twin(model, "MlpPolicy", square_env())
-    twin.target_update_interval = 3
-    twin._n_calls = model._n_calls
-    twin._current_progress_remaining = model._current_progress_remaining
-    twin.exploration_schedule = model.exploration_schedule
-    start = {key: value.clone() for key, value in model.q_net_target.state_dict().items()}
-    updates = 0
-    for _ in range(7):
-        model._on_step()
-        DQN._on_step(twin)
-        now = model.q_net_target.state_dict()
-        updates += any(not torch.equal(value, now[key]) for key, value in start.items())
-        start = {key: value.clone() for key, value in now.items()}
-        assert_close(now, twin.q_net_target.state_dict())
-        key = "rollout/exploration_rate"
-        assert logged(model)[key] == logged(twin)[key] == model.exploration_rate
-    assert updates == (1 if tau == 1 else 2)  # copying twice changes nothing the second time
-    assert model._n_calls == twin._n_calls
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -95,57 +52,22 @@ def test_learning_in_turns_with_target_updates_stays_with_stock_dqn(
     assert_close(moments(model), moments(twin))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_many_steps_at_once_stay_with_stock_dqn(method: str) -> None:
-    model = agent({"method": method}, square_env(), learning_rate=1e-3, max_grad_norm=0.1)
-    twin = stock_twin(model, "MlpPolicy", square_env())
-    steps = 2 * MANY_STEPS
-    rows = np.random.default_rng(5).integers(0, model.replay_buffer.size(), steps * 16)
-    for learner in (model, twin):
-        hand_out(learner, rows)
-    places = [p.data_ptr() for p in model.policy.parameters()]
-    for _ in range(2):  # the first makes Adam's state, the second moves it into one piece
-        model.train(MANY_STEPS, 16)
-        DQN.train(twin, MANY_STEPS, 16)
-    assert_close(model.policy.state_dict(), twin.policy.state_dict())
-    assert_close(moments(model), moments(twin))
-    assert [p.data_ptr() for p in model.policy.parameters()] == places
-
-
-def test_an_agent_saved_between_many_steps_goes_on_bit_for_bit(tmp_path: Any) -> None:
+def test_an_agent_saved_between_steps_goes_on_bit_for_bit(tmp_path: Any) -> None:
     model = agent({"method": "lambda"}, square_env())
-    rows = np.random.default_rng(5).integers(0, 96, 2 * MANY_STEPS * 16)
-    hand_out(model, rows[: MANY_STEPS * 16])
+    rows = np.random.default_rng(5).integers(0, 96, 2 * 8 * 16)
+    hand_out(model, rows[: 8 * 16])
     for _ in range(2):
-        model.train(MANY_STEPS // 2, 16)
+        model.train(4, 16)
     model.save(tmp_path / "agent")
     resumed = EquivariantDQN.load(tmp_path / "agent", env=square_env(), device="cpu")
     resumed.replay_buffer = copy.copy(model.replay_buffer)
     resumed._setup_learn(100)
     for learner in (model, resumed):
-        hand_out(learner, rows[MANY_STEPS * 16 :])
-        learner.train(MANY_STEPS, 16)
+        hand_out(learner, rows[8 * 16 :])
+        learner.train(8, 16)
     states = [{**m.policy.state_dict(), **moments(m)} for m in (model, resumed)]
     for key, value in states[0].items():
         assert torch.equal(states[1][key], value), key
-
-
-def test_many_steps_that_are_interrupted_leave_an_agent_that_goes_on() -> None:
-    model = agent({"method": "lambda"}, square_env())
-    twin = stock_twin(model, "MlpPolicy", square_env())
-    done, batch = MANY_STEPS, ROWS_AT_ONCE // 8  # one minibatch at a time
-    rows = np.random.default_rng(5).integers(0, 96, (2 * done - 3) * batch)
-    for learner in (model, twin):
-        hand_out(learner, rows)
-    model.train(done - 1, batch)
-    # The buffer has nothing left before the last of these steps.
-    with pytest.raises(RuntimeError):
-        model.train(done, batch)
-    DQN.train(twin, 2 * done - 3, batch)
-    assert_close(model.policy.state_dict(), twin.policy.state_dict())
-    assert_close(moments(model), moments(twin))
-    storages = {p.untyped_storage().data_ptr() for p in model.policy.parameters()}
-    assert len(storages) == len(list(model.policy.parameters()))
 
 
 def test_the_learning_rate_follows_its_schedule() -> None:
@@ -221,8 +143,7 @@ def test_the_trivial_group_is_left_to_stock_training(
     def never(*_: Any) -> None:
         raise AssertionError("not SB3's own path")
 
-    monkeypatch.setattr(EquivariantDQN, "_minibatches", never)
-    monkeypatch.setattr(EquivariantDQN, "_update_target", never)
+    monkeypatch.setattr(EquivariantDQN, "_take_steps", never)
     model.target_update_interval = twin.target_update_interval = 1
     model.train(6, 16)
     model._on_step()
@@ -255,43 +176,25 @@ class Failure(Exception):
 @pytest.mark.parametrize("fails", [False, True], ids=["succeeds", "fails"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_subnormal_numbers_are_flushed_in_training_and_then_as_before(
-    already: bool, fails: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    already: bool, fails: bool, dtype: torch.dtype
 ) -> None:
     model = agent({"method": "equitune"}, square_env())
     seen: list[bool] = []
-    step = model._gradient_step
+    sample = model.replay_buffer.sample
 
-    def watched(batch: Any) -> Tensor:
+    def watched(*given: Any, **kwargs: Any) -> Any:
         seen.append(subnormals_are_flushed())
-        if fails and len(seen) == 2:
+        if fails:
             raise Failure
-        return step(batch)
+        return sample(*given, **kwargs)
 
-    monkeypatch.setattr(model, "_gradient_step", watched)
+    model.replay_buffer.sample = watched
     torch.set_flush_denormal(already)
     torch.set_default_dtype(dtype)
     try:
-        if fails:
-            with pytest.raises(Failure):
-                model.train(3, 8)
-        else:
-            model.train(3, 8)
+        with pytest.raises(Failure) if fails else nullcontext():
+            model.train(1, 8)
     finally:
         torch.set_default_dtype(torch.float32)
-    assert seen == [True] * (2 if fails else 3)
-    assert subnormals_are_flushed() == already
-
-
-@pytest.mark.usefixtures("flush_state")
-@pytest.mark.parametrize("already", [False, True], ids=["were-kept", "were-flushed"])
-def test_subnormal_numbers_are_as_before_when_the_buffer_fails(already: bool) -> None:
-    model = agent({"method": "equitune"}, square_env())
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise Failure
-
-    model.replay_buffer.sample = fail
-    torch.set_flush_denormal(already)
-    with pytest.raises(Failure):
-        model.train(1, 8)
+    assert seen == [True]
     assert subnormals_are_flushed() == already

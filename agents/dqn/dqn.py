@@ -127,7 +127,7 @@ class EquivariantDQN(LeanDQN):
                     f"load keeps the {name} in the file: EquivariantDQN.from_pretrained(path, env, "
                     f"{name}=…) builds an agent with another"
                 )
-        check_normalization(self.env)
+        check_normalization(self.env, self.policy_kwargs.get("symmetry"))
         super()._setup_model()
         vars(self).update(description(self.symmetry))
 

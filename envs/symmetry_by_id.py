@@ -15,6 +15,7 @@ from gymnasium.wrappers import FlattenObservation, FrameStackObservation
 from equirl.envs.registry import registered_wrappers
 from equirl.envs.symmetry_search import symmetry_of
 from equirl.errors import SymmetryError
+from equirl.shown import reason, shown
 from equirl.symmetry import Symmetry
 
 Layer = Callable[[Any], Any]
@@ -42,17 +43,18 @@ def symmetry_by_id(
     """
     try:
         env = gym.make(env_id)
-    except gym.error.Error as error:
-        raise SymmetryError(f"no environment {env_id} can be made: {error}") from error
+    except Exception as error:  # whatever its module or constructor raises
+        raise SymmetryError(f"no environment {env_id!r} can be made: {reason(error)}") from error
     refusal: SymmetryError | None = None
     fits: list[Symmetry] = []
+    seen: list[Symmetry] = []
     try:
         for wrapped in _wrapped(env, observation_space):
             if not _may_turn_into(wrapped.observation_space, observation_space):
                 continue
             try:
                 symmetry = symmetry_of(wrapped)
-                symmetry.carried_to(observation_space)
+                seen.append(symmetry.carried_to(observation_space))
             except SymmetryError as error:
                 refusal = refusal or error
             else:
@@ -61,11 +63,11 @@ def symmetry_by_id(
             symmetry_of(env)  # where nothing is known at all, that is what to say
     finally:
         env.close()
-    if fits and fits[0].action_space == action_space and all(one == fits[0] for one in fits):
+    if fits and fits[0].action_space == action_space and all(one == seen[0] for one in seen):
         return fits[0]
     raise refusal or SymmetryError(
-        f"the symmetry of {env_id} does not say how it moves {observation_space} and "
-        f"{action_space}, which the policy sees: give it the symmetry itself, "
+        f"the symmetry of {env_id} does not say how it moves "
+        f"{shown(observation_space)} and {shown(action_space)}, which the policy sees: give it the symmetry itself, "
         "policy_kwargs=dict(symmetry=symmetry_of(env)), or put SymmetryWrapper around the "
         "environment and use EquivariantDQN"
     )

@@ -1,4 +1,4 @@
-"""`symmetry_of`: the symmetry that an environment declares, or is known to have, seen from outside."""
+"""`symmetry_of`: the symmetry that an environment declares or is known to have."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from equirl.envs.registry import (
     unknown,
 )
 from equirl.errors import SymmetryError
+from equirl.shown import shown
 from equirl.symmetry import Symmetry
 
 
@@ -71,7 +72,8 @@ def check_spaces(symmetry: Symmetry, env: Any) -> None:
     ):
         if declared != actual:
             raise SymmetryError(
-                f"the symmetry was declared for {name} in {declared}, the environment has {actual}"
+                f"the symmetry was declared for {name} in {shown(declared)}, the environment has "
+                f"{shown(actual)}"
             )
 
 
@@ -168,9 +170,9 @@ def _of_gymnasiums_vector_env(env: Any, declaration: Symmetry | Declaration | No
     return symmetry
 
 
-# Environments in other processes. Their classes are known there alone, and SB3's VecEnv asks about
-# classes in one way: env_is_wrapped, which is isinstance(layer, kind) for every layer. So what is to
-# be known of a layer is asked as a class of its own, which travels as the question and its number.
+# The classes of environments in other processes are known there alone. SB3's VecEnv asks about
+# classes in one way: env_is_wrapped, which is isinstance(layer, kind) for every layer. So what is
+# to be known of a layer is asked as a class, which is pickled as the question and its number.
 
 
 class _Question(type):

@@ -68,9 +68,10 @@ class MirrorLossDQN(DoubleDQN):
         self._setup_model()
 
     def _setup_model(self) -> None:
-        check_normalization(self.env)
+        symmetry = from_json(self.mirror_symmetry)
+        check_normalization(self.env, symmetry)
         super()._setup_model()
-        self.symmetry = from_json(self.mirror_symmetry).carried_to(self.observation_space)
+        self.symmetry = symmetry.carried_to(self.observation_space)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """See `DQN`.
@@ -78,7 +79,7 @@ class MirrorLossDQN(DoubleDQN):
         Raises:
             SymmetryError: the environment normalises observations by plain `VecNormalize`.
         """
-        check_normalization(env)
+        check_normalization(env, from_json(self.mirror_symmetry))
         super().set_env(env, force_reset)
 
     def _excluded_save_params(self) -> list[str]:

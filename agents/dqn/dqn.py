@@ -137,7 +137,7 @@ class EquivariantDQN(LeanDQN):
         Raises:
             SymmetryError: the environment normalises observations by plain `VecNormalize`.
         """
-        check_normalization(env)
+        check_normalization(env, self.policy_kwargs.get("symmetry"))
         super().set_env(env, force_reset)
 
     @classmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import gymnasium as gym
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from equirl.agents.shortcuts.greedy import greedy_action
 from equirl.agents.shortcuts.perceptron import is_unheard, run_layers
-from equirl.envs import symmetry_of
+from equirl.envs.symmetry_by_id import symmetry_by_id
 from equirl.errors import SymmetryError
 from equirl.symmetrize.symmetrized import Gradient, Init, Method, Symmetrized
 from equirl.symmetrize.weightings import LearnedScore
@@ -161,7 +160,7 @@ class EquivariantDQNPolicy(DQNPolicy):
         orbit_samples: int | None = None,
         **kwargs: Any,
     ) -> None:
-        symmetry = checked_symmetry(symmetry, type(self).__name__)
+        symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
         # Before super().__init__, which builds the networks.
         self.symmetry_args: dict[str, Any] = {
             "symmetry": symmetry,
@@ -223,18 +222,25 @@ class EquivariantMultiInputPolicy(EquivariantDQNPolicy):
         super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
 
-def checked_symmetry(symmetry: Symmetry | str | None, policy: str) -> Symmetry:
+def checked_symmetry(
+    symmetry: Symmetry | str | None,
+    policy: str,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+) -> Symmetry:
     """What a policy was given as its symmetry.
 
     Args:
         symmetry: a symmetry, or the id of an environment whose symmetry is known.
         policy: the name of its class.
+        observation_space: of the policy, to which that of an id is carried.
+        action_space: of the policy.
 
     Raises:
-        SymmetryError: it is neither.
+        SymmetryError: it is neither, or does not fit the spaces.
     """
     if isinstance(symmetry, str):
-        return _known_symmetry(symmetry)
+        return symmetry_by_id(symmetry, observation_space, action_space)
     if symmetry is None:
         raise SymmetryError(
             f"{policy} needs a symmetry: policy_kwargs=dict(symmetry=symmetry_of(env), …), or "
@@ -246,14 +252,6 @@ def checked_symmetry(symmetry: Symmetry | str | None, policy: str) -> Symmetry:
             "symmetry_of(env), or what Symmetry.from_generators returns"
         )
     return symmetry
-
-
-def _known_symmetry(env_id: str) -> Symmetry:
-    env = gym.make(env_id)
-    try:
-        return symmetry_of(env)
-    finally:
-        env.close()
 
 
 # Torch's own ways to ask for these take several times as long, and every action asks.

@@ -1,7 +1,8 @@
 """Carrying a symmetry through the wrappers between an environment and its policy.
 
-A wrapper that turns observations s into W(s) turns the action of g into W∘g∘W⁻¹. How a known wrapper
-carries a symmetry is said once, by its class (`wrappers`); every other wrapper may say it itself::
+A wrapper that turns observations s into W(s) turns the action of g into W∘g∘W⁻¹. How a known
+wrapper carries a symmetry is said once, by its class (`wrappers`); every other wrapper may say it
+itself::
 
     class Halved(gym.ObservationWrapper):
         def observation(self, observation):
@@ -10,8 +11,8 @@ carries a symmetry is said once, by its class (`wrappers`); every other wrapper 
         def carry_symmetry(self, symmetry: Symmetry) -> Symmetry:
             return lifted(symmetry, self.observation_space, lambda g: lambda s: g(2 * s) / 2)
 
-``symmetry`` is that of what goes in, the result that of what comes out. A wrapper that leaves both as
-they are returns ``symmetry``. SB3's ``VecEnvWrapper`` may have the method, too.
+``symmetry`` is that of what goes in, the result that of what comes out. A wrapper that leaves
+observations and actions as they are returns ``symmetry``. SB3's ``VecEnvWrapper`` may have the method, too.
 """
 
 from equirl.envs.carry_through.observations import lifted

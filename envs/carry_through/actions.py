@@ -12,7 +12,7 @@ from equirl.symmetry import Symmetry
 
 
 def clipped(symmetry: Symmetry, layer: Any) -> Symmetry:
-    """Of ``ClipAction``: signed permutations that map a box to itself commute with clipping to it."""
+    """Of ``ClipAction``: signed permutations of a box commute with clipping to it."""
     return replace(symmetry, action_space=layer.action_space)
 
 

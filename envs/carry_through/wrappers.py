@@ -8,6 +8,7 @@ from typing import Any
 from equirl.envs.carry_through import actions, observations
 from equirl.envs.carry_through.recognition import known_class, loaded_classes, redefined
 from equirl.errors import SymmetryError
+from equirl.shown import shown
 from equirl.symmetry import Symmetry
 
 Carry = Callable[[Symmetry, Any], Symmetry]
@@ -114,7 +115,7 @@ def _checked(symmetry: Any, layer: Any) -> Symmetry:
     ):
         if declared != actual:
             raise SymmetryError(
-                f"{name} returned a symmetry of {declared}, where {actual} comes out"
+                f"{name} returned a symmetry of {shown(declared)}, where {shown(actual)} comes out"
             )
     return symmetry
 
@@ -174,5 +175,5 @@ KNOWN: dict[str, Carry] = {
     "stable_baselines3.common.vec_env:VecNormalize": _not_normalized,
     "stable_baselines3.common.vec_env:VecTransposeImage": _transposed,
 }
-"""By ``module:Class``, since a module is not imported for it. A subclass that leaves `BEHAVIOUR` alone
-is carried as its class is."""
+"""By ``module:Class``, since no module is imported for it. A subclass that leaves `BEHAVIOUR` alone is
+carried as its class is."""

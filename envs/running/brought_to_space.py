@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from equirl.shown import shown
+
 
 class NotOfSpaceError(ValueError):
     """Says what came and what was expected, as the object of "the environment gave …"."""
@@ -50,7 +52,7 @@ def reward_from(given: Any) -> float:
     """
     number = given if type(given) is float else _single(given)
     if number is None:
-        raise NotOfSpaceError(f"the reward {_shown(given)}, where a number is expected")
+        raise NotOfSpaceError(f"the reward {_described(given)}, where a number is expected")
     if not np.isfinite(number):
         raise NotOfSpaceError(f"the reward {number}")
     return float(number)
@@ -66,7 +68,7 @@ def flag_from(name: str, given: Any) -> bool:
         return given
     number = _single(given)
     if number is None or number not in (0, 1):
-        raise NotOfSpaceError(f"{name} = {_shown(given)}, where True or False is expected")
+        raise NotOfSpaceError(f"{name} = {_described(given)}, where True or False is expected")
     return bool(number)
 
 
@@ -80,7 +82,7 @@ def info_from(given: Any) -> dict[str, Any]:
         return given
     if given is None:
         return {}
-    raise NotOfSpaceError(f"the info {_shown(given)}, where a dict is expected")
+    raise NotOfSpaceError(f"the info {_described(given)}, where a dict is expected")
 
 
 def _part_in(space: spaces.Space[Any], given: Any, what: str) -> Any:
@@ -131,14 +133,15 @@ def _numbers(given: Any) -> npt.NDArray[Any] | None:
 
 
 def _not_of(space: spaces.Space[Any], what: str, given: Any) -> NotOfSpaceError:
-    return NotOfSpaceError(f"{what} that is not of its space: {_shown(given)}, not {space}")
+    return NotOfSpaceError(
+        f"{what} that is not of its space: {_described(given)}, not {shown(space)}"
+    )
 
 
-def _shown(given: Any) -> str:
+def _described(given: Any) -> str:
     """What came, in a few words."""
-    if isinstance(given, np.ndarray) and (given.size > 8 or given.ndim > 1):
+    if not isinstance(given, np.ndarray):
+        return shown(given)
+    if given.size > 8 or given.ndim > 1:
         return f"{given.dtype} of shape {given.shape}"
-    text = " ".join(repr(given).split())
-    if len(text) > 120:
-        return type(given).__name__
-    return f"{text} of shape {given.shape}" if isinstance(given, np.ndarray) else text
+    return f"{shown(given)} of shape {given.shape}"

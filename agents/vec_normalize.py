@@ -145,8 +145,8 @@ class SymmetricVecNormalize(VecNormalize):
     ) -> SymmetricVecNormalize:
         """Take over the settings of a plain `VecNormalize`, and its statistics averaged over G.
 
-        With mean μ and variances σ² of what was seen, the new ones are those of its orbit, with each
-        g equally likely: mean_g gμ, and per entry mean_g (Var gs + (gμ)²) less the new mean squared.
+        With mean μ and variances of what was seen, the new ones are those of its orbit, with each g
+        equally likely: mean_g gμ, and mean_g (Var gs + (gμ)²) less the square of the new mean.
         Exactly invariant, whatever the old ones were. Where g mixes entries, Var gs is taken as if
         they had been uncorrelated, since a `VecNormalize` keeps no covariances.
 

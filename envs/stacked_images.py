@@ -1,4 +1,4 @@
-"""`FramesAsChannels`: a stack of images as one image, which is what SB3's CNN takes."""
+"""A stack of images as one image, which is what SB3's CNN takes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
+from gymnasium.wrappers import FrameStackObservation, ReshapeObservation
 
 from equirl.envs.carry_through import lifted
 from equirl.errors import SymmetryError
@@ -17,8 +18,25 @@ from equirl.symmetry import Symmetry
 Image = npt.NDArray[Any]
 
 
+def frames_as_channels(stacked: FrameStackObservation[Any, Any, Any]) -> gym.Env[Any, Any]:
+    """Frames of images as channels, first; other frames as they are."""
+    from stable_baselines3.common.preprocessing import (
+        is_image_space,
+        is_image_space_channels_first,
+    )
+
+    frame, shape = stacked.env.observation_space, stacked.observation_space.shape or ()
+    if len(shape) == 4 and shape[3] == 1:
+        return ReshapeObservation(stacked, shape[:3])
+    if not is_image_space(frame, check_channels=True):
+        return stacked
+    if is_image_space_channels_first(frame):  # type: ignore[arg-type]
+        return ReshapeObservation(stacked, (shape[0] * shape[1], *shape[2:]))
+    return FramesAsChannels(stacked)
+
+
 class FramesAsChannels(gym.ObservationWrapper[Image, Any, Image], RecordConstructorArgs):
-    """Frames ``[frames, height, width, channels]`` as an image ``[frames · channels, height, width]``.
+    """Frames ``[frames, height, width, channels]`` as one image ``[frames·channels, …]``.
 
     Args:
         env: what `gymnasium.wrappers.FrameStackObservation` makes of an environment with images.

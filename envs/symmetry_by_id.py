@@ -66,8 +66,8 @@ def symmetry_by_id(
     if fits and fits[0].action_space == action_space and all(one == seen[0] for one in seen):
         return fits[0]
     raise refusal or SymmetryError(
-        f"the symmetry of {env_id} does not say how it moves "
-        f"{shown(observation_space)} and {shown(action_space)}, which the policy sees: give it the symmetry itself, "
+        f"the symmetry of {env_id} does not say how it moves {shown(observation_space)} and "
+        f"{shown(action_space)}, which the policy sees: give it the symmetry itself, "
         "policy_kwargs=dict(symmetry=symmetry_of(env)), or put SymmetryWrapper around the "
         "environment and use EquivariantDQN"
     )

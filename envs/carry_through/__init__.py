@@ -12,7 +12,8 @@ itself::
             return lifted(symmetry, self.observation_space, lambda g: lambda s: g(2 * s) / 2)
 
 ``symmetry`` is that of what goes in, the result that of what comes out. A wrapper that leaves
-observations and actions as they are returns ``symmetry``. SB3's ``VecEnvWrapper`` may have the method, too.
+observations and actions as they are returns ``symmetry``. SB3's ``VecEnvWrapper`` may have
+the method, too.
 """
 
 from equirl.envs.carry_through.observations import lifted

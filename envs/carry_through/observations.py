@@ -87,23 +87,20 @@ def _frame_by_frame(split: Callable[[Any, Any], Any], join: Callable[[Any, Any],
     return lift
 
 
+REPEATED = 'FrameStackObservation(…, padding_type="reset")'
+
+
 def stacked_along_new_axis(symmetry: Symmetry, layer: Any) -> Symmetry:
     """Of ``FrameStackObservation``."""
     if layer.padding_type != "reset":
-        _check_padding(
-            symmetry, layer.padding_value, 'FrameStackObservation(…, padding_type="reset")'
-        )
+        _check_padding(symmetry, layer.padding_value, REPEATED)
     lift = _frame_by_frame(lambda key, stack: stack, lambda key, frames: np.stack(frames))
     return lifted(symmetry, layer.observation_space, lift)
 
 
 def stacked_along_channels(symmetry: Symmetry, layer: Any) -> Symmetry:
     """Of ``VecFrameStack``."""
-    _check_padding(
-        symmetry,
-        _zeros(symmetry),
-        'FrameStackObservation(…, padding_type="reset") of each environment',
-    )
+    _check_padding(symmetry, _zeros(symmetry), f"{REPEATED} in each environment")
 
     def axis(key: Any) -> Any:
         of_all = layer.stacked_obs
@@ -124,7 +121,7 @@ def delayed(symmetry: Symmetry, layer: Any) -> Symmetry:
 
 
 def maximum_of_frames(symmetry: Symmetry, layer: Any) -> Symmetry:
-    """Of ``MaxAndSkipObservation``: maxima commute with changes of place, not with those of sign."""
+    """Of ``MaxAndSkipObservation``: maxima commute with changes of place, not of sign."""
     for maps in symmetry.observations.maps:
         if not isinstance(maps, SignedPermutations) or (maps.with_all_arrays().sign != 1).any():
             raise SymmetryError(
@@ -281,5 +278,5 @@ def _check_padding(symmetry: Symmetry, padding: Any, remedy: str) -> None:
         if not all(np.allclose(a, b) for a, b in pairs):
             raise SymmetryError(
                 f"stacked frames start an episode with padding that {name} does not leave in "
-                f"place: use {remedy}, which repeats the first observation"
+                f"place: use {remedy}"
             )

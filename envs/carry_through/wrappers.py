@@ -175,5 +175,5 @@ KNOWN: dict[str, Carry] = {
     "stable_baselines3.common.vec_env:VecNormalize": _not_normalized,
     "stable_baselines3.common.vec_env:VecTransposeImage": _transposed,
 }
-"""By ``module:Class``, since no module is imported for it. A subclass that leaves `BEHAVIOUR` alone is
-carried as its class is."""
+"""By ``module:Class``, since no module is imported for it. A subclass that leaves `BEHAVIOUR` alone
+is carried as its class is."""

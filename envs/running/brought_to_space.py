@@ -1,4 +1,4 @@
-"""What an environment hands out, brought to its spaces where nothing is lost, and refused otherwise.
+"""What an environment hands out: brought to its spaces where nothing is lost, else refused.
 
 An environment that keeps to its space pays for one comparison of shape and dtype per array.
 """
@@ -111,7 +111,8 @@ def _converted(space: spaces.Space[Any], given: Any, what: str) -> npt.NDArray[A
     with np.errstate(all="ignore"):
         converted = array.astype(space.dtype)
     rounds = array.dtype.kind == "f" and converted.dtype.kind == "f"
-    if not rounds and not np.array_equal(converted, array):
+    fits = np.isfinite(converted).all() if rounds else np.array_equal(converted, array)
+    if not fits:
         raise _not_of(space, what, given)
     return converted
 

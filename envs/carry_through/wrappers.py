@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
+
 from equirl.envs.carry_through import actions, observations
 from equirl.envs.carry_through.recognition import known_class, loaded_classes, redefined
 from equirl.errors import SymmetryError
@@ -35,6 +37,8 @@ def carried_through(symmetry: Symmetry, layer: Any) -> Symmetry:
     else:
         raise cannot_carry(layer)
     changed = redefined(layer, kind)
+    if changed and kind in (gym.Wrapper, gym.vector.VectorWrapper):  # the bases of all wrappers
+        raise cannot_carry(layer)
     if changed:
         raise cannot_carry(layer, f"defines {changed[0]} in its own way")
     if "carry_symmetry" in vars(kind):

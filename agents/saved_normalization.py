@@ -14,7 +14,7 @@ TRUSTED = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
-    ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],  # type: ignore[no-untyped-call]
+    ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
 }
 """What a pickle may name: the four by which NumPy rebuilds arrays and numbers."""
 

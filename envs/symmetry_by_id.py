@@ -103,15 +103,22 @@ def _wrapped(env: gym.Env[Any, Any], seen: spaces.Space[Any]) -> Iterator[Any]:
         layers: list[Layer] = [FlattenObservation]
         if frames > 1:
             stacked: Layer = partial(FrameStackObservation, stack_size=frames)
-            layers += [stacked, lambda env, stacked=stacked: FlattenObservation(stacked(env))]
+            layers += [stacked, partial(_flat_frames, stack_size=frames)]
         for layer in layers:
             yield from _made(layer, one)
         if frames > 1:
-            vectorized = DummyVecEnv([lambda one=one: one])
+            envs = DummyVecEnv([partial(_itself, one)])
             for order in ("last", "first"):
-                yield from _made(
-                    partial(VecFrameStack, n_stack=frames, channels_order=order), vectorized
-                )
+                vec_stacked = partial(VecFrameStack, n_stack=frames, channels_order=order)
+                yield from _made(vec_stacked, envs)
+
+
+def _itself(env: Any) -> Any:
+    return env
+
+
+def _flat_frames(env: Any, stack_size: int) -> Any:
+    return FlattenObservation(FrameStackObservation(env, stack_size))
 
 
 def _behind_own(env: gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:

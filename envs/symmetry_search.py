@@ -193,7 +193,11 @@ def _question(name: str, count: int) -> type[Any]:
     return _Question(name, (), {"count": count})
 
 
-copyreg.pickle(_Question, lambda kind: (_question, (kind.__name__, vars(kind)["count"])))  # type: ignore[arg-type]
+def _reduced(question: type[Any]) -> Any:
+    return _question, (question.__name__, vars(question)["count"])
+
+
+copyreg.pickle(_Question, _reduced)
 
 
 def _declared_in_processes(env: Any) -> list[Symmetry]:

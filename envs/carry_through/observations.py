@@ -123,7 +123,7 @@ def delayed(symmetry: Symmetry, layer: Any) -> Symmetry:
 def maximum_of_frames(symmetry: Symmetry, layer: Any) -> Symmetry:
     """Of ``MaxAndSkipObservation``: maxima commute with changes of place, not of sign."""
     for maps in symmetry.observations.maps:
-        if not isinstance(maps, SignedPermutations) or (maps.with_all_arrays().sign != 1).any():
+        if not isinstance(maps, SignedPermutations) or maps.simplified().sign is not None:
             raise SymmetryError(
                 f"{type(layer).__name__} takes the largest of two frames, which keeps symmetries "
                 "that only change the places of entries: use gymnasium.wrappers.RepeatAction"

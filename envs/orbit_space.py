@@ -29,7 +29,8 @@ def orbit_space(symmetry: Symmetry) -> spaces.Space[Any]:
     for block, maps in zip(action.blocks, action.maps, strict=True):
         leaves = [action.leaves[j] for j in block]
         parts: Any = [
-            space[leaf.key] if isinstance(space, spaces.Dict) else space for leaf in leaves
+            space.spaces[str(leaf.key)] if isinstance(space, spaces.Dict) else space
+            for leaf in leaves
         ]
         if not all(
             isinstance(part, spaces.Box) and leaf.is_float
@@ -63,29 +64,27 @@ def orbit_space(symmetry: Symmetry) -> spaces.Space[Any]:
 
 def _range(maps: Maps, bounds: Bounds) -> Bounds:
     """The least and greatest value of each entry under any of the maps."""
-    ranges = []
-    for g in range(maps.count):
-        one = maps.take(g)
-        if isinstance(one, SignedPermutations):
-            full = one.with_all_arrays()
-            assert full.sign is not None
-            assert full.offset is not None
-            ends = [full.sign * bound[full.index] + full.offset for bound in bounds]
-            ranges.append((np.minimum(*ends), np.maximum(*ends)))
-        elif isinstance(one, Affines):
-            ranges.append(tuple(_sum(one, bounds, sign) for sign in (-1, 1)))
-    least, most = (
-        np.concatenate([np.atleast_2d(part) for part in side]) for side in zip(*ranges, strict=True)
-    )
-    return least.min(axis=0), most.max(axis=0)
-
-
-def _sum(one: Affines, bounds: Bounds, sign: int) -> npt.NDArray[np.float64]:
-    """Of A·x + b the least (sign −1) or greatest (sign 1) value over the box."""
-    matrix = np.where(np.abs(one.matrix) < 1e-12, 0, one.matrix).reshape(-1, one.entries)
     low, high = bounds
-    ends = np.where(sign * matrix > 0, high, low)
+    if isinstance(maps, Affines):
+        ends = np.array(
+            [_affine_range(A, b, bounds) for A, b in zip(maps.matrix, maps.offset, strict=True)]
+        )
+        return ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
+    assert isinstance(maps, SignedPermutations)
+    full: Any = maps.with_all_arrays()
+    moved = np.concatenate([full.sign * bound[full.index] + full.offset for bound in (low, high)])
+    return moved.min(axis=0), moved.max(axis=0)
+
+
+def _affine_range(
+    matrix: npt.NDArray[np.float64], offset: npt.NDArray[np.float64], bounds: Bounds
+) -> Bounds:
+    """Of A·x + b over a box that may be infinite, where Affines.range_over has 0·∞."""
+    low, high = bounds
+    matrix = np.where(np.abs(matrix) < 1e-12, 0, matrix)
     with np.errstate(invalid="ignore"):
-        terms = np.where(matrix == 0, 0, matrix * ends)
-    total: npt.NDArray[np.float64] = terms.sum(axis=-1) + one.offset.reshape(-1)
-    return total
+        rising, falling = (
+            np.where(matrix == 0, 0, matrix * np.where(matrix > 0, *ends))
+            for ends in ((low, high), (high, low))
+        )
+    return rising.sum(axis=1) + offset, falling.sum(axis=1) + offset

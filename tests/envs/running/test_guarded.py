@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equirl.envs.running.guarded import GuardedEnv
@@ -127,6 +127,7 @@ def test_a_reset_of_the_old_kind_is_named() -> None:
         GuardedEnv(env).reset()
 
 
+@settings(deadline=None)
 @given(
     came=st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists)
 )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium as gym
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
 from torch import Tensor
 
 from equirl.agents.policy_spaces import for_policy
-from equirl.envs import symmetry_of
+from equirl.envs.symmetry_by_id import symmetry_by_id
 from equirl.errors import SymmetryError
 from equirl.symmetrize import OPTIONS, Method, Symmetrized, resolve, resolve_saved
 from equirl.symmetrize.structures import OutputAction
@@ -73,7 +73,7 @@ class SymmetrizationArguments(BaseModel):
         others, options = _split(kwargs)
         # Before super().__init__, which builds the networks.
         self.symmetry_args: dict[str, Any] = {
-            "symmetry": checked_symmetry(symmetry, type(self).__name__),
+            "symmetry": checked_symmetry(symmetry, type(self).__name__, *_spaces(*args, **others)),
             **spelled(resolve_saved(method, **options)),
         }
         super().__init__(*args, **others)
@@ -143,19 +143,25 @@ def carried(symmetry: Symmetry, network: BaseModel) -> Symmetry:
     return for_policy(symmetry, network.observation_space)
 
 
-def checked_symmetry(symmetry: Symmetry | str | None, policy: str) -> Symmetry:
+def checked_symmetry(
+    symmetry: Symmetry | str | None,
+    policy: str,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+) -> Symmetry:
     """What a policy was given as its symmetry.
 
     Args:
         symmetry: a symmetry, or the id of an environment whose symmetry is known.
         policy: the name of its class.
+        observation_space: of the policy, to which the symmetry of an id is carried.
+        action_space: of the policy.
 
     Raises:
-        SymmetryError: it is neither.
+        SymmetryError: it is neither, or does not fit the spaces.
     """
     if isinstance(symmetry, str):
-        with gym.make(symmetry) as env:
-            return symmetry_of(env)
+        return symmetry_by_id(symmetry, observation_space, action_space)
     if symmetry is None:
         raise SymmetryError(
             f"{policy} needs a symmetry: policy_kwargs=dict(symmetry=symmetry_of(env), …), or "
@@ -167,6 +173,13 @@ def checked_symmetry(symmetry: Symmetry | str | None, policy: str) -> Symmetry:
             "symmetry_of(env), or what Symmetry.from_generators returns"
         )
     return symmetry
+
+
+def _spaces(
+    observation_space: spaces.Space[Any], action_space: spaces.Space[Any], *_: Any, **__: Any
+) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+    """The first two arguments of every network and policy of SB3."""
+    return observation_space, action_space
 
 
 def _split(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from equirl.actions.affines import Affines
 from equirl.actions.lookups import Lookups
 from equirl.actions.maps import Maps
 from equirl.actions.signed_permutations import SignedPermutations
+from equirl.agents.saved_normalization import SETTINGS, read_vec_normalize
 from equirl.envs import symmetry_of
 from equirl.envs.carry_through import lifted
 from equirl.envs.transposed_images import with_channels_first
-from equirl.errors import SymmetryError
+from equirl.errors import AgentError, SymmetryError
 from equirl.symmetry import Symmetry
 
 
@@ -44,6 +46,16 @@ class OrbitMeanStd(RunningMeanStd):
         orbit = self.symmetry.orbit(arr.astype(np.float64))
         super().update(orbit.reshape(-1, *arr.shape[1:]))
         # The mean is fixed already, up to the rounding of the running sums.
+        self._make_invariant()
+
+    def take_over(self, plain: RunningMeanStd) -> None:
+        """Begin with statistics that are not invariant, averaged over the group."""
+        (maps,) = self.symmetry.observations.maps
+        means = self.symmetry.orbit(plain.mean[None])[:, 0]
+        variances = _moved_variances(maps, plain.var.ravel()).reshape(means.shape)
+        self.mean = means.mean(axis=0)
+        self.var = (variances + (means - self.mean) ** 2).mean(axis=0)
+        self.count = plain.count * self.symmetry.group.order
         self._make_invariant()
 
     def _make_invariant(self) -> None:
@@ -103,7 +115,7 @@ class SymmetricVecNormalize(VecNormalize):
         statistics: Any = OrbitMeanStd(venv.observation_space.shape or (), self.symmetry)
         self.obs_rms = statistics
 
-    def carried_symmetry(self, inner: Symmetry) -> Symmetry:
+    def carry_symmetry(self, symmetry: Symmetry) -> Symmetry:
         """The symmetry of normalised observations: that of deviations from a fixed point.
 
         With gμ = μ and equal variances, the offset of g drops out and its linear part is left.
@@ -112,34 +124,115 @@ class SymmetricVecNormalize(VecNormalize):
             SymmetryError: the statistics were made invariant under another symmetry.
         """
         if not self.norm_obs:
-            return inner
-        if inner != self.symmetry:
+            return symmetry
+        if symmetry != self.symmetry:
             raise SymmetryError(
                 f"SymmetricVecNormalize has statistics that are invariant under {self.symmetry}, "
-                f"not under {inner}: give it the symmetry that the agent gets"
+                f"not under {symmetry}: give it the symmetry that the agent gets"
             )
-        zero = np.zeros(inner.observation_space.shape or ())
+        zero = np.zeros(symmetry.observation_space.shape or ())
 
         def linear(g: Any) -> Any:
             return lambda observation: g(observation) - g(zero)
 
-        return lifted(inner, self.observation_space, linear)
+        return lifted(symmetry, self.observation_space, linear)
+
+    @classmethod
+    def from_plain(
+        cls,
+        plain: VecNormalize | str | Path,
+        venv: VecEnv | None = None,
+        symmetry: Symmetry | None = None,
+    ) -> SymmetricVecNormalize:
+        """Take over the settings of a plain `VecNormalize`, and its statistics averaged over G.
+
+        With mean μ and variances of what was seen, the new ones are those of its orbit, with each g
+        equally likely: mean_g gμ, and mean_g (Var gs + (gμ)²) less the square of the new mean.
+        Exactly invariant, whatever the old ones were. Where g mixes entries, Var gs is taken as if
+        they had been uncorrelated, since a `VecNormalize` keeps no covariances.
+
+        Args:
+            plain: the wrapper, or the file that its ``save`` has written. Of a file the numbers
+                are read and no code in it is run: only NumPy's arrays are rebuilt.
+            venv: the environments to wrap; None takes those that ``plain`` wraps.
+            symmetry: as for the class.
+
+        Raises:
+            AgentError: there is no such file, or it holds something else.
+            SymmetryError: as for the class, or the observations have another shape.
+
+        Example:
+            >>> import gymnasium as gym
+            >>> from stable_baselines3.common.vec_env import DummyVecEnv
+            >>> plain = VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
+            >>> plain.obs_rms.mean = np.array([1.0, 0.0, 0.0, 0.0])
+            >>> SymmetricVecNormalize.from_plain(plain).obs_rms.mean
+            array([0., 0., 0., 0.])
+        """
+        if isinstance(plain, VecNormalize):
+            saved, venv = vars(plain), plain.venv if venv is None else venv
+        else:
+            saved = read_vec_normalize(plain)
+        if venv is None:
+            raise SymmetryError("a file holds no environments: from_plain(path, venv)")
+        envs = cls(venv, symmetry, **{name: saved[name] for name in SETTINGS})
+        envs.ret_rms = _statistics(saved["ret_rms"])
+        if envs.norm_obs:
+            old = _statistics(saved["obs_rms"])
+            if old.mean.shape != venv.observation_space.shape:
+                raise SymmetryError(
+                    f"the statistics are of observations of shape {old.mean.shape}, the "
+                    f"environments have {venv.observation_space}"
+                )
+            statistics: Any = envs.obs_rms
+            statistics.take_over(old)
+        return envs
 
 
-def check_normalization(env: Any) -> None:
+def _statistics(saved: Any) -> RunningMeanStd:
+    """The running mean and variance of a wrapper, or of a file."""
+    try:
+        statistics = RunningMeanStd(shape=np.shape(saved.mean))
+        statistics.mean = np.array(saved.mean, dtype=np.float64)
+        statistics.var = np.array(saved.var, dtype=np.float64)
+        statistics.count = float(saved.count)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise AgentError(
+            f"expected a running mean and variance of one array, got {type(saved).__name__}"
+        ) from error
+    return statistics
+
+
+def check_normalization(env: Any, symmetry: Any = None) -> None:
     """Refuse plain `VecNormalize`, whoever declared the symmetry: its statistics do not have it.
+
+    Args:
+        env: the vectorized environments.
+        symmetry: that of the agent; the trivial one leaves nothing to break.
 
     Raises:
         SymmetryError: the environment normalises observations by it.
     """
+    if isinstance(symmetry, Symmetry) and symmetry.group.order == 1:
+        return
     while isinstance(env, VecEnvWrapper):
         is_plain = isinstance(env, VecNormalize) and not isinstance(env, SymmetricVecNormalize)
         if is_plain and env.norm_obs:
             raise SymmetryError(
                 "VecNormalize changes observations and breaks the symmetry: use "
-                "SymmetricVecNormalize, or VecNormalize(…, norm_obs=False)"
+                "SymmetricVecNormalize (from_plain takes statistics over), or norm_obs=False"
             )
         env = env.venv
+
+
+def _moved_variances(maps: Maps, variances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """``[|G|, n]``: the variances of the entries of gs, from those of s, if uncorrelated."""
+    if isinstance(maps, SignedPermutations):
+        moved: npt.NDArray[np.float64] = variances[maps.index]
+        return moved
+    assert isinstance(maps, Affines)
+    squared: npt.NDArray[np.float64] = (maps.matrix**2) @ variances
+    return squared
 
 
 def _classes(maps: Maps) -> npt.NDArray[np.int64]:

@@ -4,7 +4,8 @@ import gymnasium as gym
 
 from equirl.envs import known_symmetries as known_symmetries
 from equirl.envs.registry import register_symmetry, registered_ids
-from equirl.envs.symmetry_wrapper import SymmetryWrapper, symmetry_of
+from equirl.envs.symmetry_search import symmetry_of
+from equirl.envs.symmetry_wrapper import SymmetryWrapper
 from equirl.envs.transform_wrappers import RandomTransformWrapper, TransformWrapper
 
 __all__ = [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 from gymnasium import spaces
 
 from equirl.errors import SymmetryError
@@ -26,7 +28,8 @@ class KnownSymmetry:
     Args:
         declaration: the symmetry.
         state_maps: by generator name, how to put the environment into the moved state.
-        through: observation wrappers of the environment's own, behind which the symmetry holds.
+        through: observation wrappers of the environment's own, behind which the symmetry holds, as
+            ``module:Class``.
         tolerance: relative difference up to which a simulator keeps to its own symmetry.
     """
 
@@ -43,21 +46,23 @@ def register_symmetry(
     env_id: str,
     declaration: Declaration,
     state_maps: Mapping[str, StateMap] | None = None,
-    through: Collection[str] = (),
+    through: Collection[str | type[gym.Wrapper[Any, Any, Any, Any]]] = (),
     tolerance: float = 1e-4,
 ) -> None:
     """Make the symmetry of an environment known, so that nobody has to declare it again.
 
     Args:
-        env_id: the id given to `gymnasium.make`, such as ``"CartPole-v1"``.
+        env_id: the id given to `gymnasium.make`, such as ``"CartPole-v1"``; with a module to
+            import, ``"module:Id-v0"``, or without a version, for all that have none of their own.
         declaration: generators as `Symmetry.from_generators` takes them, or a function of the
             observation space and the action space that returns generators or a `Symmetry`. It
             replaces what was registered under this id before.
         state_maps: by generator name, a function that moves the *unwrapped* environment in place
             from its present state s into gs (its random generator left alone). Where given, the
             symmetry can be verified exactly.
-        through: names of the environment's own observation wrappers that the declaration is made
-            for, where its raw observations are of no use; such as ``ImgObsWrapper`` of MiniGrid.
+        through: the environment's own observation wrappers that the declaration is made for, where
+            its raw observations are of no use: classes, or ``"module:Class"`` of modules that need
+            not be there, such as ``"minigrid.wrappers:ImgObsWrapper"``.
         tolerance: by how much, relative to the size of observations, the simulator may miss the
             symmetry in a few steps through rounding; for the exact verification.
 
@@ -65,9 +70,34 @@ def register_symmetry(
         >>> import numpy as np
         >>> register_symmetry("My/Pendulum-v0", {"mirror": (np.negative, [1, 0])})
     """
-    _known[env_id] = KnownSymmetry(
-        declaration, dict(state_maps or {}), frozenset(through), tolerance
+    references = frozenset(
+        one if isinstance(one, str) else f"{one.__module__}:{one.__name__}" for one in through
     )
+    for reference in references:
+        if ":" not in reference:
+            raise SymmetryError(
+                f"through names wrappers as classes, or as module:Class, got {reference!r}"
+            )
+    _known[without_module(env_id)] = KnownSymmetry(
+        declaration, dict(state_maps or {}), references, tolerance
+    )
+
+
+def without_module(env_id: str) -> str:
+    """The id under which Gymnasium keeps what ``gymnasium.make("module:Id-v0")`` makes."""
+    return env_id.rpartition(":")[2]
+
+
+def known_id(env_id: str | None) -> str | None:
+    """The id under which an environment's symmetry is registered, or None.
+
+    An entry for this version counts before one for all versions.
+    """
+    wanted = without_module(env_id or "")
+    for candidate in (wanted, re.sub(r"-v\d+$", "", wanted)):
+        if candidate in _known:
+            return candidate
+    return None
 
 
 def registered_ids() -> tuple[str, ...]:
@@ -107,14 +137,19 @@ def registered_symmetry(
         SymmetryError: none is registered (the message says how to declare one), or it does not fit
             the spaces.
     """
-    if env_id not in _known:
-        raise SymmetryError(
-            f"no symmetry is known for {env_id}: declare it, for example "
-            'SymmetryWrapper(env, {"mirror": (np.negative, [1, 0])}), register_symmetry, or '
-            "env.symmetry=my_module:my_symmetry on the command line"
-            f"{_near(str(env_id))}"
-        )
-    return declared_symmetry(_known[env_id].declaration, observation_space, action_space)
+    known = known_id(env_id)
+    if known is None:
+        raise unknown(str(env_id))
+    return declared_symmetry(_known[known].declaration, observation_space, action_space)
+
+
+def unknown(name: str) -> SymmetryError:
+    """The error for an environment whose symmetry is not known."""
+    return SymmetryError(
+        f"no symmetry is known for {name}: declare it, for example "
+        'SymmetryWrapper(env, {"mirror": (np.negative, [1, 0])}), register_symmetry, or '
+        f"env.symmetry=my_module:my_symmetry on the command line{_near(name)}"
+    )
 
 
 def _near(env_id: str) -> str:
@@ -124,14 +159,17 @@ def _near(env_id: str) -> str:
 
 def registered_state_maps(env_id: str | None) -> Mapping[str, StateMap]:
     """How to put an environment into a moved state, by generator name; empty where not known."""
-    return _known[env_id].state_maps if env_id in _known else {}
+    known = known_id(env_id)
+    return {} if known is None else _known[known].state_maps
 
 
 def registered_wrappers(env_id: str | None) -> frozenset[str]:
-    """The observation wrappers behind which an environment's registered symmetry holds."""
-    return _known[env_id].through if env_id in _known else frozenset()
+    """As ``module:Class``, the wrappers behind which an environment's registered symmetry holds."""
+    known = known_id(env_id)
+    return frozenset() if known is None else _known[known].through
 
 
 def registered_tolerance(env_id: str | None) -> float:
     """By how much an environment's simulator may miss its own symmetry."""
-    return _known[env_id].tolerance if env_id in _known else 1e-4
+    known = known_id(env_id)
+    return 1e-4 if known is None else _known[known].tolerance

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, SupportsFloat, TypeVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
+from equirl.envs.orbit_space import orbit_space
 from equirl.envs.registry import Declaration
 from equirl.envs.symmetry_wrapper import SymmetryWrapper
 from equirl.errors import SymmetryError
@@ -48,7 +50,10 @@ class TransformWrapper(
     ) -> None:
         RecordConstructorArgs.__init__(self, g=g, symmetry=symmetry)
         gym.Wrapper.__init__(self, env)
-        self.symmetry = SymmetryWrapper(env, symmetry).symmetry
+        inside = SymmetryWrapper(env, symmetry).symmetry
+        seen: Any = orbit_space(inside)  # rotations take observations out of their box
+        self.observation_space = seen
+        self.symmetry = replace(inside, observation_space=seen)
         self.g = _element(self.symmetry, g)
 
     def reset(

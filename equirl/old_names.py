@@ -25,6 +25,7 @@ OLD_NAMES = {
     "equirl.agents.restore": "equirl.agents.saving.restore",
     "equirl.agents.saved_agent": "equirl.agents.saving.saved_agent",
     "equirl.envs.grid_world": "equirl.envs.boards.grid_world",
+    "equirl.envs.guarded": "equirl.envs.running.guarded",
     "equirl.envs.resumable": "equirl.envs.running.resumable",
     "equirl.envs.snake": "equirl.envs.boards.snake",
     "equirl.symmetry_json": "equirl.saved_symmetry",

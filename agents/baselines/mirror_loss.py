@@ -69,9 +69,10 @@ class MirrorLossDQN(DoubleDQN):
         self._setup_model()
 
     def _setup_model(self) -> None:
-        check_normalization(self.env)
+        symmetry = from_json(self.mirror_symmetry)
+        check_normalization(self.env, symmetry)
         super()._setup_model()
-        self.symmetry = for_policy(from_json(self.mirror_symmetry), self.observation_space)
+        self.symmetry = for_policy(symmetry, self.observation_space)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """See `DQN`.
@@ -79,7 +80,7 @@ class MirrorLossDQN(DoubleDQN):
         Raises:
             SymmetryError: the environment normalises observations by plain `VecNormalize`.
         """
-        check_normalization(env)
+        check_normalization(env, from_json(self.mirror_symmetry))
         super().set_env(env, force_reset)
 
     def _excluded_save_params(self) -> list[str]:

@@ -281,7 +281,7 @@ class EquivariantDQN(DoubleDQN):
                     f"load keeps the {name} in the file: EquivariantDQN.from_pretrained(path, env, "
                     f"{name}=…) builds an agent with another"
                 )
-        check_normalization(self.env)
+        check_normalization(self.env, self.policy_kwargs.get("symmetry"))
         super()._setup_model()
         vars(self).update(description(self.symmetry))
 
@@ -291,7 +291,7 @@ class EquivariantDQN(DoubleDQN):
         Raises:
             SymmetryError: the environment normalises observations by plain `VecNormalize`.
         """
-        check_normalization(env)
+        check_normalization(env, self.policy_kwargs.get("symmetry"))
         super().set_env(env, force_reset)
 
     @classmethod

@@ -102,7 +102,7 @@ class EquivariantDQNPolicy(SymmetrizationArguments, DQNPolicy):
         symmetry: Symmetry | str | None = None,
         **kwargs: Any,
     ) -> None:
-        symmetry = checked_symmetry(symmetry, type(self).__name__)
+        symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
         # One kernel for all parameters; for the trivial group everything stays bit for bit SB3's.
         optimizer = kwargs.get("optimizer_class", torch.optim.Adam)
         if symmetry.group.order > 1 and optimizer in (torch.optim.Adam, torch.optim.AdamW):

@@ -128,7 +128,9 @@ class NativeEquivariantPolicy(DQNPolicy):
     ) -> None:
         # Before super().__init__, which builds the networks.
         self.native_args: dict[str, Any] = {
-            "symmetry": checked_symmetry(symmetry, type(self).__name__),
+            "symmetry": checked_symmetry(
+                symmetry, type(self).__name__, observation_space, action_space
+            ),
             "match_parameters": match_parameters,
         }
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)

@@ -192,5 +192,9 @@ for task in (*(f"{name}-v0" for name in TASKS), "MultiRoom-N4-S5-v1"):
         f"MiniGrid-{task}",
         minigrid_generators,
         state_maps=STATE_MAPS,
-        through={"ImgObsWrapper", "OneHotPartialObsWrapper", "FullView"},
+        through=(
+            FullView,
+            "minigrid.wrappers:ImgObsWrapper",
+            "minigrid.wrappers:OneHotPartialObsWrapper",
+        ),
     )

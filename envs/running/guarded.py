@@ -7,55 +7,71 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 
+from equirl.envs.running.brought_to_space import (
+    NotOfSpaceError,
+    flag_from,
+    info_from,
+    observation_in,
+    reward_from,
+)
 from equirl.errors import RunError
+from equirl.symmetry import Symmetry
 
 FAULT = "equirl_fault"
 """Under this name in ``info`` a worker process sends what went wrong."""
 
 
 class GuardedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """Refuses NaN and infinity, and turns what the environment raises into a `RunError`.
+    """Brings what the environment hands out to its spaces, and refuses what is not of them.
 
     One NaN in the replay buffer makes every Q-value NaN some thousand steps later, when nobody can
     tell any more where it came from.
 
     Raises:
-        RunError: see above; with exit code 1.
+        RunError: an observation is not of its space (`observation_in`) or not finite, the reward
+            is not a finite number, or the environment raises anything; with exit code 1.
+
+    Example:
+        >>> env = GuardedEnv(gym.make("CartPole-v1"))
+        >>> observation, info = env.reset(seed=0)
     """
+
+    def carry_symmetry(self, symmetry: Symmetry) -> Symmetry:
+        """Observations and actions are handed on as they are."""
+        return symmetry
 
     def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
         """See `gymnasium.Env`."""
         try:
-            observation, info = self.env.reset(**arguments)
+            result: Any = self.env.reset(**arguments)
         except Exception as error:
             raise RunError(f"{self._name} failed in reset(): {_described(error)}") from error
-        self._check("reset()", observation)
-        return observation, info
+        try:
+            _check_count(result, ("observation", "info"))
+            observation, info = result
+            return observation_in(self.observation_space, observation), info_from(info)
+        except NotOfSpaceError as error:
+            raise RunError(f"{self._name} gave {error} in reset()") from error
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """See `gymnasium.Env`."""
         try:
-            observation, reward, terminated, truncated, info = self.env.step(action)
+            result: Any = self.env.step(action)
         except Exception as error:
             raise RunError(f"{self._name} failed in step({action}): {_described(error)}") from error
-        where = f"step({action})"
-        if not np.isfinite(float(reward)):
-            raise RunError(f"{self._name} gave the reward {float(reward)} in {where}")
-        self._check(where, observation)
-        return observation, reward, terminated, truncated, info
-
-    def _check(self, where: str, observation: Any) -> None:
-        parts = observation.items() if isinstance(observation, dict) else [("", observation)]
-        for key, part in parts:
-            array = np.asarray(part)
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-                raise RunError(
-                    f"{self._name} gave an observation whose entry {key}{list(index)} is "
-                    f"{array[index]} in {where}"
-                )
+        try:
+            _check_count(result, ("observation", "reward", "terminated", "truncated", "info"))
+            observation, reward, terminated, truncated, info = result
+            return (
+                observation_in(self.observation_space, observation),
+                reward_from(reward),
+                flag_from("terminated", terminated),
+                flag_from("truncated", truncated),
+                info_from(info),
+            )
+        except NotOfSpaceError as error:
+            raise RunError(f"{self._name} gave {error} in step({action})") from error
 
     @property
     def _name(self) -> str:
@@ -64,6 +80,10 @@ class GuardedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 class ReportingEnv(gym.Wrapper[Any, Any, Any, Any]):
     """In a worker process: sends a `RunError` to the parent, in ``info``, and lives on."""
+
+    def carry_symmetry(self, symmetry: Symmetry) -> Symmetry:
+        """Observations and actions are handed on as they are."""
+        return symmetry
 
     def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
         """See `gymnasium.Env`."""
@@ -78,6 +98,12 @@ class ReportingEnv(gym.Wrapper[Any, Any, Any, Any]):
             return self.env.step(action)
         except RunError as error:
             return self.observation_space.sample(), 0.0, False, False, {FAULT: str(error)}
+
+
+def _check_count(result: Any, names: tuple[str, ...]) -> None:
+    if not isinstance(result, tuple) or len(result) != len(names):
+        came = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
+        raise NotOfSpaceError(f"{came}, where ({', '.join(names)}) is expected,")
 
 
 def _described(error: BaseException) -> str:

@@ -16,6 +16,8 @@ import numpy as np
 from gymnasium.utils import EzPickle
 from gymnasium.utils.env_checker import data_equivalence
 
+from equirl.symmetry import Symmetry
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -59,6 +61,10 @@ class ResumableEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._generators: dict[str, Any] = {}
         self._actions: list[Any] = []
         self._observation: Any = None
+
+    def carry_symmetry(self, symmetry: Symmetry) -> Symmetry:
+        """Observations and actions are handed on as they are."""
+        return symmetry
 
     def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
         """See `gymnasium.Env`."""

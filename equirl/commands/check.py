@@ -20,7 +20,7 @@ from equirl.commands.environments import check_run_dir, environment_maker
 from equirl.configs.schema import CheckConfig
 from equirl.envs import SymmetryWrapper
 from equirl.envs.registry import registered_state_maps, registered_tolerance
-from equirl.envs.symmetry_wrapper import symmetry_of
+from equirl.envs.symmetry_search import symmetry_of
 from equirl.errors import ConfigError, SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.discovery import as_generators, discover_symmetries

@@ -15,11 +15,12 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from gymnasium.wrappers import FrameStackObservation, ReshapeObservation
+from gymnasium.wrappers import FrameStackObservation
 
 from equirl.configs.schema import EnvConfig
 from equirl.envs import SymmetryWrapper, symmetry_of
 from equirl.envs.registry import Declaration
+from equirl.envs.stacked_images import frames_as_channels
 from equirl.errors import ConfigError, EquirlError
 from equirl.symmetry import Symmetry
 
@@ -100,12 +101,8 @@ def _is_installed(extra: str) -> bool:
 
 
 def _stacked(env: Environment, frames: int) -> Environment:
-    """The last frames as one observation; single-channel images as channels, first."""
-    stacked: Environment = FrameStackObservation(env, frames)
-    shape = stacked.observation_space.shape or ()
-    if len(shape) == 4 and shape[3] == 1:
-        return ReshapeObservation(stacked, shape[:3])
-    return stacked
+    """The last frames as one observation; those of images as channels, first."""
+    return frames_as_channels(FrameStackObservation(env, frames))
 
 
 def check_device(device: str) -> None:

@@ -70,3 +70,54 @@ def test_an_unknown_environment_is_told_how_to_declare_a_symmetry() -> None:
 def test_a_mistyped_environment_is_told_the_nearest_known_ones() -> None:
     with pytest.raises(SymmetryError, match=r"\(known is CartPole-v1"):
         registered_symmetry("CartPol-v1", spaces.Box(-1, 1, (4,)), spaces.Discrete(2))
+
+
+class Thing(gym.Env[Any, Any]):
+    observation_space, action_space = spaces.Box(-1, 1, (3,)), spaces.Discrete(2)
+
+
+@pytest.mark.parametrize(
+    ("registered", "made"),
+    [
+        ("a_module:Equirl-Test/Thing-v0", "Equirl-Test/Thing-v0"),
+        ("Equirl-Test/Thing-v0", "equirl.errors:Equirl-Test/Thing-v0"),
+        ("a.module:Equirl-Test/Bare", "Equirl-Test/Bare"),
+        ("Equirl-Test/Thing", "Equirl-Test/Thing-v0"),
+    ],
+)
+def test_an_id_is_found_in_whatever_notation_gymnasium_takes(
+    registered: str, made: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_known", dict(registry._known))
+    monkeypatch.setattr(gym.envs.registration, "registry", dict(gym.registry))
+    gym.register(made.rpartition(":")[2], entry_point=Thing)
+    register_symmetry(registered, {"mirror": (np.negative, [1, 0])})
+    assert symmetry_of(gym.make(made)).group.order == 2
+
+
+def test_a_symmetry_of_one_version_counts_before_that_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_known", dict(registry._known))
+    box, two = spaces.Box(-1, 1, (3,)), spaces.Discrete(2)
+    register_symmetry("Equirl-Test/Thing", {"mirror": (np.negative, [1, 0])})
+    register_symmetry("Equirl-Test/Thing-v1", {})
+    orders = [
+        registered_symmetry(f"Equirl-Test/Thing-v{version}", box, two).group.order
+        for version in (0, 1, 2)
+    ]
+    assert orders == [2, 1, 2]
+
+
+def test_a_class_of_the_same_name_as_an_id_is_not_that_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_known", dict(registry._known))
+    register_symmetry("Thing", {"mirror": (np.negative, [1, 0])})
+    with pytest.raises(SymmetryError, match="no symmetry is known for Thing"):
+        symmetry_of(Thing())
+
+
+def test_wrappers_of_an_environments_own_are_named_as_classes() -> None:
+    with pytest.raises(SymmetryError, match="got 'ImgObsWrapper'"):
+        register_symmetry("Equirl-Test/Thing-v0", {}, through=["ImgObsWrapper"])

@@ -127,7 +127,7 @@ def test_a_declaration_outside_covers_whatever_is_inside() -> None:
         ),
         (
             lambda: Upside(DummyVecEnv([cartpole])),
-            "Upside may change observations .*: do the same inside each environment",
+            r"Upside may change observations .*policy_kwargs=dict\(symmetry=Symmetry\.from",
         ),
         (
             lambda: VecNormalize(DummyVecEnv([cartpole])),

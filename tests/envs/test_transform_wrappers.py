@@ -176,3 +176,30 @@ def test_an_action_that_is_none_of_the_space_is_not_played(action: Any) -> None:
     env.reset(seed=0)
     with pytest.raises(EquirlError, match="is not a value of the action"):
         env.step(action)
+
+
+@pytest.mark.parametrize("angle", [60, 72, 120])
+def test_a_rotated_box_is_widened_to_hold_what_is_seen(angle: int) -> None:
+    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    matrix = np.array([[cos, -sin], [sin, cos]])
+
+    class Corner(gym.Env[Any, Any]):
+        observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+        action_space = gym.spaces.Discrete(1)
+
+        def reset(self, **arguments: Any) -> Any:
+            return self.np_random.choice([-1, 1], 2).astype(np.float32), {}
+
+    turn = {"turn": (lambda s: (matrix @ s).astype(s.dtype), [0])}
+    env = RandomTransformWrapper(Corner(), turn)
+    seen = np.stack([env.reset()[0] for _ in range(200)])
+    space: Any = env.observation_space
+    assert all(space.contains(one) for one in seen)
+    np.testing.assert_allclose(space.high, np.abs(seen).max(axis=0), rtol=1e-5)
+    assert env.symmetry.observation_space == space
+    twice = TransformWrapper(env, 1)
+    assert twice.observation_space.contains(twice.reset()[0])
+
+
+def test_a_box_that_is_kept_stays_the_same_space() -> None:
+    assert TransformWrapper(gridworld(), 1).observation_space == gridworld().observation_space

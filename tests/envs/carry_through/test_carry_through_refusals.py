@@ -87,7 +87,7 @@ class Passing(VecEnvWrapper):
 def test_a_wrapper_around_one_that_knows_its_symmetry_is_not_taken_for_it() -> None:
     # SB3's wrappers answer for what is inside them: getattr finds it there.
     inside = SymmetricVecNormalize(DummyVecEnv([lambda: told("vector")]))
-    assert Passing(inside).carried_symmetry is not None
+    assert Passing(inside).carry_symmetry is not None
     with pytest.raises(SymmetryError, match="Passing may change observations"):
         symmetry_of(Passing(inside))
     assert symmetry_of(VecFrameStack(inside, 2)).observation_space.shape == (8,)

@@ -1,12 +1,12 @@
-"""Carrying a symmetry through the wrappers between an environment and its policy.
+"""Wrappers that change observations: W∘g∘W⁻¹ for each wrapper W that can be undone.
 
-A wrapper that turns observations s into W(s) turns the action of g into W∘g∘W⁻¹. For each wrapper
-that can be undone this module says how; the result is compiled by probing like any declaration.
+The result is compiled by probing like any declaration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,86 +20,12 @@ from equirl.actions.lookups import Lookups
 from equirl.actions.maps import Maps
 from equirl.actions.signed_permutations import SignedPermutations
 from equirl.declaring.generated_actions import compile_action
-from equirl.envs.transposed_images import with_channels_first
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 
 ObservationMap = Callable[[Any], Any]
 Lift = Callable[[ObservationMap], ObservationMap]
 """From the map of an inner observation to the map of the wrapped one."""
-
-TRANSPARENT = frozenset(
-    {
-        "Autoreset",
-        "ClipReward",
-        "ClipRewardEnv",
-        "GuardedEnv",
-        "HumanRendering",
-        "Monitor",
-        "NormalizeReward",
-        "OrderEnforcing",
-        "PassiveEnvChecker",
-        "PatchedTimeLimit",  # what RL Zoo puts in the place of TimeLimit
-        "RandomTransformWrapper",
-        "RecordEpisodeStatistics",
-        "RecordVideo",
-        "RenderCollection",
-        "ReportingEnv",
-        "ResumableEnv",
-        "TimeLimit",
-        "TransformReward",
-        "TransformWrapper",
-        "VecCheckNan",
-        "VecMonitor",
-        "VecVideoRecorder",
-    }
-)
-"""Wrappers that hand observations and actions on unchanged, or moved by a group element."""
-
-
-def carried_through(symmetry: Symmetry, layer: Any) -> Symmetry:
-    """The symmetry of what comes out of a wrapper, given that of what goes in.
-
-    Args:
-        symmetry: of the observations inside.
-        layer: the wrapper, Gymnasium's or SB3's (``VecEnvWrapper``).
-
-    Raises:
-        SymmetryError: the wrapper may change observations or actions in a way that is not known
-            to keep the symmetry; the message says what to do.
-    """
-    name = type(layer).__name__
-    if name in TRANSPARENT:
-        return symmetry
-    # One of ours, which knows. Of the class, since SB3's wrappers pass on what is inside them.
-    if hasattr(type(layer), "carried_symmetry"):
-        carried: Symmetry = layer.carried_symmetry(symmetry)
-        return carried
-    if name == "VecNormalize":
-        if not layer.norm_obs:
-            return symmetry
-        raise SymmetryError(
-            "VecNormalize normalises observations by statistics that are not symmetric: use "
-            "equirl.agents.SymmetricVecNormalize, or norm_obs=False"
-        )
-    if name == "VecTransposeImage":
-        return with_channels_first(symmetry, layer.observation_space)
-    if name not in LIFTS:
-        raise cannot_carry(name, is_vectorized=hasattr(layer, "venv"))
-    return lifted(symmetry, layer.observation_space, LIFTS[name](symmetry, layer))
-
-
-def cannot_carry(name: str, is_vectorized: bool) -> SymmetryError:
-    """The error for a wrapper that is not known to keep a symmetry."""
-    advice = (
-        "do the same inside each environment, and put SymmetryWrapper(…, symmetry) around it"
-        if is_vectorized
-        else f"declare the symmetry of what comes out, SymmetryWrapper({name}(…), symmetry)"
-    )
-    return SymmetryError(
-        f"{name} may change observations or actions, and the symmetry of what is inside it cannot "
-        f"be carried through: {advice}"
-    )
 
 
 def lifted(symmetry: Symmetry, observation_space: spaces.Space[Any], lift: Lift) -> Symmetry:
@@ -112,13 +38,8 @@ def lifted(symmetry: Symmetry, observation_space: spaces.Space[Any], lift: Lift)
     """
     inner = _on_all_numbers(symmetry, observation_space)
     maps = {name: lift(partial(inner.transform, name)) for name in symmetry.group.names}
-    return Symmetry(
-        symmetry.group,
-        observation_space,
-        symmetry.action_space,
-        compile_action(symmetry.group, observation_space, maps),
-        symmetry.actions,
-    )
+    action = compile_action(symmetry.group, observation_space, maps)
+    return replace(symmetry, observation_space=observation_space, observations=action)
 
 
 def _on_all_numbers(symmetry: Symmetry, observation_space: spaces.Space[Any]) -> GroupAction:
@@ -173,30 +94,52 @@ def _frame_by_frame(split: Callable[[Any, Any], Any], join: Callable[[Any, Any],
     return lift
 
 
-def _stacked_along_new_axis(symmetry: Symmetry, layer: Any) -> Lift:
+REPEATED = 'FrameStackObservation(…, padding_type="reset")'
+
+
+def stacked_along_new_axis(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of ``FrameStackObservation``."""
     if layer.padding_type != "reset":
-        _check_padding(symmetry, layer.padding_value)
-    return _frame_by_frame(lambda key, stack: stack, lambda key, frames: np.stack(frames))
+        _check_padding(symmetry, layer.padding_value, REPEATED)
+    lift = _frame_by_frame(lambda key, stack: stack, lambda key, frames: np.stack(frames))
+    return lifted(symmetry, layer.observation_space, lift)
 
 
-def _stacked_along_channels(symmetry: Symmetry, layer: Any) -> Lift:
-    zeros = {
-        key: np.zeros(space.shape, space.dtype)
-        for key, space in _parts(symmetry.observation_space).items()
-    }
-    _check_padding(symmetry, zeros.get(None, zeros))
+def stacked_along_channels(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of ``VecFrameStack``."""
+    _check_padding(symmetry, _zeros(symmetry), f"{REPEATED} in each environment")
 
     def axis(key: Any) -> Any:
         of_all = layer.stacked_obs
         return (of_all if key is None else of_all.sub_stacked_observations[key]).repeat_axis
 
-    return _frame_by_frame(
+    lift = _frame_by_frame(
         lambda key, stack: np.split(stack, layer.stacked_obs.n_stack, axis=axis(key)),
         lambda key, frames: np.concatenate(frames, axis=axis(key)),
     )
+    return lifted(symmetry, layer.observation_space, lift)
 
 
-def _flattened(symmetry: Symmetry, layer: Any) -> Lift:
+def delayed(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of ``DelayObservation``, whose episodes start with zeros."""
+    if layer.delay:
+        _check_padding(symmetry, _zeros(symmetry), "no delay")
+    return symmetry
+
+
+def maximum_of_frames(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of ``MaxAndSkipObservation``: maxima commute with changes of place, not of sign."""
+    for maps in symmetry.observations.maps:
+        if not isinstance(maps, SignedPermutations) or maps.simplified().sign is not None:
+            raise SymmetryError(
+                f"{type(layer).__name__} takes the largest of two frames, which keeps symmetries "
+                "that only change the places of entries: use gymnasium.wrappers.RepeatAction"
+            )
+    return symmetry
+
+
+def flattened(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of ``FlattenObservation``, for boxes."""
     inner = layer.env.observation_space
     for key, part in _parts(inner).items():
         if not isinstance(part, spaces.Box):
@@ -213,7 +156,7 @@ def _flattened(symmetry: Symmetry, layer: Any) -> Lift:
 
         return moved
 
-    return lift
+    return lifted(symmetry, layer.observation_space, lift)
 
 
 def _joined(parts: list[Any]) -> Any:
@@ -233,7 +176,8 @@ def _unflattened(space: spaces.Space[Any], flat: Any) -> Any:
     return parts
 
 
-def _rescaled(symmetry: Symmetry, layer: Any) -> Lift:
+def rescaled(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of ``RescaleObservation``."""
     # Read off the wrapper, which computes in the dtype of the observation, even if that is uint8.
     shape = layer.observation_space.shape
     shift = layer.func(np.zeros(shape)).astype(np.float64)
@@ -252,15 +196,19 @@ def _rescaled(symmetry: Symmetry, layer: Any) -> Lift:
 
         return moved
 
-    return lift
+    return lifted(symmetry, layer.observation_space, lift)
 
 
-def _reshaped(symmetry: Symmetry, layer: Any) -> Lift:
+def reshaped(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of ``ReshapeObservation``."""
     inner, outer = layer.env.observation_space.shape, layer.observation_space.shape
-    return lambda g: lambda observation: g(observation.reshape(inner)).reshape(outer)
+    return lifted(
+        symmetry, layer.observation_space, lambda g: lambda s: g(s.reshape(inner)).reshape(outer)
+    )
 
 
-def _cast(symmetry: Symmetry, layer: Any) -> Lift:
+def cast(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of ``DtypeObservation``."""
     inner, outer = layer.env.observation_space.dtype, layer.observation_space.dtype
     (maps,) = symmetry.observations.maps
     odd = isinstance(maps, SignedPermutations) and maps.simplified().offset is None
@@ -269,26 +217,64 @@ def _cast(symmetry: Symmetry, layer: Any) -> Lift:
             f"DtypeObservation cuts {inner} off to {outer}, and cutting off commutes with changes "
             "of sign and of place, not with this symmetry: choose a floating-point dtype"
         )
-    return lambda g: g
+    return lifted(symmetry, layer.observation_space, lambda g: g)
 
 
-LIFTS: dict[str, Callable[[Symmetry, Any], Lift]] = {
-    "DtypeObservation": _cast,
-    "FlattenObservation": _flattened,
-    "FrameStackObservation": _stacked_along_new_axis,
-    "RescaleObservation": _rescaled,
-    "ReshapeObservation": _reshaped,
-    "VecFrameStack": _stacked_along_channels,
-}
-"""By wrapper class; each gets the inner symmetry and the wrapper."""
+def filtered(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of ``FilterObservation``, which keeps some keys of a Dict."""
+    return _restricted(symmetry, layer.observation_space, set(layer.observation_space.spaces))
+
+
+def extracted(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of ``VecExtractDictObs``, which keeps one key of a Dict."""
+    return _restricted(symmetry, layer.observation_space, {layer.key})
+
+
+def image_alone(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of MiniGrid's ``ImgObsWrapper``, which keeps the image."""
+    return _restricted(symmetry, layer.observation_space, {"image"})
+
+
+def _restricted(
+    symmetry: Symmetry, observation_space: spaces.Space[Any], keys: Collection[str | None]
+) -> Symmetry:
+    """The action on some keys of a Dict, where no element moves anything else into them."""
+    action = symmetry.observations
+    leaves = leaves_of(observation_space)
+    position = {leaf.key: j for j, leaf in enumerate(leaves)}
+    if not isinstance(observation_space, spaces.Dict):
+        position = dict.fromkeys(keys, 0)
+    blocks, maps = [], []
+    for block, own in zip(action.blocks, action.maps, strict=True):
+        names = [action.leaves[j].key for j in block]
+        kept = [name for name in names if name in keys]
+        if kept and kept != names:
+            lost = sorted(str(name) for name in names if name not in keys)
+            raise SymmetryError(
+                f"the symmetry moves observation[{kept[0]!r}] together with {', '.join(lost)}, "
+                "which a wrapper leaves out: keep all of them, or none"
+            )
+        if kept:
+            blocks.append(tuple(position[name] for name in names))
+            maps.append(own)
+    kept_action = GroupAction(action.group, leaves, tuple(blocks), tuple(maps))
+    return replace(symmetry, observation_space=observation_space, observations=kept_action)
 
 
 def _parts(space: spaces.Space[Any]) -> dict[Any, Any]:
     return dict(space.spaces) if isinstance(space, spaces.Dict) else {None: space}
 
 
-def _check_padding(symmetry: Symmetry, padding: Any) -> None:
-    """Frames that stand in at the start of an episode must not move."""
+def _zeros(symmetry: Symmetry) -> Any:
+    zeros = {
+        key: np.zeros(space.shape, space.dtype)
+        for key, space in _parts(symmetry.observation_space).items()
+    }
+    return zeros.get(None, zeros)
+
+
+def _check_padding(symmetry: Symmetry, padding: Any, remedy: str) -> None:
+    """Observations that stand in at the start of an episode must not move."""
     for g, name in enumerate(symmetry.group.names):
         moved = symmetry.transform_observation(g, padding)
         pairs = (
@@ -299,6 +285,5 @@ def _check_padding(symmetry: Symmetry, padding: Any) -> None:
         if not all(np.allclose(a, b) for a, b in pairs):
             raise SymmetryError(
                 f"stacked frames start an episode with padding that {name} does not leave in "
-                'place: use FrameStackObservation(…, padding_type="reset"), which repeats the '
-                "first frame"
+                f"place: use {remedy}"
             )

@@ -1,0 +1,243 @@
+"""`symmetry_of`: the symmetry that an environment declares or is known to have."""
+
+from __future__ import annotations
+
+import copyreg
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import gymnasium as gym
+
+from equirl.envs.carry_through import cannot_carry, carried_through, is_transparent, known_class
+from equirl.envs.carry_through.recognition import loaded_classes
+from equirl.envs.registry import (
+    Declaration,
+    declared_symmetry,
+    registered_symmetry,
+    registered_wrappers,
+    unknown,
+)
+from equirl.errors import SymmetryError
+from equirl.shown import shown
+from equirl.symmetry import Symmetry
+
+
+@runtime_checkable
+class VectorEnv(Protocol):
+    """The part of SB3's `VecEnv` that is needed to find a symmetry in it."""
+
+    num_envs: int
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of each environment."""
+        ...
+
+
+def symmetry_of(
+    env: gym.Env[Any, Any] | VectorEnv | gym.vector.VectorEnv[Any, Any, Any],
+    declaration: Symmetry | Declaration | None = None,
+) -> Symmetry:
+    """The symmetry of an environment, or of each of the vectorized environments.
+
+    It is that of the outermost `SymmetryWrapper`, or else the registered one of the environment's
+    id, carried through every wrapper in between to the observations that come out of ``env``. A
+    wrapper that it cannot be carried through is refused by its class rather than guessed at.
+
+    Args:
+        env: the environment, or vectorized ones, SB3's or Gymnasium's.
+        declaration: the symmetry where it is not to be looked up: of what comes out of the
+            environment, or of each of the vectorized ones.
+
+    Raises:
+        SymmetryError: see above; the message says what to do.
+    """
+    if isinstance(env, gym.vector.VectorEnv):
+        return _of_gymnasiums_vector_env(env, declaration)
+    if not isinstance(env, gym.Env):
+        return _of_vec_env(env, declaration)
+    if declaration is None:
+        return _of_env(env)
+    return declared_symmetry(declaration, env.observation_space, env.action_space)
+
+
+def check_spaces(symmetry: Symmetry, env: Any) -> None:
+    """Refuse a symmetry of other spaces than those of an environment.
+
+    Raises:
+        SymmetryError: see above; with both spaces.
+    """
+    for name, declared, actual in (
+        ("observations", symmetry.observation_space, env.observation_space),
+        ("actions", symmetry.action_space, env.action_space),
+    ):
+        if declared != actual:
+            raise SymmetryError(
+                f"the symmetry was declared for {name} in {shown(declared)}, the environment has "
+                f"{shown(actual)}"
+            )
+
+
+def _of_env(env: gym.Env[Any, Any]) -> Symmetry:
+    outside: list[gym.Env[Any, Any]] = []
+    layer = env
+    while isinstance(layer, gym.Wrapper) and not _declares(layer):
+        outside.append(layer)
+        layer = layer.env
+    if isinstance(layer, gym.Wrapper):
+        symmetry: Symmetry = vars(layer)["symmetry"]
+    else:
+        if layer.spec is None:
+            raise unknown(type(layer).__name__)
+        env_id = layer.spec.id
+        layer = _behind_own_wrappers(layer, outside, registered_wrappers(env_id))
+        symmetry = registered_symmetry(env_id, layer.observation_space, layer.action_space)
+    for wrapper in reversed(outside):
+        symmetry = carried_through(symmetry, wrapper)
+    return symmetry
+
+
+def _declares(layer: Any) -> bool:
+    """Whether this layer itself says what the symmetry is, as SymmetryWrapper does."""
+    return isinstance(vars(layer).get("symmetry"), Symmetry)
+
+
+def _behind_own_wrappers(
+    layer: gym.Env[Any, Any], outside: list[gym.Env[Any, Any]], own: frozenset[str]
+) -> gym.Env[Any, Any]:
+    """The outermost layer whose observations the registered declaration is about."""
+    kinds = loaded_classes(own)
+    is_own = [known_class(wrapper, kinds) is not None for wrapper in reversed(outside)]
+    last = max((i for i, found in enumerate(is_own) if found), default=-1)
+    for found in is_own[: last + 1]:
+        layer = outside.pop()
+        if not found and not is_transparent(layer):
+            raise cannot_carry(layer)
+    return layer
+
+
+def _of_vec_env(env: Any, declaration: Symmetry | Declaration | None) -> Symmetry:
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
+
+    outside: list[Any] = []
+    layer = env
+    while "venv" in vars(layer):
+        # The policy itself undoes SB3's turning of images, as long as that comes last.
+        if outside or type(layer) is not VecTransposeImage:
+            outside.append(layer)
+        layer = layer.venv
+    if declaration is not None:
+        symmetry = declared_symmetry(declaration, layer.observation_space, layer.action_space)
+    elif _declares(layer):
+        symmetry = layer.symmetry
+    elif isinstance(layer, DummyVecEnv):
+        symmetry = _the_same([symmetry_of(one) for one in layer.envs])
+    else:
+        symmetry = _the_same(_declared_in_processes(layer))
+    if outside:  # otherwise the policy compares them
+        check_spaces(symmetry, layer)
+    for wrapper in reversed(outside):
+        symmetry = carried_through(symmetry, wrapper)
+    return symmetry
+
+
+def _the_same(symmetries: list[Symmetry]) -> Symmetry:
+    if any(other != symmetries[0] for other in symmetries[1:]):
+        raise SymmetryError("the vectorized environments have different symmetries")
+    return symmetries[0]
+
+
+def _of_gymnasiums_vector_env(env: Any, declaration: Symmetry | Declaration | None) -> Symmetry:
+    outside: list[Any] = []
+    layer = env
+    while isinstance(layer, gym.vector.VectorWrapper):
+        outside.append(layer)
+        layer = layer.env
+    single = layer.single_observation_space, layer.single_action_space
+    if declaration is not None:
+        symmetry = declared_symmetry(declaration, *single)
+    elif isinstance(layer, gym.vector.SyncVectorEnv):
+        symmetry = _the_same([symmetry_of(one) for one in layer.envs])
+    elif isinstance(layer, gym.vector.AsyncVectorEnv) or layer.spec is None:
+        raise SymmetryError(
+            f"{type(layer).__name__} hides what is in it: give the declaration, "
+            "symmetry_of(envs, declaration), or ask one of its environments, "
+            "symmetry_of(gymnasium.make(…))"
+        )
+    else:
+        symmetry = registered_symmetry(layer.spec.id, *single)
+    for wrapper in reversed(outside):
+        symmetry = carried_through(symmetry, wrapper)
+    return symmetry
+
+
+# The classes of environments in other processes are known there alone. SB3's VecEnv asks about
+# classes in one way: env_is_wrapped, which is isinstance(layer, kind) for every layer. So what is
+# to be known of a layer is asked as a class, which is pickled as the question and its number.
+
+
+class _Question(type):
+    """A class whose instances are the layers of which the answer is yes."""
+
+    def __instancecheck__(cls, layer: Any) -> bool:
+        name, count = cls.__name__, vars(cls)["count"]
+        inside = sum(_declares(one) for one in _layers_inside(layer))
+        if inside != count or not isinstance(layer, gym.Wrapper):
+            return False
+        if name == "Declares":
+            return _declares(layer)
+        return not _declares(layer) and not _hands_on(layer)
+
+
+def _question(name: str, count: int) -> type[Any]:
+    """``Declares`` or ``Changes`` a symmetry, with so many layers that declare one inside it."""
+    return _Question(name, (), {"count": count})
+
+
+def _reduced(question: type[Any]) -> Any:
+    return _question, (question.__name__, vars(question)["count"])
+
+
+copyreg.pickle(_Question, _reduced)
+
+
+def _declared_in_processes(env: Any) -> list[Symmetry]:
+    """The outermost declared symmetries, where no wrapper around them changes them."""
+    name = type(env).__name__
+    # A VecEnv of the user's own may raise anything where it does not know its environments.
+    try:
+        count = 0
+        while all(env.env_is_wrapped(_question("Declares", count))):
+            count += 1
+        changed = count and any(env.env_is_wrapped(_question("Changes", count)))
+        symmetries: list[Symmetry] = env.get_attr("symmetry") if count and not changed else []
+    except Exception as error:
+        raise _says_nothing(name) from error
+    if changed:
+        raise SymmetryError(
+            f"a wrapper in the processes of {name} changes what SymmetryWrapper says inside it: "
+            "put SymmetryWrapper outside it"
+        )
+    if not symmetries or not all(isinstance(found, Symmetry) for found in symmetries):
+        raise _says_nothing(name)
+    return symmetries
+
+
+def _says_nothing(name: str) -> SymmetryError:
+    return SymmetryError(
+        f"{name} hides what is in its environments: wrap each of them, SymmetryWrapper(env), or "
+        "give the symmetry, EquivariantDQN(…, symmetry=generators) or symmetry_of(envs, generators)"
+    )
+
+
+def _hands_on(layer: Any) -> bool:
+    """Whether the symmetry of what comes out of a wrapper is that of what goes in."""
+    try:
+        return symmetry_of(layer) == symmetry_of(layer.env)
+    except SymmetryError:
+        return False
+
+
+def _layers_inside(layer: Any) -> Iterator[Any]:
+    while isinstance(layer, gym.Wrapper):
+        layer = layer.env
+        yield layer

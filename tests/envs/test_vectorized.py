@@ -1,0 +1,159 @@
+"""The symmetry of vectorized environments: a user's own, in processes, and Gymnasium's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
+from gymnasium.wrappers import vector as vector_wrappers
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack, VecMonitor
+
+from equirl import Symmetry
+from equirl.agents import EquivariantDQN
+from equirl.envs import RandomTransformWrapper, SymmetryWrapper, TransformWrapper, symmetry_of
+from equirl.errors import SymmetryError
+from shared.wrapped_envs import Env, cartpole
+
+MIRROR: Any = {"mirror": (np.negative, [1, 0])}
+
+
+class Batch(VecEnv):
+    """Many worlds in one simulator, which answers no questions."""
+
+    def __init__(self) -> None:
+        super().__init__(4, spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2))
+
+    def reset(self) -> Any:
+        return np.zeros((4, 4), np.float32)
+
+    def step_async(self, actions: Any) -> None:
+        pass
+
+    def step_wait(self) -> Any:
+        return self.reset(), np.zeros(4), np.zeros(4, bool), [{} for _ in range(4)]
+
+    def close(self) -> None:
+        pass
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        if attr_name == "render_mode":
+            return [None] * 4
+        raise NotImplementedError
+
+    def set_attr(self, *arguments: Any, **named: Any) -> None:
+        raise NotImplementedError
+
+    env_method = set_attr  # type: ignore[assignment]
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        return [False] * 4
+
+
+class Mute(Batch):
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        raise NotImplementedError
+
+
+class Saying(Batch):
+    def __init__(self) -> None:
+        super().__init__()
+        space, actions = self.observation_space, self.action_space
+        self.symmetry = Symmetry.from_generators(space, actions, MIRROR)
+
+
+def test_a_vec_env_of_the_users_own_is_given_a_symmetry_without_being_asked() -> None:
+    model = EquivariantDQN("MlpPolicy", Mute(), symmetry=MIRROR, buffer_size=9)
+    assert model.symmetry.group.order == 2
+    assert symmetry_of(VecMonitor(Batch()), MIRROR) == model.symmetry
+    assert symmetry_of(VecFrameStack(Batch(), 3), MIRROR).observation_space.shape == (12,)
+
+
+def test_a_vec_env_of_the_users_own_may_say_its_symmetry() -> None:
+    assert symmetry_of(VecMonitor(Saying())) == Saying().symmetry
+
+
+@pytest.mark.parametrize("kind", [Batch, Mute])
+def test_where_nothing_is_known_it_is_said_what_to_give(kind: type[Batch]) -> None:
+    with pytest.raises(SymmetryError, match=rf"{kind.__name__} hides .*symmetry=generators"):
+        symmetry_of(kind())
+
+
+@contextmanager
+def processes(make: Callable[[], Env]) -> Iterator[Any]:
+    envs = SubprocVecEnv([make, make], start_method="fork")  # which needs no second import of torch
+    try:
+        yield envs
+    finally:
+        envs.close()
+
+
+def shifted() -> Env:
+    class Monitor(gym.Wrapper[Any, Any, Any, Any]):
+        def step(self, action: Any) -> Any:
+            observation, *rest = self.env.step(action)
+            return (observation + 1, *rest)
+
+    return Monitor(SymmetryWrapper(cartpole()))
+
+
+IN_PROCESSES: dict[str, Callable[[], Env]] = {
+    "transformed": lambda: TransformWrapper(cartpole(), 1),
+    "monitored": lambda: Monitor(RandomTransformWrapper(cartpole())),
+    "declared-twice": lambda: SymmetryWrapper(FlattenObservation(SymmetryWrapper(cartpole()))),
+}
+
+
+@pytest.mark.parametrize("name", IN_PROCESSES)
+def test_the_symmetry_is_found_in_processes(name: str) -> None:
+    with processes(IN_PROCESSES[name]) as envs:
+        assert symmetry_of(VecMonitor(envs)) == SymmetryWrapper(cartpole()).symmetry
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (shifted, "changes what SymmetryWrapper says"),
+        (lambda: FlattenObservation(shifted()), "put SymmetryWrapper outside it"),
+        (cartpole, "SubprocVecEnv hides what is in its environments"),
+    ],
+    ids=["namesake", "flattened", "not-declared"],
+)
+def test_what_processes_do_not_say_is_refused(make: Callable[[], Env], message: str) -> None:
+    with processes(make) as envs, pytest.raises(SymmetryError, match=message):
+        symmetry_of(envs)
+
+
+CARTPOLE = SymmetryWrapper(cartpole()).symmetry
+
+
+def test_gymnasiums_vectorized_environments_have_the_symmetry_of_each() -> None:
+    for mode in ("sync", "vector_entry_point"):
+        envs = gym.make_vec("CartPole-v1", 2, vectorization_mode=mode)
+        assert symmetry_of(envs) == CARTPOLE
+        assert symmetry_of(vector_wrappers.RecordEpisodeStatistics(envs)) == CARTPOLE
+        assert symmetry_of(envs, {}).group.order == 1
+        envs.close()
+
+
+def test_gymnasiums_processes_are_given_the_symmetry() -> None:
+    envs = gym.make_vec("CartPole-v1", 2, vectorization_mode="async")
+    try:
+        assert symmetry_of(envs, MIRROR) == CARTPOLE
+        with pytest.raises(SymmetryError, match="AsyncVectorEnv hides what is in it"):
+            symmetry_of(envs)
+    finally:
+        envs.close()
+
+
+def test_gymnasiums_vectorized_wrappers_are_known_by_class() -> None:
+    envs = gym.make_vec("CartPole-v1", 2)
+    with pytest.raises(SymmetryError, match="NormalizeObservation"):
+        symmetry_of(vector_wrappers.NormalizeObservation(envs))
+    envs.close()

@@ -28,6 +28,7 @@ from shared.action_cases import ACTION_CASES, TURN, every_action_case
 from shared.symmetry_cases import FLOATS, property_based, rotation
 
 PLANE = spaces.Box(-9, 9, (2,), np.float32)
+SIXTH = Symmetry.from_generators(PLANE, spaces.Discrete(1), {"r": (TURN, [0])})
 every_element = range(6)
 
 
@@ -300,7 +301,7 @@ def test_a_symmetry_fits_a_dict_whose_keys_stand_in_another_order():
         assert np.array_equal(moved[key], part)
 
 
-@pytest.mark.parametrize("radians", [1.0, 5.0, 10.0, 355.0, 0.1])
+@pytest.mark.parametrize("radians", [1.0, 10.0, 355.0])
 def test_a_rotation_by_whole_radians_does_not_close(radians):
     with pytest.raises(SymmetryError, match="finite"):
         Symmetry.from_generators(
@@ -308,8 +309,7 @@ def test_a_rotation_by_whole_radians_does_not_close(radians):
         )
 
 
-@pytest.mark.parametrize("size", [1e-5, 1.0, 1e6])
-@pytest.mark.parametrize("apart", [1e-5, 1e-3])
+@pytest.mark.parametrize(("size", "apart"), [(1e-5, 1e-3), (1e6, 1e-5)])
 def test_generators_whose_offsets_differ_a_little_are_not_one(size, apart):
     generators = {
         "a": (lambda x: size - x, [0, 1]),

@@ -31,6 +31,7 @@ class FiniteGroup:
         GroupError: the table breaks a group axiom (the message names the elements that break it).
 
     Example:
+        >>> from equirl.groups import dihedral
         >>> d4 = dihedral(4)
         >>> d4.order, d4.names[:6]
         (8, ('e', 'r', 'r²', 'r³', 's', 'rs'))

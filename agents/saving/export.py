@@ -34,6 +34,8 @@ from equirl.symmetry import Symmetry
 
 OUTPUTS = ("actions", "q_values")
 SINGLE_INPUT = "observation"
+NARROW = {"int16": torch.int32, "uint16": torch.int32, "uint32": torch.int64}
+"""What is calculated with instead, where ONNX or its runtime lacks operations."""
 
 
 class GreedyPolicy(nn.Module):
@@ -85,9 +87,9 @@ class GreedyPolicy(nn.Module):
 
 
 def _wider(space: spaces.Space[Any], leaf: Leaf) -> torch.dtype | None:
-    """A dtype that holds the numbers of an unsigned one, with which ONNX does not calculate."""
+    """A dtype for numbers of one that ONNX, or its runtime, does not calculate with."""
     if leaf.dtype != "uint64":
-        return {"uint16": torch.int32, "uint32": torch.int64}.get(leaf.dtype)
+        return NARROW.get(leaf.dtype)
     part = space if leaf.key is None else cast(spaces.Dict, space)[leaf.key]
     fits = isinstance(part, spaces.Box) and int(part.high.max()) <= torch.iinfo(torch.int64).max
     return torch.int64 if fits else torch.float64

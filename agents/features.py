@@ -71,7 +71,7 @@ class SmallCnn(BaseFeaturesExtractor):
 
 
 class Normalise(nn.Module):
-    """``clip((s − mean) / √(var + epsilon), ±clip)``, in double precision as `VecNormalize` does."""
+    """``clip((s − mean) / √(var + epsilon), ±clip)`` in double precision, as `VecNormalize`."""
 
     mean: Tensor
     scale: Tensor

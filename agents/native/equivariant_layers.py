@@ -95,9 +95,9 @@ class RegularConv2d(nn.Conv2d):
         """See the class."""
         turned = torch.stack([move(features) for move in self.moves_back], dim=1)
         neighbours = turned.flatten(1, 2).index_select(1, self.products)
-        filtered = super().forward(neighbours.view(
-            features.shape[0] * self.order, self.in_channels, *features.shape[-2:]
-        ))
+        filtered = super().forward(
+            neighbours.view(features.shape[0] * self.order, self.in_channels, *features.shape[-2:])
+        )
         return filtered.view(features.shape[0], self.order, *filtered.shape[1:])
 
 

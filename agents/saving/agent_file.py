@@ -15,7 +15,6 @@ from equirl.agents.saving.agent_format import check_format
 from equirl.errors import AgentError
 from equirl.shown import reason, shown
 
-
 OPTIMIZERS = ("policy.optimizer.pth", "actor.optimizer.pth")
 """Where the learning rate of the last step stands."""
 
@@ -81,7 +80,9 @@ def read_parts(path: Path, file: BinaryIO | None = None) -> Parts:
         raise AgentError(f"{path} is damaged: its data is a JSON {type(data).__name__}, not object")
     check_format(path, data)
     if not _is_state_dict(weights):
-        raise AgentError(f"{path} is not a Stable-Baselines3 agent: its policy.pth is not a dict of tensors")
+        raise AgentError(
+            f"{path} is not a Stable-Baselines3 agent: its policy.pth is not a dict of tensors"
+        )
     return Parts(data, weights, _learning_rate(steps))
 
 

@@ -73,7 +73,7 @@ class Architecture:
     Args:
         algorithm: ``"dqn"``, ``"qrdqn"``, ``"ppo"``, ``"a2c"``, ``"trpo"``, ``"maskable_ppo"``,
             ``"sac"``, ``"tqc"``, ``"td3"`` or ``"ddpg"``.
-        policy: the SB3 name of the policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``.
+        policy: its SB3 name, ``"MlpPolicy"``, ``"CnnPolicy"`` or ``"MultiInputPolicy"``.
         net_arch: widths of the hidden layers of each network: ``"q"``; ``"pi"`` and ``"vf"``; or
             ``"pi"`` and ``"qf"``.
         activation: as the file describes it, ``<class 'module.Name'>``, or the algorithm's default.
@@ -206,7 +206,8 @@ def _layers(weights: Weights, prefix: str) -> list[str]:
     numbers = [
         int(found[1])
         for key, weight in weights.items()
-        if (found := re.fullmatch(rf"{re.escape(prefix)}\.(\d+)\.weight", key)) and weight.dim() == 2
+        if (found := re.fullmatch(rf"{re.escape(prefix)}\.(\d+)\.weight", key))
+        and weight.dim() == 2
     ]
     return [f"{prefix}.{number}.weight" for number in sorted(numbers)]
 

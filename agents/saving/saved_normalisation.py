@@ -82,7 +82,7 @@ class SavedNormalisation:
             key: {"mean": moments.mean.tolist(), "var": moments.var.tolist()}
             for key, moments in self.observations.items()
         }
-        moments: dict[str, Any] = plain[None] if None in plain else {"moments": plain}
+        moments: dict[str, Any] = plain.get(None, {"moments": plain})
         return {**moments, "epsilon": self.epsilon, "clip": self.clip_obs}
 
 

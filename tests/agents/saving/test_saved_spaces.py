@@ -84,9 +84,7 @@ def test_keys_in_another_order_give_the_same_q_values(order: list[str], tmp_path
         for model in (ours, again):
             assert list(model.observation_space) == order  # type: ignore[call-overload]
             torch.testing.assert_close(q_values(model, seen), q_values(plain, seen))
-            assert torch.equal(
-                model.q_net_target.q_net[0].weight, model.q_net.q_net[0].weight
-            )
+            assert torch.equal(model.q_net_target.q_net[0].weight, model.q_net.q_net[0].weight)
 
 
 def test_keys_of_other_names_are_refused(tmp_path: Path) -> None:

@@ -122,12 +122,13 @@ def was_normalised(data: Mapping[str, Any]) -> bool:
     """
     if "gae_lambda" not in data:
         return False
-    original, seen = (_last(data.get(name)) for name in ("_last_original_obs", "_last_obs"))
+    original: Any = _last(data.get("_last_original_obs"))
+    seen: Any = _last(data.get("_last_obs"))
     if original is None or seen is None:
         return original is not None
     if not isinstance(original, dict) or not isinstance(seen, dict):
         original, seen = {None: original}, {None: seen}
-    return any(not np.array_equal(part, seen.get(key)) for key, part in original.items())
+    return any(not np.array_equal(part, seen[key]) for key, part in original.items())
 
 
 def statistics_beside(agent: Path) -> Path | None:

@@ -102,8 +102,9 @@ def space_of(read: Any) -> spaces.Space[Any] | None:
     if kind == "Discrete":
         start = int(state.get("start", 0))
         # The argument dtype is newer than the oldest Gymnasium that can be installed.
-        given = {} if number is np.int64 else {"dtype": number}
-        return spaces.Discrete(int(state["n"]), start=start, **given)
+        given: dict[str, Any] = {} if number is np.int64 else {"dtype": number}
+        discrete: spaces.Space[Any] = spaces.Discrete(int(state["n"]), start=start, **given)
+        return discrete
     if kind == "MultiBinary":
         n = state["n"]
         return spaces.MultiBinary(int(n) if np.ndim(n) == 0 else [int(size) for size in n])

@@ -21,11 +21,6 @@ class Halving:
     steps: int = 0
     winner: str = ""
 
-    def mean(self, name: str) -> float:
-        """The mean return, without the rounding errors of sums in another order."""
-        returns = self.returns[name]
-        return float(f"{math.fsum(returns) / len(returns):.9g}")
-
 
 def successive_halving(
     candidates: Sequence[str], play: Callable[[str, int], tuple[float, int]], budget: int
@@ -38,21 +33,32 @@ def successive_halving(
     Args:
         candidates: names, the preferred first.
         play: plays an episode, ``(name, episode) -> (return, environment steps)``.
-        budget: environment steps after which nobody begins another episode; everyone plays one.
+        budget: environment steps after which no episode begins any more. Where it does not suffice
+            for everyone to play one, those who have not played drop out.
     """
     left, seen = list(candidates), Halving()
     rounds = max(1, math.ceil(math.log2(len(left))))
     for round_ in range(1, rounds + 1):
-        episodes = 0
-        while len(left) > 1 and (episodes == 0 or seen.steps < budget * round_ / rounds):
+        while len(left) > 1 and seen.steps < budget * round_ / rounds:
             for name in left:
-                returns = seen.returns.setdefault(name, [])
-                value, steps = play(name, len(returns))
-                returns.append(value)
-                seen.steps += steps
-            episodes += 1
-        if episodes:
-            ranked = sorted(left, key=seen.mean, reverse=True)[: (len(left) + 1) // 2]
-            left = [name for name in left if name in ranked]
+                if seen.steps < budget:
+                    returns = seen.returns.setdefault(name, [])
+                    value, steps = play(name, len(returns))
+                    returns.append(value)
+                    seen.steps += steps
+        left = _better_half(left, seen.returns)
     seen.winner = left[0]
     return seen
+
+
+def _better_half(left: list[str], returns: dict[str, list[float]]) -> list[str]:
+    """By the episodes that all of them have played, in the order given."""
+    playing = [name for name in left if name in returns] or left[:1]
+    episodes = min(len(returns.get(name, ())) for name in playing)
+
+    def total(name: str) -> float:
+        # Without the rounding errors of sums in another order.
+        return float(f"{math.fsum(returns.get(name, ())[:episodes]):.9g}")
+
+    better = sorted(playing, key=total, reverse=True)[: (len(left) + 1) // 2]
+    return [name for name in left if name in better]

@@ -23,7 +23,7 @@ def players(means: dict[str, float], spread: float) -> Callable[..., tuple[float
     return play
 
 
-@given(st.permutations("abcde"), st.integers(1, 5), st.integers(1, 3000))
+@given(st.permutations("abcde"), st.integers(1, 5), st.integers(100, 3000))
 def test_the_best_wins_where_chance_does_not_hide_it(
     order: list[str], count: int, budget: int
 ) -> None:
@@ -52,8 +52,16 @@ def test_half_of_the_budget_is_spent_on_all_and_half_on_the_better_two() -> None
     assert seen.steps == 800
 
 
-@pytest.mark.parametrize("candidates", [["a"], ["a", "b"], list("abcde")])
-def test_whatever_the_budget_everyone_plays_one_episode(candidates: list[str]) -> None:
-    seen = successive_halving(candidates, lambda name, _episode: (ord(name), 1000), 1)
-    assert seen.winner == candidates[-1]
-    assert len(candidates) == 1 or set(seen.returns) == set(candidates)
+@pytest.mark.parametrize(("budget", "playing"), [(0, ""), (1, "a"), (1001, "ab"), (9000, "abcde")])
+def test_no_episode_begins_beyond_the_budget(budget: int, playing: str) -> None:
+    seen = successive_halving(list("abcde"), lambda name, _episode: (ord(name), 1000), budget)
+    assert "".join(seen.returns) == playing
+    assert seen.winner == (playing or "a")[-1]
+    assert seen.steps < budget + 1000
+
+
+def test_candidates_are_compared_by_the_episodes_that_all_have_played() -> None:
+    returns = {"a": [5.0, 0.0], "b": [4.0]}
+    seen = successive_halving(["a", "b"], lambda name, episode: (returns[name][episode], 10), 21)
+    assert seen.returns == returns
+    assert seen.winner == "a"

@@ -141,7 +141,7 @@ def test_learned_weights_find_the_half_of_the_world_that_the_network_knows(
     model, how, steps = learned
     assert how.chosen == "learned"
     assert success(model) == 1
-    assert STEPS <= how.steps == steps <= STEPS + 4 * 30  # everyone finishes the last episode
+    assert STEPS <= how.steps == steps <= STEPS + 30  # to finish an episode
     for key, value in plain.q_net.q_net.state_dict().items():
         assert torch.equal(model.q_net.q_net.state_dict()[key], value)  # frozen
 

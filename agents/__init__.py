@@ -24,6 +24,7 @@ from equirl.agents.replay.orbit_replay import (
     OrbitNStepReplayBuffer,
     OrbitReplayBuffer,
 )
+from equirl.agents.saving.from_pretrained import from_pretrained
 from equirl.agents.training.callbacks import EquivarianceCallback
 from equirl.agents.training.evaluation_callback import EvaluationCallback
 from equirl.agents.transfer import Transferred, transfer_agent
@@ -51,5 +52,6 @@ __all__ = [
     "SmallCnn",
     "SymmetricVecNormalize",
     "Transferred",
+    "from_pretrained",
     "transfer_agent",
 ]

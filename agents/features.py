@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+)
 from torch import Tensor, nn
 
 
@@ -60,4 +67,93 @@ class SmallCnn(BaseFeaturesExtractor):
     def forward(self, observations: Tensor) -> Tensor:
         """``[batch, channels, height, width] -> [batch, features_dim]``."""
         features: Tensor = self.linear(self.cnn(observations))
+        return features
+
+
+class Normalise(nn.Module):
+    """``clip((s − mean) / √(var + epsilon), ±clip)`` in double precision, as `VecNormalize`."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, mean: Sequence[Any], var: Sequence[Any], epsilon: float, clip: float
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        # Not in the state dict, whose keys stay those of the plain network.
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64), persistent=False)
+        scale = (torch.tensor(var, dtype=torch.float64) + epsilon).sqrt()
+        self.register_buffer("scale", scale, persistent=False)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """``[batch, *shape]`` in and out."""
+        normalised = (observations.double() - self.mean) / self.scale
+        return normalised.clamp(-self.clip, self.clip).to(observations.dtype)
+
+
+class NormalisedFlatten(FlattenExtractor):
+    """Observations as `VecNormalize` hands them on, then flattened; it has no parameters.
+
+    With it normalisation is part of the network: ``clip((s − mean) / √(var + epsilon), ±clip)``.
+
+    Args:
+        observation_space: one array, no image.
+        mean: of every entry, ``[*shape]``.
+        var: likewise.
+        epsilon: see above.
+        clip: see above.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        mean: Sequence[Any],
+        var: Sequence[Any],
+        epsilon: float = 1e-8,
+        clip: float = 10.0,
+    ) -> None:
+        super().__init__(observation_space)
+        self.normalise = Normalise(mean, var, epsilon, clip)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """``[batch, *shape] -> [batch, entries]``."""
+        flat: Tensor = super().forward(self.normalise(observations))
+        return flat
+
+
+class NormalisedCombined(CombinedExtractor):
+    """`CombinedExtractor` behind `VecNormalize`; see `NormalisedFlatten`.
+
+    Args:
+        observation_space: a Dict.
+        moments: by key, the ``mean`` and ``var`` of those that are normalised.
+        epsilon: see `NormalisedFlatten`.
+        clip: see `NormalisedFlatten`.
+        kwargs: everything else `CombinedExtractor` takes.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        moments: Mapping[str, Mapping[str, Any]],
+        epsilon: float = 1e-8,
+        clip: float = 10.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(observation_space, **kwargs)
+        self.normalise = nn.ModuleDict(
+            {
+                key: Normalise(part["mean"], part["var"], epsilon, clip)
+                for key, part in moments.items()
+            }
+        )
+
+    def forward(self, observations: Any) -> Tensor:
+        """Each ``[batch, *shape]``, to ``[batch, features_dim]``."""
+        normalised = {
+            key: self.normalise[key](part) if key in self.normalise else part
+            for key, part in observations.items()
+        }
+        features: Tensor = super().forward(normalised)
         return features

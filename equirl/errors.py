@@ -25,6 +25,10 @@ class AgentError(EquirlError):
     """A saved agent is missing, damaged, of another kind, or made for other spaces."""
 
 
+class UntrustedError(AgentError):
+    """A saved agent needs what only its pickle holds, and a pickle could run any code."""
+
+
 class ConfigError(EquirlError):
     """A configuration names something that does not exist or does not fit."""
 

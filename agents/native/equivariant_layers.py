@@ -50,7 +50,7 @@ class RegularLinear(nn.Linear):
     def forward(self, features: Tensor) -> Tensor:
         """See the class."""
         neighbours = features.index_select(1, self.products)
-        return super().forward(neighbours.view(features.shape[0], self.order, -1))
+        return super().forward(neighbours.view(features.shape[0], self.order, self.in_features))
 
 
 class RegularConv2d(nn.Conv2d):
@@ -95,8 +95,10 @@ class RegularConv2d(nn.Conv2d):
         """See the class."""
         turned = torch.stack([move(features) for move in self.moves_back], dim=1)
         neighbours = turned.flatten(1, 2).index_select(1, self.products)
-        filtered = super().forward(neighbours.view(-1, self.in_channels, *features.shape[-2:]))
-        return filtered.view(-1, self.order, *filtered.shape[1:])
+        filtered = super().forward(
+            neighbours.view(features.shape[0] * self.order, self.in_channels, *features.shape[-2:])
+        )
+        return filtered.view(features.shape[0], self.order, *filtered.shape[1:])
 
 
 class LiftingConv2d(nn.Conv2d):
@@ -105,7 +107,7 @@ class LiftingConv2d(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
         """``[batch, |G|, channels, height, width]`` in and out."""
         filtered = super().forward(images.flatten(0, 1))
-        return filtered.view(-1, images.shape[1], *filtered.shape[1:])
+        return filtered.view(images.shape[0], images.shape[1], *filtered.shape[1:])
 
 
 class ActionValues(nn.Module):

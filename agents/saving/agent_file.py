@@ -1,4 +1,4 @@
-"""What is in the zip of a saved agent, read without unpickling anything."""
+"""What is in the zip of a saved agent, read without running anything from it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch import Tensor
 from equirl.agents.saving.agent_format import check_format
 from equirl.errors import AgentError
 from equirl.shown import reason, shown
+
+OPTIMIZERS = ("policy.optimizer.pth", "actor.optimizer.pth")
+"""Where the learning rate of the last step stands."""
 
 
 class Parts(NamedTuple):
@@ -47,14 +50,18 @@ def agent_path(path: Path) -> Path:
     )
 
 
-def read_parts(path: Path) -> Parts:
+def read_parts(path: Path, file: BinaryIO | None = None) -> Parts:
     """Reads the parts of the agent at ``path``.
 
+    Args:
+        path: of the zip, or what to call the agent in messages.
+        file: the zip, where it is not a file.
+
     Raises:
-        AgentError: the file is damaged, no DQN agent, or saved by a later version of equirl.
+        AgentError: the file is damaged, not an SB3 agent, or saved by a later version of equirl.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file or path) as archive:
             names = archive.namelist()
             if not {"data", "policy.pth"} <= set(names):
                 raise AgentError(
@@ -63,11 +70,8 @@ def read_parts(path: Path) -> Parts:
                 )
             data = json.loads(archive.read("data"))
             weights = _tensors(archive.read("policy.pth"))
-            optimizer = (
-                _tensors(archive.read("policy.optimizer.pth"))
-                if "policy.optimizer.pth" in names
-                else None
-            )
+            optimizer = next((name for name in OPTIMIZERS if name in names), None)
+            steps = None if optimizer is None else _tensors(archive.read(optimizer))
     except AgentError:
         raise
     except Exception as error:  # damaged bytes make zlib, json and torch raise almost anything
@@ -76,8 +80,10 @@ def read_parts(path: Path) -> Parts:
         raise AgentError(f"{path} is damaged: its data is a JSON {type(data).__name__}, not object")
     check_format(path, data)
     if not _is_state_dict(weights):
-        raise AgentError(f"{path} is not a DQN agent: its policy.pth is no dict of tensors")
-    return Parts(data, weights, _learning_rate(optimizer))
+        raise AgentError(
+            f"{path} is not a Stable-Baselines3 agent: its policy.pth is not a dict of tensors"
+        )
+    return Parts(data, weights, _learning_rate(steps))
 
 
 def _tensors(file: bytes) -> Any:

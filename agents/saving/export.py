@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,10 +27,13 @@ from equirl.agents.dqn.policies import EquivariantQNetwork
 from equirl.agents.native.native_policies import NativeEquivariantQNetwork
 from equirl.errors import AgentError, ConfigError
 from equirl.runs.atomic_write import written_whole
+from equirl.shown import shortened
 from equirl.symmetry import Symmetry
 
 OUTPUTS = ("actions", "q_values")
 SINGLE_INPUT = "observation"
+NARROW = {"int16": torch.int32, "uint16": torch.int32, "uint32": torch.int64}
+"""What is calculated with instead, where ONNX or its runtime lacks operations."""
 
 
 class GreedyPolicy(nn.Module):
@@ -48,6 +52,11 @@ class GreedyPolicy(nn.Module):
         self.channels_last = frozenset(
             mine.key for mine, theirs in zip(given, expected, strict=True) if mine != theirs
         )
+        self.wider = {
+            leaf.key: wider
+            for leaf in given
+            if (wider := _wider(observation_space, leaf)) is not None
+        }
 
     def forward(self, observations: Any) -> tuple[Tensor, Tensor]:
         """Actions int64 ``[batch]`` and Q-values ``[batch, actions]``.
@@ -62,8 +71,19 @@ class GreedyPolicy(nn.Module):
         q_values = self.q_net(turned)
         return q_values.argmax(dim=1), q_values
 
-    def _turned(self, key: str | None, images: Tensor) -> Tensor:
-        return images.permute(0, 3, 1, 2) if key in self.channels_last else images
+    def _turned(self, key: str | None, part: Tensor) -> Tensor:
+        if key in self.wider:
+            part = part.to(self.wider[key])
+        return part.permute(0, 3, 1, 2) if key in self.channels_last else part
+
+
+def _wider(space: spaces.Space[Any], leaf: Leaf) -> torch.dtype | None:
+    """A dtype for numbers of one that ONNX, or its runtime, does not calculate with."""
+    if leaf.dtype != "uint64":
+        return NARROW.get(leaf.dtype)
+    part = space if leaf.key is None else cast(spaces.Dict, space)[leaf.key]
+    fits = isinstance(part, spaces.Box) and int(part.high.max()) <= torch.iinfo(torch.int64).max
+    return torch.int64 if fits else torch.float64
 
 
 def export_policy(
@@ -115,13 +135,20 @@ def export_policy(
             program = _program(GreedyPolicy(model, observation_space), observation_space)
             content = FORMATS[format](program, leaves, _metadata(model, leaves))
     except Exception as error:  # an extractor of the user's own can fail in any way
-        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise AgentError(f"this agent cannot be exported as {format}: {why}") from error
+        raise AgentError(f"this agent cannot be exported as {format}: {_why(error)}") from error
     try:
         with written_whole(path) as aside:
             aside.write_bytes(content)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _why(error: BaseException) -> str:
+    """The first line of what was at the bottom of it, without the colours of a terminal."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
+    return shortened(lines[0]) if lines else type(error).__name__
 
 
 def check_export(path: Path, format: str) -> None:

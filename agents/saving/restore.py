@@ -5,22 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+from gymnasium import Space
 from stable_baselines3 import DQN
 
 from equirl.agents.dqn.dqn import EquivariantDQN
 from equirl.agents.saving.saved_agent import SavedAgent
 from equirl.envs import symmetry_of
-from equirl.errors import AgentError, SymmetryError
+from equirl.errors import AgentError, SymmetryError, UntrustedError
 from equirl.shown import shortened
 from equirl.symmetry import Symmetry
 
 
-class DeclaredSpaces(gym.Env[Any, Any]):
-    """The spaces that a symmetry was declared for; there is nothing to play."""
+class SpacesAlone(gym.Env[Any, Any]):
+    """The spaces that an agent was made for; there is nothing to play."""
 
-    def __init__(self, symmetry: Symmetry) -> None:
-        self.observation_space = symmetry.observation_space
-        self.action_space = symmetry.action_space
+    def __init__(self, observation_space: Space[Any], action_space: Space[Any]) -> None:
+        self.observation_space = observation_space
+        self.action_space = action_space
 
 
 def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str = "auto") -> DQN:
@@ -31,29 +32,29 @@ def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str
 
     Args:
         agent: what `read_agent` read.
-        env: the environment; may be left out where the file describes the agent's symmetry.
+        env: the environment; may be left out where the file describes the agent's spaces, and of
+            an equivariant one the symmetry.
         device: where the networks go.
 
     Raises:
-        AgentError: it was made for other spaces, or holds what only its pickles tell.
+        AgentError: it was made for other spaces.
+        UntrustedError: it has classes that only its pickles tell.
         SymmetryError: the environment's own symmetry is asked for and not known.
     """
     kwargs: dict[str, Any] = {"device": device, "buffer_size": 1}
     # SB3's defaults, as the file says these in a pickle only.
     kwargs.update(train_freq=4, gradient_steps=1)
     if not agent.is_equivariant:
-        if env is None:
-            raise AgentError(f"{agent.path} does not describe its spaces: name its environment")
-        return agent.build(DQN, env, **kwargs)
+        return agent.build(DQN, env or _saved_spaces(agent), **kwargs)
     if not agent.policy_module.startswith("equirl."):
         module = shortened(agent.policy_module) or "an unknown module"
-        raise AgentError(
+        raise UntrustedError(
             f"{agent.path} was saved with a policy class of {module}, which only its pickle holds, "
             "and that could run any code"
         )
     symmetry = agent.symmetry or _symmetry_of(agent, env)
     policy_kwargs = {"symmetry": symmetry, **agent.symmetrization}
-    there = env or DeclaredSpaces(symmetry)
+    there = env or SpacesAlone(symmetry.observation_space, symmetry.action_space)
     try:
         algorithm = DQN if agent.is_native else EquivariantDQN
         model = agent.build(algorithm, there, policy_kwargs=policy_kwargs, **kwargs)
@@ -67,6 +68,13 @@ def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str
         names = shortened(", ".join(differing[:3]))
         raise AgentError(f"{agent.path} holds another network: {names} differ")
     return model
+
+
+def _saved_spaces(agent: SavedAgent) -> SpacesAlone:
+    observations, actions = agent.observation_space.space, agent.action_space.space
+    if observations is None or actions is None:
+        raise AgentError(f"{agent.path} does not describe its spaces: name its environment")
+    return SpacesAlone(observations, actions)
 
 
 def _symmetry_of(agent: SavedAgent, env: gym.Env[Any, Any] | None) -> Symmetry:

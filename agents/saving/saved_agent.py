@@ -1,24 +1,28 @@
-"""Reading saved SB3 agents of any version: what is in the zip, and how to build a model from it."""
+"""Saved SB3 agents of every version: what is in the zip, and how to build a model from it."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gymnasium import spaces
 from stable_baselines3 import DQN
-from stable_baselines3.common.base_class import maybe_make_env
-from stable_baselines3.common.preprocessing import get_flattened_obs_dim
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
 from equirl.agents.native.native_policies import NATIVE_POLICIES, NativeEquivariantPolicy
 from equirl.agents.saving.agent_file import agent_path, read_parts
+from equirl.agents.saving.architecture import Architecture, in_todays_layout, read_architecture
+from equirl.agents.saving.feature_order import same_order, with_keys_in_order
 from equirl.agents.saving.library_classes import library_class
 from equirl.agents.saving.saved_schedules import read_linear_schedule, read_train_freq
-from equirl.errors import AgentError, EquirlError, SymmetryError
+from equirl.agents.saving.saved_spaces import SavedSpace, read_space
+from equirl.errors import AgentError, EquirlError, SymmetryError, UntrustedError
 from equirl.saved_symmetry import from_json
 from equirl.shown import reason, shortened, shown
 from equirl.symmetrize import OPTIONS
@@ -41,7 +45,10 @@ HYPER_PARAMETERS = (
     "target_update_interval",
     "tau",
 )
-"""What is taken over from the file, where it is a plain number; and ``train_freq``."""
+"""What a DQN agent takes over from the file, where it is a plain number; and ``train_freq``."""
+
+OBSOLETE = ("device",)
+"""Arguments that policies of earlier SB3 versions had."""
 
 SYMMETRIZATION = ("symmetry", "method", *OPTIONS)
 """What belongs to one of our policies and not to the network inside it."""
@@ -49,12 +56,12 @@ SYMMETRIZATION = ("symmetry", "method", *OPTIONS)
 
 @dataclass(frozen=True)
 class SavedAgent:
-    """A saved DQN agent: weights, and what of its description can be read without unpickling.
+    """A saved agent: its weights, and what of its description can be read without running it.
 
     Args:
         path: where it was read from.
         data: the JSON description that SB3 writes.
-        weights: the state dict of its policy.
+        weights: the state dict of its policy, as the current SB3 lays it out.
         learning_rate: that of the last step, for where it was given as a schedule.
     """
 
@@ -89,9 +96,38 @@ class SavedAgent:
         if "equirl_symmetry" not in self.data:
             return None
         try:
-            return from_json(self.data["equirl_symmetry"])
+            symmetry = from_json(self.data["equirl_symmetry"])
         except SymmetryError as error:
             raise AgentError(f"{self.path}: {error}") from error
+        actions = self.action_space.space
+        if isinstance(actions, spaces.Discrete) and actions.n == symmetry.action_space.n:
+            # Format 1 does not say the dtype.
+            return replace(symmetry, action_space=actions)
+        return symmetry
+
+    @cached_property
+    def observation_space(self) -> SavedSpace:
+        """What its policy saw, images channel-first."""
+        return read_space(self.data.get("observation_space"))
+
+    @cached_property
+    def action_space(self) -> SavedSpace:
+        """What it acted on."""
+        return read_space(self.data.get("action_space"))
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """Its algorithm and networks.
+
+        Raises:
+            AgentError: no algorithm that is known, or networks that it does not have.
+        """
+        try:
+            return read_architecture(self.data, self.weights, self.observation_space.is_dict)
+        except ValueError as error:
+            raise AgentError(
+                f"{self.path} is not an agent of an algorithm that equirl knows: {error}"
+            ) from error
 
     @property
     def symmetrization(self) -> dict[str, Any]:
@@ -102,24 +138,11 @@ class SavedAgent:
 
     @property
     def net_arch(self) -> list[int]:
-        """Widths of the hidden layers of the Q-network."""
-        return [int(w.shape[0]) for w in self._layer_weights()[:-1]]
-
-    @property
-    def action_count(self) -> int:
-        """Number of actions the agent chooses from."""
-        return int(self._layer_weights()[-1].shape[0])
-
-    def _layer_weights(self) -> list[Tensor]:
-        layers = {}
-        for key, weight in self.weights.items():
-            match = re.fullmatch(r"q_net\.q_net\.(\d+)\.weight", key)
-            if match and weight.dim() == 2:
-                layers[int(match[1])] = weight
-        return [layers[i] for i in sorted(layers)]
+        """Widths of the hidden layers of a DQN agent's Q-network."""
+        return list(self.architecture.net_arch["q"])
 
     def build(self, cls: type[SomeDQN], env: GymEnv | str, **kwargs: Any) -> SomeDQN:
-        """A model of class ``cls`` with these weights.
+        """A model of class ``cls`` with these weights, of a DQN agent.
 
         Args:
             cls: `DQN`, or a subclass.
@@ -130,20 +153,15 @@ class SavedAgent:
             AgentError: the agent was made for other observations or actions, or its description
                 is damaged.
         """
+        self._check_is_dqn()
         hyper_parameters = self._hyper_parameters(given=set(kwargs))
-        policy_kwargs = self._policy_kwargs(kwargs.pop("policy_kwargs", {}))
-        is_dict = "dict.Dict" in str(_described(self.data, "observation_space").get(":type:"))
+        policy_kwargs = self.policy_kwargs(kwargs.pop("policy_kwargs", {}))
         env = maybe_make_env(env, verbose=0)
-        if is_dict != isinstance(env.observation_space, spaces.Dict):
-            kind = "dict observations" if is_dict else "observations that are one array"
-            raise AgentError(
-                f"{self.path} was made for {kind}, the environment has {env.observation_space}: "
-                "name the environment it was trained in"
-            )
-        is_cnn = any(".features_extractor.cnn." in key for key in self.weights)
-        alias = "MultiInputPolicy" if is_dict else "CnnPolicy" if is_cnn else "MlpPolicy"
-        policy: Any = NATIVE_POLICIES[alias] if self.is_native else alias
+        name = self.architecture.policy
+        policy: Any = NATIVE_POLICIES[name] if self.is_native else name
         try:
+            env = cls._wrap_env(env, verbose=0)  # as the constructor does: images channel-first
+            self.check_spaces(env.observation_space, env.action_space)
             model = cls(policy, env, policy_kwargs=policy_kwargs, **{**hyper_parameters, **kwargs})
         except AssertionError as error:  # how SB3 says that an extractor cannot take these spaces
             raise AgentError(
@@ -163,15 +181,16 @@ class SavedAgent:
         """Give a model of the same architecture these weights; it may be of another method.
 
         Raises:
-            AgentError: the agent was made for other observations or actions, or has another
-                network.
+            AgentError: the agent was made for other spaces, or has another network.
         """
-        self._check_spaces(model)
+        self._check_is_dqn()
+        self.check_spaces(model.observation_space, model.action_space)
         if self.is_native != isinstance(model.policy, NativeEquivariantPolicy):
             held = "equivariant layers" if self.is_native else "the weights of a plain network"
             raise AgentError(f"{self.path} holds {held}, which the network asked for has not")
         try:
-            missing, unexpected = model.policy.load_state_dict(self.weights, strict=False)
+            weights = self.weights_for(model)
+            missing, unexpected = model.policy.load_state_dict(weights, strict=False)
         except RuntimeError as error:
             raise AgentError(
                 f"{self.path} does not fit this environment: {_line(error, -1)}"
@@ -208,34 +227,84 @@ class SavedAgent:
             return plain
         return {**plain, "train_freq": train_freq}
 
-    def _check_spaces(self, model: DQN) -> None:
-        actions = model.action_space
-        assert isinstance(actions, spaces.Discrete)
-        inputs = self._layer_weights()[0].shape[1]
-        from_observation = not any(".features_extractor." in key for key in self.weights)
-        expected = get_flattened_obs_dim(model.observation_space) if from_observation else inputs
-        if inputs != expected or self.action_count != int(actions.n):
-            observations = f"{inputs} observation entries and " if from_observation else ""
+    def check_spaces(
+        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+    ) -> None:
+        """Refuse spaces that the agent was not made for; the order of a Dict's keys is free.
+
+        Args:
+            observation_space: as SB3 hands observations on, images channel-first.
+            action_space: of the environment.
+
+        Raises:
+            AgentError: the spaces differ from those saved.
+        """
+        pairs = (
+            ("observations", self.observation_space, observation_space),
+            ("actions", self.action_space, action_space),
+        )
+        for what, saved, now in pairs:
+            if saved.space is None and saved.is_dict:
+                raise UntrustedError(
+                    f"{self.path} was saved with observations whose keys only its pickle holds, "
+                    "and that could run any code: load it with SB3 if you know who made it"
+                )
+            if not saved.equals(now):
+                raise AgentError(
+                    f"{self.path} was made for the {what} {_text(saved)}, the environment has "
+                    f"{_text(now)}: name the environment it was trained in"
+                )
+
+    def weights_for(self, model: BaseAlgorithm) -> dict[str, Tensor]:
+        """The weights for the order in which the model's space has the keys of a Dict.
+
+        Raises:
+            AgentError: a features extractor of which it is not known what an order means to it.
+        """
+        saved, now = self.observation_space.space, model.observation_space
+        if same_order(saved, now):
+            return self.weights
+        assert isinstance(saved, spaces.Dict)
+        assert isinstance(now, spaces.Dict)
+        modules = model.policy.modules()
+        extractor = next(part for part in modules if isinstance(part, BaseFeaturesExtractor))
+        layers = self.architecture.first_layers
+        try:
+            return with_keys_in_order(self.weights, layers, extractor, saved, now)
+        except ValueError as error:
             raise AgentError(
-                f"{self.path} was made for {observations}{self.action_count} actions, the "
-                f"environment has {f'{expected} and ' if from_observation else ''}{actions.n}: "
-                "name the environment it was trained in"
-            )
-        shape = _described(self.data, "observation_space").get("_shape")
-        # Convolutions take images of other sizes without a word.
-        if isinstance(shape, list) and tuple(shape) != model.observation_space.shape:
+                f"{self.path} was made for the keys {list(saved)} in this order, the environment "
+                f"has {list(now)}, and {error}: give them in that order"
+            ) from error
+
+    def _check_is_dqn(self) -> None:
+        if self.architecture.algorithm != "dqn":
             raise AgentError(
-                f"{self.path} was made for observations of shape {tuple(shape)}, the environment "
-                f"has {model.observation_space.shape}: name the environment it was trained in"
+                f"{self.path} is not a DQN agent but one of {self.architecture.algorithm}"
             )
 
-    def _policy_kwargs(self, given: dict[str, Any]) -> dict[str, Any]:
+    def policy_kwargs(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of its policy's class.
+
+        Args:
+            given: by hand; they count before what the file says.
+
+        Raises:
+            UntrustedError: the file names a class that only its pickle holds.
+        """
         described = self._described_policy_kwargs(given)
         if self.is_native:  # whose weights are shaped otherwise
             return {**described, **given}
         # The network's own weights tell its widths, whatever the file says.
-        described["net_arch"] = self.net_arch
-        features = self.weights.get("q_net.features_extractor.linear.0.weight")
+        widths = {name: list(widths) for name, widths in self.architecture.net_arch.items()}
+        described["net_arch"] = widths.get("q", widths)
+        if self.architecture.n_quantiles:
+            described["n_quantiles"] = self.architecture.n_quantiles
+        if self.architecture.n_critics:
+            described["n_critics"] = self.architecture.n_critics
+        pattern = re.compile(r"features_extractor\.linear\.0\.weight$")
+        found = (weight for key, weight in self.weights.items() if pattern.search(key))
+        features = next(found, None)
         if features is not None and features.dim() == 2:
             described["features_extractor_kwargs"] = {
                 **described.get("features_extractor_kwargs", {}),
@@ -246,12 +315,12 @@ class SavedAgent:
     def _described_policy_kwargs(self, given: dict[str, Any]) -> dict[str, Any]:
         described = self.data.get("policy_kwargs") or {}
         if not isinstance(described, dict):
-            raise AgentError(f"{self.path} is damaged: its policy_kwargs are no dict")
+            raise AgentError(f"{self.path} is damaged: its policy_kwargs are not a dict")
         # SB3 writes plain values as they are beside their pickle, and everything else as a string.
         return {
             name: self._library_class(name, value) if isinstance(value, str) else value
             for name, value in described.items()
-            if not name.startswith(":") and name not in {*given, *SYMMETRIZATION}
+            if not name.startswith(":") and name not in {*given, *SYMMETRIZATION, *OBSOLETE}
         }
 
     def _library_class(self, name: str, described: str) -> Any:
@@ -263,7 +332,7 @@ class SavedAgent:
             ) from error
         if found is None:
             name, described = shortened(name), shortened(described)
-            raise AgentError(
+            raise UntrustedError(
                 f"{self.path} was saved with {name} {described}, which only its pickle holds, and "
                 f"that could run any code: give it yourself, policy_kwargs=dict({name}=…)"
             )
@@ -271,16 +340,16 @@ class SavedAgent:
 
 
 def read_agent(path: str | Path) -> SavedAgent:
-    """Reads a saved DQN agent, plain or ours, without running any code from the file.
+    """Reads a saved agent of SB3 or sb3-contrib, plain or ours, without running code from it.
 
     Raises:
-        AgentError: there is no such file, it is damaged, not a DQN agent, or saved by a later
-            version of equirl.
+        AgentError: there is no such file, it is damaged, not of an algorithm that is known, or
+            saved by a later version of equirl.
     """
     path = agent_path(Path(path))
-    agent = SavedAgent(path, *read_parts(path))
-    if not agent._layer_weights():
-        raise AgentError(f"{path} is not a DQN agent: its policy has no q_net.q_net layers")
+    data, weights, learning_rate = read_parts(path)
+    agent = SavedAgent(path, data, in_todays_layout(weights), learning_rate)
+    _ = agent.architecture  # or refused here
     return agent
 
 
@@ -288,6 +357,10 @@ def _described(data: dict[str, Any], name: str) -> dict[str, Any]:
     """What SB3 writes about an object beside its pickle."""
     described = data.get(name)
     return described if isinstance(described, dict) else {}
+
+
+def _text(space: object) -> str:
+    return shortened(str(space))
 
 
 def _line(error: Exception, which: int) -> str:

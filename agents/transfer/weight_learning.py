@@ -22,7 +22,7 @@ from equirl.agents.transfer.branch_table import (
     play_transitions,
     weighting_of,
 )
-from equirl.agents.transfer.race import Race, race
+from equirl.agents.transfer.successive_halving import Halving, successive_halving
 from equirl.agents.transfer.weight_fitting import fit_bellman_error, refine
 from equirl.symmetrize.weightings import INFINITE_BETA, LambdaWeighting, score_spread
 
@@ -32,14 +32,10 @@ WeightingState = dict[str, Tensor]
 BETAS = (0.0, math.inf, -3.0)
 """Of the one-parameter family λ = exp(β · score / σ), the preferred first. 0 is equitune, ∞
 equizero. Below 0 the branch that promises least counts most: a remedy where the network
-over-estimates what it does not know. Few, so that each of them can play often enough to be
-known."""
+over-estimates what it does not know. Few, so that each of them can play often enough."""
 
-CERTAIN = 3
-"""The learned candidate and both end points are compared, however long their episodes are."""
-
-REFINED = "refined"
-"""The candidate that is learned; "refined 2" is the one that is learned after the first race."""
+LEARNED = "learned"
+"""The candidate that is learned."""
 
 FEWEST_STEPS = 1000
 """Environment steps below which nothing can be said of λ."""
@@ -53,8 +49,7 @@ ROUNDS = 5
 fit, the last two refine."""
 
 LEARNING_SHARE = 0.5
-"""Of the steps; comparing the candidates takes the others. Of what a race that is soon decided
-leaves, the same share again."""
+"""Of the steps; comparing the candidates takes the others."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +59,13 @@ class LearnedWeights:
     Args:
         chosen: name of the candidate that the model now has.
         beta: its β.
-        races: what the candidates that were played got, race by race.
+        compared: the episodes that the candidates played.
         steps: environment steps, all in all.
     """
 
     chosen: str
     beta: float
-    races: tuple[Race, ...]
+    compared: Halving
     steps: int
 
 
@@ -106,11 +101,8 @@ def learn_weights(
        weights inversely proportional to the variance make the best mean of estimates. This tells
        the states the network knows from those it has never seen.
     2. Refine β and h by the Double-DQN loss of Q_G (van Hasselt et al. 2016), Q frozen.
-    3. Race the result, both end points and β = -3 with h = 0 for return. Where returns do not
-       tell, the first of them in this order wins.
-    4. While steps are left, as the race was soon decided: play and refine with half of them, and
-       race the result against the winner. Where returns do not tell, the more learned one wins, but
-       not against one that nothing was learned for: that has just beaten a learned one.
+    3. Let the result, both end points and β = -3 with h = 0 play for return, by successive
+       halving; among equals the first of them in this order wins.
 
     Args:
         model: an agent with ``method="lambda"``; gets the chosen weights.
@@ -136,14 +128,9 @@ def learn_weights(
             if round_ >= ROUNDS - 2:
                 learning.refine()
         learning.add_family()
-        winner = learning.race(list(learning.candidates), steps - learning.steps)
-        while (left := steps - learning.steps) >= each:
-            learning.play(int(LEARNING_SHARE * left), [model])
-            learning.refine(further := f"{REFINED} {len(learning.races) + 1}")
-            preferred = [further, winner] if winner.startswith(REFINED) else [winner, further]
-            winner = learning.race(preferred, steps - learning.steps)
+        compared = learning.compare(steps - learning.steps)
     beta = float(weighting_of(model).beta.detach())
-    return LearnedWeights(winner, beta, tuple(learning.races), learning.steps)
+    return LearnedWeights(compared.winner, beta, compared, learning.steps)
 
 
 class _Learning:
@@ -169,18 +156,14 @@ class _Learning:
         self.candidates: dict[str, WeightingState] = {}
         self.played = Transitions([], [], [], [], [])
         self.rounds = 0
-        self.races: list[Race] = []
+        self.steps = 0
         self.table: BranchTable
-
-    @property
-    def steps(self) -> int:
-        """Environment steps taken."""
-        return len(self.played) + sum(seen.steps for seen in self.races)
 
     def play(self, steps: int, players: Sequence[DQN]) -> None:
         """Collect transitions."""
         seed = self.first_seed + 10_000 * self.rounds
         self.played += play_transitions(players, self.make_env, steps, EPSILON, seed, self.on_step)
+        self.steps += steps
         self.table = branch_table(self.model, self.played)
         if self.rounds == 0:
             spread = float(score_spread(self.table.now.scores))
@@ -192,11 +175,11 @@ class _Learning:
         fit_bellman_error(self.weighting, self.table)
         set_weighting(self.model, self.weighting.state_dict())
 
-    def refine(self, name: str = REFINED) -> None:
+    def refine(self) -> None:
         """Refine β and h on all that was played."""
         refine(self.weighting, self.table)
-        self.candidates[name] = copy.deepcopy(self.weighting.state_dict())
-        set_weighting(self.model, self.candidates[name])
+        self.candidates[LEARNED] = copy.deepcopy(self.weighting.state_dict())
+        set_weighting(self.model, self.candidates[LEARNED])
 
     def add_family(self) -> None:
         """Candidates with h = 0."""
@@ -204,9 +187,9 @@ class _Learning:
         for beta in BETAS:
             self.candidates[beta_name(beta)] = with_beta(self.weighting, beta, spread)
 
-    def race(self, names: Sequence[str], budget: int) -> str:
-        """Find the best of these, the preferred first, and give the agent its weights."""
-        first_seed = self.first_seed + 500_000 + 10_000 * len(self.races)
+    def compare(self, budget: int) -> Halving:
+        """Find the best candidate, the learned one preferred, and give the agent its weights."""
+        first_seed = self.first_seed + 500_000
 
         def play(name: str, episode: int) -> tuple[float, int]:
             set_weighting(self.model, self.candidates[name])
@@ -215,10 +198,10 @@ class _Learning:
                 self.on_step()
             return float(episodes.returns[0]), int(episodes.lengths[0])
 
-        seen = race(names, play, budget, CERTAIN)
-        self.races.append(seen)
+        seen = successive_halving(list(self.candidates), play, budget)
+        self.steps += seen.steps
         set_weighting(self.model, self.candidates[seen.winner])
-        return seen.winner
+        return seen
 
 
 def beta_name(beta: float) -> str:

@@ -26,8 +26,6 @@ from equirl.symmetrize import METHODS
 def transfer(config: DictConfig) -> str:
     """Compare the versions as configured; returns the name of the one that was saved."""
     settings = cast(TransferConfig, with_agent(config))
-    run_dir = Path(settings.run_dir)
-    check_run_dir(run_dir)
     _check(settings)
     check_device(settings.device)
     if settings.threads is not None:
@@ -36,6 +34,9 @@ def transfer(config: DictConfig) -> str:
     if agent.is_equivariant:
         raise AgentError(f"{agent.path} is equivariant already: give a plain SB3 agent")
     environment = environment_of(agent, settings.env)
+    config.env = environment
+    run_dir = Path(config.run_dir)  # whose default names the environment
+    check_run_dir(run_dir)
     make_env, _ = environment_maker(environment)
     result = transfer_agent(
         agent,
@@ -61,7 +62,6 @@ def transfer(config: DictConfig) -> str:
     )
     run_dir.mkdir(parents=True)
     save_atomically(result.model, run_dir / "best_model.zip")
-    config.env = environment
     OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
     write_report(result, run_dir / "transfer.json")
     plot(result, run_dir / "transfer.png")

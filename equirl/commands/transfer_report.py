@@ -30,7 +30,7 @@ def write_report(result: Transferred, path: Path) -> None:
             "chosen": learned.chosen,
             "beta": learned.beta,
             "environment_steps": learned.steps,
-            "races": [race.returns for race in learned.races],
+            "compared": learned.compared.returns,
         }
     if result.curves:
         report["curves"] = {name: _curve(curve) for name, curve in result.curves.items()}

@@ -74,7 +74,7 @@ def test_a_plain_policy_is_exported_with_its_environment_as_onnx(
         ),
         (
             ("agent=agent.zip", "output=a.pt2", "format=torch", "env=acrobot"),
-            "agent.zip does not fit this environ",
+            "agent.zip was made for the observations Box(",
         ),
         (("agent=plain.zip", "output=a.pt2", "format=torch"), "say env=NAME or env.id=ID"),
     ],

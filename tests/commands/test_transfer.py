@@ -184,6 +184,21 @@ def test_agent_in_a_run_directory_brings_its_environment_and_leaves_it_to_the_ve
     assert "on CartPole-v1" in " ".join(again.out.split())
 
 
+def test_run_directory_is_named_after_the_environment_that_the_agent_brings(
+    equirl_command: Callable[..., Any],
+    plain_agent: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(plain_agent, tmp_path / "agent.zip")
+    Path("config.yaml").write_text("env: {name: cartpole, id: CartPole-v1}\n")
+    keys = ("agent=agent.zip", "episodes=2", "methods=[equitune]", "progress=false", *ZERO_SHOT)
+    assert equirl_command("transfer", *keys).code == 0
+    (made,) = Path("runs").iterdir()
+    assert made.name.startswith("transfer-cartpole-")
+
+
 def test_agent_that_is_equivariant_already_is_refused(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -318,3 +318,14 @@ def test_activation_functions_are_those_asked_for() -> None:
     model = agent(SymmetryWrapper(cartpole()), activation_fn=nn.Tanh)
     assert any(isinstance(module, nn.Tanh) for module in model.q_net.q_net)
     assert greatest_error(model, model.policy_kwargs["symmetry"]) < 1e-5
+
+
+def test_an_empty_batch_gives_no_actions() -> None:
+    board = images(9)
+    small = {"features_extractor_class": SmallCnn, "features_extractor_kwargs": {"features_dim": 8}}
+    for env, kwargs in ((cartpole(), {}), (cartpole(), {"net_arch": []}), (board, small)):
+        wrapped: Any = env if isinstance(env, SymmetryWrapper) else SymmetryWrapper(env)
+        model = agent(wrapped, **kwargs)
+        shape = wrapped.observation_space.shape
+        empty = np.zeros((0, *shape), wrapped.observation_space.dtype)
+        assert model.predict(empty, deterministic=True)[0].shape == (0,)

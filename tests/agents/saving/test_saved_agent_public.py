@@ -96,7 +96,6 @@ def test_a_public_agent_keeps_its_weights_and_hyper_parameters() -> None:
     path = AGENTS / "dqn-CartPole-v1.zip"
     agent = read_agent(path)
     assert agent.net_arch == [256, 256]
-    assert agent.action_count == 2
     assert not agent.is_equivariant
     model = EquivariantDQN.from_pretrained(path, "CartPole-v1", device="cpu")
     for key, weight in agent.weights.items():

@@ -21,6 +21,10 @@ class AgentError(EquirlError):
     """A saved agent is missing, damaged, of another kind, or made for other spaces."""
 
 
+class UntrustedError(AgentError):
+    """A saved agent says something in a pickle only, which could run any code: it is not read."""
+
+
 class ConfigError(EquirlError):
     """A configuration names something that does not exist or does not fit."""
 

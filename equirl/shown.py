@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 MOST = 200
 """Characters shown."""
 
@@ -33,3 +36,14 @@ def shortened(text: str) -> str:
     """Text on one line, cut where it is long."""
     line = "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
     return line if len(line) <= MOST else f"{line[: MOST - 1]}…"
+
+
+def nearest(given: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """``: did you mean 'x'?`` where something known is close, else nothing.
+
+    Example:
+        >>> nearest("equizro", ["equitune", "equizero"])
+        ": did you mean 'equizero'?"
+    """
+    close = difflib.get_close_matches(given, list(known), n=1, cutoff=cutoff)
+    return f": did you mean {close[0]!r}?" if close else ""

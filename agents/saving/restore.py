@@ -10,7 +10,7 @@ from stable_baselines3 import DQN
 from equirl.agents.dqn.dqn import EquivariantDQN
 from equirl.agents.saving.saved_agent import SavedAgent
 from equirl.envs import symmetry_of
-from equirl.errors import AgentError, SymmetryError
+from equirl.errors import AgentError, SymmetryError, UntrustedError
 from equirl.shown import shortened
 from equirl.symmetry import Symmetry
 
@@ -35,7 +35,8 @@ def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str
         device: where the networks go.
 
     Raises:
-        AgentError: it was made for other spaces, or holds what only its pickles tell.
+        AgentError: it was made for other spaces.
+        UntrustedError: it holds what only its pickles tell.
         SymmetryError: the environment's own symmetry is asked for and not known.
     """
     kwargs: dict[str, Any] = {"device": device, "buffer_size": 1}
@@ -47,7 +48,7 @@ def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str
         return agent.build(DQN, env, **kwargs)
     if not agent.policy_module.startswith("equirl."):
         module = shortened(agent.policy_module) or "an unknown module"
-        raise AgentError(
+        raise UntrustedError(
             f"{agent.path} was saved with a policy class of {module}, which only its pickle holds, "
             "and that could run any code"
         )

@@ -18,7 +18,7 @@ from equirl.agents.native.native_policies import NATIVE_POLICIES, NativeEquivari
 from equirl.agents.saving.agent_file import agent_path, read_parts
 from equirl.agents.saving.library_classes import library_class
 from equirl.agents.saving.saved_schedules import read_linear_schedule, read_train_freq
-from equirl.errors import AgentError, EquirlError, SymmetryError
+from equirl.errors import AgentError, EquirlError, SymmetryError, UntrustedError
 from equirl.shown import reason, shortened, shown
 from equirl.symmetry import Symmetry
 from equirl.symmetry_json import from_json
@@ -262,7 +262,7 @@ class SavedAgent:
             ) from error
         if found is None:
             name, described = shortened(name), shortened(described)
-            raise AgentError(
+            raise UntrustedError(
                 f"{self.path} was saved with {name} {described}, which only its pickle holds, and "
                 f"that could run any code: give it yourself, policy_kwargs=dict({name}=…)"
             )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 
 import gymnasium as gym
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from equirl.errors import EquirlError
+from equirl.shown import nearest
 
 MISTAKES = (EquirlError, HydraException, OmegaConfBaseException, gym.error.Error)
 """Raised for what the caller can mend; anything else is a bug and keeps its traceback."""
@@ -23,12 +22,6 @@ EXPECTED = (
     (r"Cannot assign (\w+) to Dict", "a mapping, written {key: value}"),
 )
 """What OmegaConf says, and what it means."""
-
-
-def nearest(given: str, known: Iterable[str], cutoff: float = 0.5) -> str:
-    """``: did you mean 'x'?`` where something known is close, else nothing."""
-    close = difflib.get_close_matches(given, list(known), n=1, cutoff=cutoff)
-    return f": did you mean {close[0]!r}?" if close else ""
 
 
 def explain(error: BaseException) -> str:

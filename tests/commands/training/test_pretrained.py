@@ -16,7 +16,7 @@ from equirl.agents import EquivariantDQN
 from shared.short_training import train
 from shared.small_agents import SMALL, cartpole
 
-NET_ARCH = "env.net_arch=[16]"  # the agent's: training cut short otherwise has another
+NET_ARCH = "algorithm.net_arch=[16]"  # the agent's: training cut short otherwise has another
 STEPS = ("env=cartpole", "total_timesteps=300", "eval.every=200", "eval.episodes=3")
 
 
@@ -38,7 +38,7 @@ def test_training_begins_with_the_weights_of_the_agent(
         *STEPS,
         f"method={method}",
         f"pretrained={plain_agent}",
-        "env.dqn.learning_rate=0",
+        "algorithm.learning_rate=0",
         NET_ARCH,
     )
     assert yaml.safe_load((folder / "config.yaml").read_text())["env"]["net_arch"] == [16]
@@ -93,7 +93,7 @@ def test_an_equivariant_agent_has_no_zero_shot_version(
             ("pretrained={agent}", "env=acrobot"),
             "was made for 4 observation entries and 2 actions",
         ),
-        (("pretrained={agent}", "env.net_arch=[64]"), "that agent's is [16]"),
+        (("pretrained={agent}", "algorithm.net_arch=[64]"), "that agent's is [16]"),
     ],
 )
 def test_mistakes_end_with_one_line_and_leave_nothing(

@@ -37,11 +37,11 @@ TASKS = {
     "plain": ("env=cartpole", "method=plain", "eval.zero_shot=[equizero]"),
     "remedies": (
         *("env=cartpole", "method=equizero"),
-        *("env.dqn.double_q=true", "env.dqn.learning_rate_final=1e-5"),
+        *("algorithm.double_q=true", "algorithm.learning_rate_final=1e-5"),
     ),
-    "mirror loss": ("env=cartpole", "method=mirror_loss", "env.dqn.double_q=true"),
+    "mirror loss": ("env=cartpole", "method=mirror_loss", "algorithm.double_q=true"),
     "native": ("env=gridworld", "method=native", "env.kwargs.size=5", "eval.episodes=4"),
-    "two environments": ("env=cartpole", "method=augment", "env.n_envs=2"),
+    "two environments": ("env=cartpole", "method=augment", "algorithm.n_envs=2"),
     "no pickling": ("env=lunarlander", "method=equitune"),
     # The only task that draws from torch's own generator.
     "drawn elements": ("env=cartpole", "method=equitune", "method.orbit_samples=1"),
@@ -280,7 +280,7 @@ def test_a_run_that_reached_its_target_asks_for_another_target(
     ("arguments", "said"),
     [
         (("seed=1",), "seed cannot change when a run is resumed"),
-        (("env.dqn.learning_rate=1",), "env.dqn.learning_rate cannot change"),
+        (("algorithm.learning_rate=1",), "algorithm.learning_rate cannot change"),
         (("method=plain",), "method cannot change"),
         (("repeat=run",), "say one of them"),
     ],

@@ -56,7 +56,7 @@ def test_arguments_of_the_environment_can_be_given(
 def test_several_environments_at_once_count_every_step(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    keys = ("env=cartpole", "env.n_envs=2", "total_timesteps=192", "eval.every=64")
+    keys = ("env=cartpole", "algorithm.n_envs=2", "total_timesteps=192", "eval.every=64")
     train(equirl_command, tmp_path / "run", *keys, "method=augment")
     model = DQN.load(tmp_path / "run" / "final_model.zip", device="cpu")
     assert model.n_envs == 2

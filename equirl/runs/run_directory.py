@@ -109,7 +109,9 @@ class RunDirectory:
             raise ConfigError(f"run_dir cannot be {path}: {error.strerror}") from error
         above = next(folder for folder in path.absolute().parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise ConfigError(f"{path} cannot be made: {above} is not a folder that can be written to")
+            raise ConfigError(
+                f"{path} cannot be made: {above} is not a folder that can be written to"
+            )
 
     @contextmanager
     def begun(self) -> Iterator[RunDirectory]:

@@ -44,9 +44,8 @@ def _typed(group: str, given: Any) -> DictConfig:
         if key not in own:
             raise ConfigError(_misplaced(group, name, key))
     # Merged at the root, so that an error names the whole key.
-    merged = OmegaConf.merge({group: OmegaConf.structured(schemas[name])}, {group: given})
-    node = merged[group]
-    assert isinstance(node, DictConfig)
+    merged: Any = OmegaConf.merge({group: OmegaConf.structured(schemas[name])}, {group: given})
+    node: DictConfig = merged[group]
     return node
 
 

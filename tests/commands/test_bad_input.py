@@ -60,15 +60,29 @@ def test_unknown_command_is_refused(refused: Refused, arguments: str, words: str
         ("algorithm.policy=MlpPolice", "got 'MlpPolice': did you mean 'MlpPolicy'?"),
         (
             "method.name=nonsense",
-            "method.name must be one of plain, augment, mirror_loss, native, equitune",
+            "method.name must be one of equitune, lambda, equizero, canonical",
         ),
-        ("method.gradient=all", "method.gradient must be one of selected, straight_through"),
-        ("method.init=zero", "method.init must be one of equitune, equizero, got 'zero'"),
-        ("method.canonical_score=x", "canonical_score must be one of lexicographic, learned"),
+        ("method.init=equizero", "method.init is for method=lambda, got method=equitune"),
+        ("method.nothing=1", "no such key 'method.nothing'"),
+        ("algorithm=dqm", "unknown algorithm 'dqm': did you mean 'dqn'?"),
     ],
 )
 def test_what_cannot_be_read_is_refused(refused: Refused, argument: str, said: str) -> None:
     assert said in refused(*TRAIN, *SHORT, argument)
+
+
+@pytest.mark.parametrize(
+    ("method", "argument", "said"),
+    [
+        ("equizero", "method.gradient=all", "must be one of selected, straight_through"),
+        ("lambda", "method.init=zero", "must be one of equitune, equizero, got 'zero'"),
+        ("canonical", "method.canonical_score=x", "must be one of lexicographic, learned"),
+    ],
+)
+def test_an_option_of_the_method_that_means_nothing_is_refused(
+    refused: Refused, method: str, argument: str, said: str
+) -> None:
+    assert said in refused("train", "env=cartpole", f"method={method}", *SHORT, argument)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ of_three = Symmetry.from_generators(
         (("env.id=no_such_module:Env-v0",), "no_such_module"),
         (("env.id=",), "Malformed environment ID"),
         (("env.id=MountainCar-v0",), "env.symmetry=my_module:my_symmetry"),
-        (("env.id=Pendulum-v1", "method=plain"), "Discrete"),
+        (("env.id=Pendulum-v1", "method=plain", "algorithm=dqn"), "dqn does not take Box actions"),
         (("env=gridworld", "env.kwargs.size=1"), "size is 1, expected an integer of at least 2"),
         (("env=gridworld", "env.kwargs.sise=5"), "unexpected keyword argument 'sise'"),
         (("env=gridworld", "algorithm.policy=CnnPolicy"), "CnnPolicy does not fit"),

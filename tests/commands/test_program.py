@@ -74,6 +74,23 @@ def test_help_ends_in_silence_when_its_reader_does(tmp_path: Path) -> None:
         assert done.returncode == 0
 
 
+HEAVY = {"torch", "stable_baselines3", "gymnasium", "hydra", "numpy"}
+MODULES = """
+import sys
+from equirl.commands import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version", "trian"])
+def test_what_needs_no_command_is_answered_at_once(argument: str, tmp_path: Path) -> None:
+    done = run(sys.executable, "-c", MODULES, argument, cwd=tmp_path)
+    assert HEAVY.isdisjoint(done.stdout.splitlines()[-1].split())
+
+
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
 def test_help_lists_the_commands(
     equirl_command: Callable[..., Any], arguments: tuple[str, ...]

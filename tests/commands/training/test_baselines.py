@@ -120,7 +120,10 @@ def test_a_native_agent_is_not_transferred(agent: Path, refused: Refused) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("method=native", "method.mirror_weight=2"), "mirror_weight is for method=mirror_loss"),
+        (
+            ("method=native", "method.mirror_weight=2"),
+            "mirror_weight is for method=mirror_loss, got method=native",
+        ),
         (("method=mirror_loss", "method.mirror_weight=-1"), "mirror_weight must be between 0 and"),
         (("method=equitune", "method.match_parameters=true"), "is for method=native"),
         (

@@ -209,7 +209,13 @@ def test_a_run_without_a_checkpoint_starts_over_and_says_so(
     assert not list((tmp_path / "run").rglob("*.writing*"))
 
 
-@pytest.mark.parametrize("at", ["write_config", "write_provenance"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        "equirl.runs.run_directory.RunDirectory.write_config",
+        "equirl.commands.train.write_provenance",
+    ],
+)
 def test_a_run_killed_before_it_has_a_configuration_is_begun_again_by_the_same_command(
     equirl_command: Command, tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +225,7 @@ def test_a_run_killed_before_it_has_a_configuration_is_begun_again_by_the_same_c
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"equirl.commands.train.{at}", kill)
+        patch.setattr(at, kill)
         patch.setattr("shutil.rmtree", lambda *_, **__: None)  # no process tidies up once killed
         with pytest.raises(Killed):
             equirl_command("train", *keys)

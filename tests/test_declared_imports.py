@@ -35,15 +35,25 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def declared() -> set[str]:
+    """What pyproject.toml names, and what the extras of others bring that it names."""
+    names = set()
+    for requirement in importlib.metadata.requires("equirl") or []:
+        found = re.match(r"([\w.-]+)(?:\[([\w-]+)\])?", requirement)
+        assert found is not None
+        names.add(normalised(found[1]))
+        if found[2] is not None and found[1] != "equirl":
+            brought = importlib.metadata.requires(found[1]) or []
+            of_extra = [line for line in brought if f'extra == "{found[2]}"' in line]
+            names |= {normalised(re.split(r"[^\w.-]", line, maxsplit=1)[0]) for line in of_extra}
+    return names
+
+
 def test_every_import_is_a_dependency_or_brought_by_an_extra() -> None:
-    declared = {
-        normalised(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
-        for requirement in importlib.metadata.requires("equirl") or []
-    }
-    brings = importlib.metadata.packages_distributions()
+    known, brings = declared(), importlib.metadata.packages_distributions()
     folders = ["equirl", "equirl.agents", "equirl.configs", "equirl.envs"]
     sources = [text for name in folders for text in modules(importlib.resources.files(name))]
     found = {name for source in sources for name in imported(source)}
     for name in found - set(sys.stdlib_module_names) - {"equirl"}:
         candidates = {normalised(d) for d in brings.get(name, [OTHER_NAMES.get(name, name)])}
-        assert candidates & declared, f"{name} ({', '.join(candidates)}) is not declared"
+        assert candidates & known, f"{name} ({', '.join(candidates)}) is not declared"

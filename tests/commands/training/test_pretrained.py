@@ -41,7 +41,7 @@ def test_training_begins_with_the_weights_of_the_agent(
         "algorithm.learning_rate=0",
         NET_ARCH,
     )
-    assert yaml.safe_load((folder / "config.yaml").read_text())["env"]["net_arch"] == [16]
+    assert yaml.safe_load((folder / "config.yaml").read_text())["algorithm"]["net_arch"] == [16]
     cls = DQN if method == "plain" else EquivariantDQN
     trained = cls.load(folder / "final_model.zip", device="cpu").policy.state_dict()
     for key, value in DQN.load(plain_agent, device="cpu").q_net.state_dict().items():
@@ -88,7 +88,7 @@ def test_an_equivariant_agent_has_no_zero_shot_version(
     ("keys", "message"),
     [
         (("method=plain", "pretrained=nowhere.zip"), "nowhere.zip"),
-        (("method=plain", "eval.zero_shot=[lambda]"), "eval.zero_shot must be of"),
+        (("method=plain", "eval.zero_shot=[lambda]"), "eval.zero_shot must be one of"),
         (
             ("pretrained={agent}", "env=acrobot"),
             "was made for 4 observation entries and 2 actions",

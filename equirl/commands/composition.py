@@ -98,7 +98,8 @@ def _given() -> list[str]:
 def _recomposed(command: str, *more: str) -> DictConfig:
     """As Hydra composed the configuration at hand, with further arguments."""
     loader = GlobalHydra.instance().config_loader()
-    config = loader.load_configuration(command, [*_given(), *more], run_mode=RunMode.RUN)
+    where = [o for o in HydraConfig.get().overrides.hydra if o.startswith("hydra.searchpath")]
+    config = loader.load_configuration(command, [*where, *_given(), *more], run_mode=RunMode.RUN)
     with open_dict(config):
         del config["hydra"]
     return config

@@ -125,7 +125,7 @@ def test_the_report_says_what_the_numbers_hold_for(whole: Run) -> None:
     assert machine["threads"] == 1
     assert config["orders"] == [1, 2]
     assert config["rounds"] == 1
-    assert config["env"]["dqn"]["learning_starts"] == 32
+    assert config["algorithm"]["learning_starts"] == 32
     assert f"threads {machine['threads']}" in whole.out.splitlines()[0]
 
 

@@ -10,7 +10,7 @@ HOW_IT_RUNS = ("checkpoint_every", "device", "threads", "progress")
 WHICH_RUN = ("run_dir", "resume", "repeat")
 """Which directory a run has, and which run it goes on with."""
 
-OTHERS_DEFAULTS = ("env.total_timesteps", "env.eval_every", "env.eval_episodes")
+OTHERS_DEFAULTS = ("algorithm.total_timesteps", "env.eval_every", "env.eval_episodes")
 """What ``total_timesteps`` and ``eval`` are when nothing else is said."""
 
 MAY_CHANGE = ("total_timesteps", "env.target_return", "eval.final_episodes", *HOW_IT_RUNS)

@@ -1,249 +1,226 @@
-"""What may stand in a configuration: names, types and defaults, checked by Hydra."""
+"""What may stand in a configuration: names, types, meanings and defaults, checked by Hydra."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, is_dataclass
-from typing import Any, Optional, get_type_hints
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from equirl.configs.help_text import keys, options
+from equirl.configs.algorithms import ALGORITHMS, AUTO
+from equirl.configs.fields import described, group, key, part, walked
+from equirl.configs.methods import METHODS
 
 # OmegaConf reads these annotations at run time and wants Optional spelled out.
 # ruff: noqa: UP045
 
-
-@dataclass
-class DQNConfig:
-    """Hyper-parameters of DQN; those of SB3's have its names and meaning."""
-
-    learning_rate: float = 1e-4
-    learning_rate_final: Optional[float] = None  # where it falls to, linearly; null keeps it
-    buffer_size: int = 100_000
-    learning_starts: int = 100
-    batch_size: int = 32
-    tau: float = 1.0
-    gamma: float = 0.99
-    train_freq: int = 4
-    gradient_steps: int = 1
-    n_steps: int = 1
-    target_update_interval: int = 10_000
-    exploration_fraction: float = 0.1
-    exploration_initial_eps: float = 1.0
-    exploration_final_eps: float = 0.05
-    max_grad_norm: float = 10.0
-    double_q: bool = False  # the target of Double DQN
+AGENT = "a .zip, or hub:user/repo"
+THREADS = "of PyTorch on the CPU; null is PyTorch's default"
+DEVICE = "cpu, cuda, …; auto is a GPU where there is one"
+PROGRESS = "show a progress bar"
+TRUST = "weights unpickles nothing; pickle runs what the file says"
 
 
 @dataclass
 class EnvConfig:
-    """An environment and how plain DQN learns it best."""
+    """A task: the environment and its symmetry."""
 
-    name: Optional[str] = None  # in the run directory's name; null is the id
-    id: Optional[str] = None  # what gymnasium.make takes
-    kwargs: dict[str, Any] = field(default_factory=dict)  # and its keyword arguments
-    register: Optional[str] = None  # module:function to call first, where ids come from one
-    wrappers: list[str] = field(default_factory=list)  # module:class, innermost first
-    frame_stack: int = 1  # frames in one observation
-    install: Optional[str] = None  # the extra that brings it: pip install "equirl[…]"
-    symmetry: Optional[str] = None  # module:object; null is the registered symmetry
-    policy: str = "MlpPolicy"  # MlpPolicy, CnnPolicy or MultiInputPolicy
-    features: Optional[str] = None  # module:class of a features extractor; null is SB3's
-    net_arch: Optional[list[int]] = None  # hidden layers; null is SB3's default
-    total_timesteps: int = 100_000
-    target_return: Optional[float] = None  # training ends when an evaluation reaches it
-    threshold_return: Optional[float] = None  # solved, for equirl report: times to reach it
-    eval_every: int = 2000  # environment steps between evaluations during training
-    eval_episodes: int = 20  # of each
-    n_envs: int = 1
-    subprocess: bool = False  # each of them in a process of its own
-    dqn: DQNConfig = field(default_factory=DQNConfig)
+    name: Optional[str] = key(None, "in the run directory's name; null is the id")
+    id: Optional[str] = key(None, "what gymnasium.make takes: ID or module:ID")
+    kwargs: dict[str, Any] = key({}, "and its keyword arguments")
+    register: Optional[str] = key(None, "module:function to call first, where ids come from one")
+    wrappers: list[str] = key([], "module:class, innermost first")
+    frame_stack: int = key(1, "frames in one observation", least=1)
+    install: Optional[str] = key(None, 'the extra that brings it: pip install "equirl[…]"')
+    symmetry: Optional[str] = key(None, "module:object; null is the registered symmetry")
+    target_return: Optional[float] = key(
+        None, "training ends when an evaluation and fresh episodes reach it"
+    )
+    threshold_return: Optional[float] = key(None, "solved, for equirl report: times to reach it")
+    eval_every: int = key(2000, "environment steps, where eval.every= is not given")
+    eval_episodes: int = key(20, "episodes, where eval.episodes= is not given")
 
 
 @dataclass
-class MethodConfig:
-    """How symmetry enters."""
+class OldEnvConfig(EnvConfig):
+    """An environment file, which may be of version 0.1 (`equirl.configs.old_keys`)."""
 
-    name: str = MISSING  # equitune|lambda|equizero|canonical|native|mirror_loss|augment|plain
-    gradient: str = "selected"  # of a hard choice: selected or straight_through
-    init: str = "equitune"  # where lambda starts: equitune or equizero
-    canonical_score: str = "lexicographic"  # lexicographic or learned
-    orbit_samples: Optional[int] = None  # of equitune, random elements in the loss; null is all
-    mirror_weight: float = 1.0  # of mirror_loss, of the penalty beside the loss of DQN
-    match_parameters: bool = False  # of native, as many as plain has, not as many units
+    policy: Optional[str] = None
+    features: Optional[str] = None
+    net_arch: Optional[list[int]] = None
+    total_timesteps: Optional[int] = None
+    n_envs: Optional[int] = None
+    subprocess: Optional[bool] = None
+    dqn: Optional[dict[str, Any]] = None
 
 
 @dataclass
 class EvaluationConfig:
     """Evaluation during training."""
 
-    every: int = 2000  # environment steps
-    episodes: int = 20
-    final_episodes: int = 20  # fresh ones, played with the best model at the end
-    # of equitune, equizero, canonical: what else plain agents are evaluated as
-    zero_shot: list[str] = field(default_factory=list)
+    every: int = key(2000, "environment steps", least=1)
+    episodes: int = key(20, "of each evaluation", least=1)
+    final_episodes: int = key(20, "fresh ones, played with the best model at the end", least=1)
+    zero_shot: list[str] = key(
+        [],
+        "what else plain agents are evaluated as: equitune, equizero, canonical",
+        choices=("equitune", "equizero", "canonical"),
+    )
 
 
 @dataclass
 class TrainConfig:
     """equirl train."""
 
-    resume: Optional[str] = None  # a run directory, to go on with where it stopped
-    repeat: Optional[str] = None  # a run directory, whose configuration is trained anew
-    env: EnvConfig = MISSING
-    method: MethodConfig = MISSING
-    pretrained: Optional[str] = None  # a .zip, or hub:user/repo, whose weights training begins with
-    seed: int = 0
-    total_timesteps: int = MISSING
-    run_dir: str = MISSING
-    eval: EvaluationConfig = field(default_factory=EvaluationConfig)
-    checkpoint_every: int = 10_000  # environment steps, or soon after; 0 is never
-    device: str = "auto"
-    device_replay: bool = False  # keep the replay buffer in the device's memory
-    compile: bool = False  # training steps through torch.compile (a GPU, large networks)
-    bf16: bool = False  # networks in bfloat16 while training (a GPU, large networks)
-    threads: Optional[int] = 1  # of PyTorch on the CPU; null is PyTorch's default
-    progress: bool = True
+    resume: Optional[str] = key(None, "a run directory, to go on with where it stopped")
+    repeat: Optional[str] = key(None, "a run directory, whose configuration is trained anew")
+    env: EnvConfig = group("the task")
+    algorithm: Any = group("what learns, and its hyper-parameters")
+    method: Any = group("how symmetry enters")
+    pretrained: Optional[str] = key(None, f"{AGENT}, whose weights training begins with")
+    seed: int = key(0, "of everything random in training", least=0, most=2**32 - 1)
+    total_timesteps: int = key(MISSING, "environment steps", least=1)
+    run_dir: str = key(MISSING, "where everything goes")
+    eval: EvaluationConfig = part(EvaluationConfig, "evaluation during training")
+    checkpoint_every: int = key(10_000, "environment steps, or soon after; 0 is never", least=0)
+    device: str = key("auto", DEVICE)
+    device_replay: bool = key(False, "keep the replay buffer in the device's memory")
+    compile: bool = key(False, "training steps through torch.compile (a GPU, large networks)")
+    bf16: bool = key(False, "networks in bfloat16 while training (a GPU, large networks)")
+    threads: Optional[int] = key(1, THREADS, least=1)
+    progress: bool = key(True, PROGRESS)
 
 
 @dataclass
 class EvaluateConfig:
     """equirl evaluate."""
 
-    agent: str = MISSING  # a .zip, or hub:user/repo
-    env: EnvConfig = MISSING  # left out: the one the agent was trained in
-    episodes: int = 100
-    seed: int = 1_000_000  # of the first episode
-    threads: Optional[int] = 1  # of PyTorch on the CPU; null is PyTorch's default
-    transform: str = "e"  # a group element, or all
-    trust: str = "weights"  # weights unpickles nothing; pickle runs what the file says
-    video: bool = False
-    device: str = "auto"
-    progress: bool = True
+    agent: str = key(MISSING, AGENT)
+    env: EnvConfig = group("left out: the one the agent was trained in")
+    episodes: int = key(100, "to play", least=1)
+    seed: int = key(1_000_000, "of the first episode")
+    threads: Optional[int] = key(1, THREADS)
+    transform: str = key("e", "a group element, or all")
+    trust: str = key("weights", TRUST, choices=("weights", "pickle"))
+    video: bool = key(False, "record one episode")
+    device: str = key("auto", DEVICE)
+    progress: bool = key(True, PROGRESS)
 
 
 @dataclass
 class ExportConfig:
     """equirl export."""
 
-    agent: str = MISSING  # a .zip, or hub:user/repo
-    output: str = MISSING  # the file to write
-    format: str = "onnx"  # onnx, or torch for a torch.export program
-    env: EnvConfig = MISSING  # left out: what the agent says, or the one it was trained in
-    trust: str = "weights"  # weights unpickles nothing; pickle runs what the file says
+    agent: str = key(MISSING, AGENT)
+    output: str = key(MISSING, "the file to write")
+    format: str = key("onnx", "onnx, or torch for a torch.export program")
+    env: EnvConfig = group("left out: what the agent says, or the one it was trained in")
+    trust: str = key("weights", TRUST, choices=("weights", "pickle"))
 
 
 @dataclass
 class WeightsConfig:
     """λ learned with the Q-network frozen."""
 
-    steps: int = 10_000  # environment steps, comparing the candidates included
+    steps: int = key(10_000, "environment steps, comparing the candidates included")
 
 
 @dataclass
 class FinetuneConfig:
     """The original and one equivariant version trained further, everything trainable."""
 
-    method: str = "equitune"
-    steps: int = 50_000  # environment steps of each
-    every: int = 2500  # environment steps between two evaluations
-    episodes: int = 20  # of each evaluation
-    learning_rate: Optional[float] = 1e-4  # falls to 0; null: as the agent was trained
-    n_steps: Optional[int] = 5  # of the returns it learns from; null: as the agent was trained
-    exploration_initial_eps: Optional[float] = 0.3  # null: as the agent was trained
+    method: str = key("equitune", "of the equivariant version")
+    steps: int = key(50_000, "environment steps of each")
+    every: int = key(2500, "environment steps between two evaluations")
+    episodes: int = key(20, "of each evaluation")
+    learning_rate: Optional[float] = key(1e-4, "falls to 0; null: as the agent was trained")
+    n_steps: Optional[int] = key(5, "of the returns it learns from; null: as the agent was trained")
+    exploration_initial_eps: Optional[float] = key(0.3, "null: as the agent was trained")
 
 
 @dataclass
 class TransferConfig:
     """equirl transfer."""
 
-    agent: str = MISSING  # a .zip, or hub:user/repo
-    env: EnvConfig = MISSING
-    stage: str = "weights"  # zero_shot, weights, finetune or all
-    methods: list[str] = field(default_factory=lambda: ["equitune", "equizero", "canonical"])
-    # of lambda(gs) = exp(beta * score), compared zero-shot
-    betas: list[float] = field(default_factory=lambda: [-3.0, -1.0, 0.3, 1.0, 3.0])
-    weights: WeightsConfig = field(default_factory=WeightsConfig)
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
-    episodes: int = 200  # of each version in the comparison
-    seed: int = 1_000_000  # of the first of them
-    learning_seed: int = 0  # of what weights and finetune learn from
-    threads: Optional[int] = 1  # of PyTorch on the CPU; null is PyTorch's default
-    run_dir: str = MISSING
-    device: str = "auto"
-    progress: bool = True
+    agent: str = key(MISSING, AGENT)
+    env: EnvConfig = group("left out: the one the agent was trained in")
+    stage: str = key("weights", "zero_shot, weights, finetune or all")
+    methods: list[str] = key(["equitune", "equizero", "canonical"], "compared with the original")
+    betas: list[float] = key(
+        [-3.0, -1.0, 0.3, 1.0, 3.0], "of lambda(gs) = exp(beta * score), compared zero-shot"
+    )
+    weights: WeightsConfig = part(WeightsConfig, "lambda learned with the network frozen")
+    finetune: FinetuneConfig = part(FinetuneConfig, "everything trained further")
+    episodes: int = key(200, "of each version in the comparison")
+    seed: int = key(1_000_000, "of the first of them")
+    learning_seed: int = key(0, "of what weights and finetune learn from")
+    threads: Optional[int] = key(1, THREADS)
+    run_dir: str = key(MISSING, "where everything goes")
+    device: str = key("auto", DEVICE)
+    progress: bool = key(True, PROGRESS)
 
 
 @dataclass
 class CheckConfig:
     """equirl check."""
 
-    env: EnvConfig = MISSING
-    transitions: int = 30_000  # to look at
-    level: float = 0.05  # probability of refusing a true symmetry
-    discover: bool = False  # search for the symmetries instead
-    seed: int = 0
-    run_dir: str = MISSING  # where the report goes
-    progress: bool = True
+    env: EnvConfig = group("the task")
+    transitions: int = key(30_000, "to look at")
+    level: float = key(0.05, "probability of refusing a true symmetry")
+    discover: bool = key(False, "search for the symmetries instead")
+    seed: int = key(0, "of the transitions")
+    run_dir: str = key(MISSING, "where the report goes")
+    progress: bool = key(True, PROGRESS)
+
+
+PARTS = ("training", "gradient_step", "predict", "orbit", "memory")
+NETWORKS = ("mlp-64-64", "mlp-256-256", "nature-cnn")
 
 
 @dataclass
 class BenchmarkConfig:
     """equirl benchmark."""
 
-    # of training, gradient_step, predict, orbit, memory
-    parts: list[str] = field(
-        default_factory=lambda: ["training", "gradient_step", "predict", "orbit", "memory"]
+    parts: list[str] = key([*PARTS], f"of {', '.join(PARTS)}")
+    methods: list[str] = key(
+        ["augment", "equitune", "lambda", "equizero", "canonical"], "beside the stock algorithm"
     )
-    # beside stock DQN
-    methods: list[str] = field(
-        default_factory=lambda: ["augment", "equitune", "lambda", "equizero", "canonical"]
-    )
-    orders: list[int] = field(default_factory=lambda: [1, 2, 4, 8])  # |G|, not of training
-    # of mlp-64-64, mlp-256-256, nature-cnn; not of training
-    networks: list[str] = field(default_factory=lambda: ["mlp-64-64", "mlp-256-256", "nature-cnn"])
-    batch_sizes: list[int] = field(default_factory=lambda: [32, 64, 512])
-    env: EnvConfig = MISSING  # of training
-    training_steps: int = 2560  # environment steps in one turn of training
-    rounds: int = 5  # turns of each method
-    turn_seconds: float = 0.1  # least length of a turn
-    cell_seconds: float = 60  # what would take longer is left out, and said to be
-    seed: int = 0
-    threads: Optional[int] = 1  # of PyTorch on the CPU; null is PyTorch's default
-    device: str = "auto"
-    device_replay: bool = False  # as of train, and for stock too
-    compile: bool = False  # as of train
-    bf16: bool = False  # as of train
-    run_dir: str = MISSING  # where the numbers and the plot go
-    progress: bool = True
+    orders: list[int] = key([1, 2, 4, 8], "|G|, not of training")
+    networks: list[str] = key([*NETWORKS], f"of {', '.join(NETWORKS)}; not of training")
+    batch_sizes: list[int] = key([32, 64, 512], "observations handled at once; not of training")
+    env: EnvConfig = group("of training")
+    algorithm: Any = group("of training")
+    training_steps: int = key(2560, "environment steps in one turn of training")
+    rounds: int = key(5, "turns of each method")
+    turn_seconds: float = key(0.1, "least length of a turn")
+    cell_seconds: float = key(60, "what would take longer is left out, and said to be")
+    seed: int = key(0, "of networks and environments")
+    threads: Optional[int] = key(1, THREADS)
+    device: str = key("auto", DEVICE)
+    device_replay: bool = key(False, "as of train, and for stock too")
+    compile: bool = key(False, "as of train")
+    bf16: bool = key(False, "as of train")
+    run_dir: str = key(MISSING, "where the numbers and the plot go")
+    progress: bool = key(True, PROGRESS)
 
 
 @dataclass
 class ReportConfig:
     """equirl report."""
 
-    runs: list[str] = MISSING  # run directories, or folders to be searched for them
-    baseline: str = "plain"  # the method that the others are compared with
-    threshold: Any = None  # mean return, or {environment: return}; null is env.threshold_return
-    unfinished: bool = False  # take runs that are not finished, as far as they came
-    reps: int = 2000  # bootstrap resamples of every interval
-    seed: int = 0  # of the resampling
-    run_dir: str = MISSING  # where the report goes
-    progress: bool = True
-
-
-def register_schemas() -> None:
-    """Make the schemas known to Hydra, under the names that the YAML files refer to."""
-    OmegaConf.register_new_resolver(
-        "equirl.label", lambda name, env_id: name or re.sub("[/:]", "-", str(env_id)), replace=True
+    runs: list[str] = key(MISSING, "run directories, or folders to be searched for them")
+    baseline: str = key("plain", "the method that the others are compared with")
+    threshold: Any = key(
+        None, "mean return, or {environment: return}; null is env.threshold_return"
     )
-    OmegaConf.register_new_resolver("equirl.options", options, replace=True)
-    OmegaConf.register_new_resolver("equirl.keys", lambda name: keys(SCHEMAS[name]), replace=True)
-    store = ConfigStore.instance()
-    for name, schema in SCHEMAS.items():
-        store.store(group="schema", name=name, node=schema)
+    unfinished: bool = key(False, "take runs that are not finished, as far as they came")
+    reps: int = key(2000, "bootstrap resamples of every interval", least=100)
+    seed: int = key(0, "of the resampling", least=0, most=2**32 - 1)
+    run_dir: str = key(MISSING, "where the report goes")
+    progress: bool = key(True, PROGRESS)
 
 
 SCHEMAS: dict[str, type[Any]] = {
@@ -254,29 +231,50 @@ SCHEMAS: dict[str, type[Any]] = {
     "check": CheckConfig,
     "benchmark": BenchmarkConfig,
     "report": ReportConfig,
-    "env": EnvConfig,
-    "method": MethodConfig,
 }
+"""By the name of the command."""
+
+
+def register_schemas() -> None:
+    """Make the schemas known to Hydra, under the names that the YAML files refer to."""
+    OmegaConf.register_new_resolver(
+        "equirl.label", lambda name, env_id: name or re.sub("[/:]", "-", str(env_id)), replace=True
+    )
+    OmegaConf.register_new_resolver("equirl.options", options, replace=True)
+    OmegaConf.register_new_resolver("equirl.keys", keys, replace=True)
+    store = ConfigStore.instance()
+    for name, schema in SCHEMAS.items():
+        store.store(group="schema", name=name, node=schema)
+    store.store(group="schema", name="env", node=OldEnvConfig)
+
+
+def options(name: str) -> str:
+    """The names that ``name=`` takes: the YAML files of the configuration group."""
+    folder = resources.files("equirl.configs") / name
+    if not folder.is_dir():
+        return "none"
+    files = [entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    return ", ".join(sorted(file.removesuffix(".yaml") for file in files))
+
+
+def keys(command: str, algorithm: str = "dqn") -> str:
+    """What ``--help`` says of a command's keys, with those of one algorithm and of every method."""
+    algorithm = "dqn" if algorithm == AUTO else algorithm
+    lines = [described(SCHEMAS[command])]
+    groups = {name for name, _, kind in walked(SCHEMAS[command]) if kind is Any}
+    if "algorithm" in groups:
+        lines += [f"\nof algorithm={algorithm}:", described(ALGORITHMS[algorithm], "algorithm.")]
+    if "method" in groups:
+        for name, schema in METHODS.items():
+            if of_it := described(schema, "method.").splitlines()[1:]:
+                lines += [f"\nof method={name}:", *of_it]
+    return "\n".join(lines)
 
 
 def known_keys() -> list[str]:
     """Every key of every command, for suggesting the nearest right one."""
-    commands = (
-        TrainConfig,
-        EvaluateConfig,
-        ExportConfig,
-        TransferConfig,
-        CheckConfig,
-        BenchmarkConfig,
-        ReportConfig,
-    )
-    return sorted({key for schema in commands for key in _keys_of(schema)})
-
-
-def _keys_of(schema: Any) -> list[str]:
-    keys = []
-    for name, hint in get_type_hints(schema).items():
-        keys.append(name)
-        if is_dataclass(hint):
-            keys += [f"{name}.{inner}" for inner in _keys_of(hint)]
-    return keys
+    found = {name for schema in SCHEMAS.values() for name, *_ in walked(schema)}
+    for group_name, schemas in (("algorithm", ALGORITHMS), ("method", METHODS)):
+        for schema in schemas.values():
+            found |= {name for name, *_ in walked(schema, f"{group_name}.")}
+    return sorted(found)

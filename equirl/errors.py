@@ -26,7 +26,7 @@ class AgentError(EquirlError):
 
 
 class UntrustedError(AgentError):
-    """A saved agent needs what only its pickle holds, and a pickle could run any code."""
+    """A saved agent says something in a pickle only, which could run any code: it is not read."""
 
 
 class ConfigError(EquirlError):

@@ -39,6 +39,11 @@ def shortened(text: str) -> str:
 
 
 def nearest(given: str, known: Iterable[str], cutoff: float = 0.5) -> str:
-    """``: did you mean 'x'?`` where something known is close, else nothing."""
+    """``: did you mean 'x'?`` where something known is close, else nothing.
+
+    Example:
+        >>> nearest("equizro", ["equitune", "equizero"])
+        ": did you mean 'equizero'?"
+    """
     close = difflib.get_close_matches(given, list(known), n=1, cutoff=cutoff)
     return f": did you mean {close[0]!r}?" if close else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.resources
 import inspect
 from collections.abc import Iterator
@@ -10,15 +9,19 @@ from dataclasses import fields, is_dataclass
 from importlib.resources.abc import Traversable
 from typing import Any, get_type_hints
 
-import gymnasium as gym
 import pytest
 import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from equirl.commands.composition import completed
+from equirl.commands.environments import environment_maker
 from equirl.configs import schema
-from equirl.envs import symmetry_of
+from equirl.configs.algorithms import ALGORITHMS, AlgorithmConfig
+from equirl.configs.fields import check_values, walked
+from equirl.configs.methods import METHODS
+from equirl.errors import ConfigError
 from equirl.symmetrize import METHODS as SYMMETRIZING
 
 CONFIGS = importlib.resources.files("equirl.configs")
@@ -30,9 +33,10 @@ def names(group: str) -> list[str]:
 
 
 ENVS = [name for name in names("env") if name != "generic"]
-METHODS = names("method")
+TUNED = [(algorithm, env) for algorithm in ALGORITHMS for env in names(f"tuned/{algorithm}")]
 EXPERIMENTS = names("experiment")
 INSTALLED = ("acrobot", "cartpole", "gridworld")  # these need nothing that we do not depend on
+OUTPUT = {"export": ("output=policy.onnx",)}
 COMMANDS = sorted(f.name.removesuffix(".yaml") for f in CONFIGS.iterdir() if ".yaml" in f.name)
 
 
@@ -45,25 +49,29 @@ def _hydra() -> Iterator[None]:
 
 
 def composed(command: str, *overrides: str) -> Any:
-    return OmegaConf.to_object(compose(command, list(overrides)))
+    more = ["algorithm=dqn"] if command == "train" else []
+    return OmegaConf.to_object(completed(command, compose(command, [*more, *overrides])))
 
 
 def test_the_promised_files_are_there() -> None:
     assert {"train", "evaluate", "transfer"} <= set(COMMANDS)
     assert {*INSTALLED, "generic"} <= set(names("env"))
+    assert set(names("method")) == set(METHODS)
     assert set(METHODS) == {"plain", "augment", "mirror_loss", "native", *SYMMETRIZING}
 
 
-@pytest.mark.parametrize("env", [*ENVS, "generic"])
-def test_every_environment_composes_with_every_method(env: str) -> None:
-    for method in METHODS:
-        config = composed("train", f"env={env}", f"method={method}", "seed=3")
-        assert isinstance(config, schema.TrainConfig)
-        assert config.method.name == method
-        assert config.seed == 3
-        assert config.total_timesteps == config.env.total_timesteps
-        assert config.eval.episodes == config.env.eval_episodes
-        assert f"-{method}-seed3-" in config.run_dir
+def test_every_algorithm_has_its_file() -> None:
+    assert {*ALGORITHMS, "auto"} == set(names("algorithm"))
+    assert {env for _, env in TUNED} <= set(ENVS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_its_own_keys_only(method: str) -> None:
+    config = composed("train", "env=cartpole", f"method={method}", "seed=3")
+    assert isinstance(config, schema.TrainConfig)
+    assert type(config.method) is METHODS[method]
+    assert config.method == METHODS[method]()  # the file says what the schema has
+    assert f"-{method}-seed3-" in config.run_dir
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -79,22 +87,20 @@ def test_every_experiment_composes_with_all_it_sweeps_over(experiment: str) -> N
         )
         assert config.env.target_return is None  # whole curves
         assert config.total_timesteps > config.eval.every
-        assert config.env.dqn.learning_starts < config.total_timesteps
+        assert config.algorithm.learning_starts < config.total_timesteps
 
 
 def test_the_suite_has_every_method_and_every_environment_once() -> None:
     sweep = compose("train", ["+experiment=suite"], return_hydra_config=True).hydra
-    assert sorted(sweep.sweeper.params.method.split(",")) == METHODS
+    assert sorted(sweep.sweeper.params.method.split(",")) == sorted(METHODS)
     # RL Zoo's settings are for what others have measured with them.
     assert sorted(sweep.sweeper.params.env.split(",")) == [e for e in ENVS if e != "cartpole_zoo"]
 
 
-@pytest.mark.parametrize("command", ["evaluate", "transfer"])
-@pytest.mark.parametrize("env", [*ENVS, "generic"])
-def test_every_environment_composes_with_every_other_command(command: str, env: str) -> None:
-    config = composed(command, f"env={env}", "agent=agent.zip")
-    assert config.agent == "agent.zip"
-    assert config.env.name == (None if env == "generic" else env)
+@pytest.mark.parametrize("command", ["evaluate", "export", "transfer"])
+def test_other_commands_take_an_environment_and_an_agent(command: str) -> None:
+    config = composed(command, "env=cartpole", "agent=agent.zip", *OUTPUT.get(command, ()))
+    assert (config.agent, config.env.name) == ("agent.zip", "cartpole")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "transfer"])
@@ -110,45 +116,43 @@ def test_environment_can_be_made_and_has_its_symmetry(env: str) -> None:
     config = composed("train", f"env={env}").env
     assert config.name == env
     try:
-        made = gym.make(config.id, **config.kwargs)
-    except (gym.error.DependencyNotInstalled, gym.error.NamespaceNotFound, ImportError) as error:
-        if env in INSTALLED:
+        make_env, symmetry = environment_maker(config)
+    except ConfigError as error:
+        if config.install is None:
             raise
-        pytest.skip(f"the package of {config.id} is not installed: {error}")
-    with made:
-        assert config.symmetry is None
-        assert symmetry_of(made).group.order > 1
+        pytest.skip(str(error))
+    assert symmetry is not None
+    assert symmetry.group.order > 1
+    with make_env() as made:
         observation, _ = made.reset(seed=0)
         assert made.observation_space.contains(observation)
 
 
 @pytest.mark.parametrize("env", [*ENVS, "generic"])
-def test_hyper_parameters_are_sane(env: str) -> None:
+def test_what_is_tuned_for_an_environment_is_applied_and_sane(env: str) -> None:
     config = composed("train", f"env={env}")
-    dqn = config.env.dqn
-    assert 1e-5 <= dqn.learning_rate <= 1e-2
-    assert 0.9 <= dqn.gamma < 1
-    assert 0 <= dqn.exploration_final_eps < dqn.exploration_initial_eps == 1
-    assert 0 < dqn.exploration_fraction <= 1
-    assert dqn.batch_size <= dqn.buffer_size
-    assert dqn.learning_starts < config.total_timesteps
+    check_values(config)
+    algorithm = config.algorithm
+    assert (algorithm != ALGORITHMS["dqn"]()) == (("dqn", env) in TUNED)
+    assert config.total_timesteps == algorithm.total_timesteps
+    assert config.eval.episodes == config.env.eval_episodes
+    assert 1e-5 <= algorithm.learning_rate <= 1e-2
+    assert 0.9 <= algorithm.gamma < 1
+    assert algorithm.exploration_final_eps < algorithm.exploration_initial_eps == 1
+    assert algorithm.batch_size <= algorithm.buffer_size
+    assert algorithm.learning_starts < config.total_timesteps
     assert config.eval.every < config.total_timesteps
-    assert config.env.policy in ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 
 
 def test_defaults_of_dqn_are_those_of_sb3() -> None:
     from stable_baselines3 import DQN
 
     defaults = inspect.signature(DQN).parameters
-    ours = {"double_q": False, "learning_rate_final": None}
-    for field in fields(schema.DQNConfig):
-        if field.name in ours:
-            assert field.default is ours[field.name]
-            continue
-        assert getattr(schema.DQNConfig, field.name) == defaults[field.name].default or (
-            # The same number of transitions in a tenth of the memory.
-            field.name == "buffer_size"
-        )
+    ours = {field.name for field in fields(AlgorithmConfig)} | {"double_q", "learning_rate_final"}
+    for field in fields(ALGORITHMS["dqn"]):
+        # As for buffer_size: a tenth of the memory.
+        if field.name not in ours | {"buffer_size"}:
+            assert field.default == defaults[field.name].default
 
 
 def keys_of(text: str) -> Iterator[tuple[str, ...]]:
@@ -171,50 +175,54 @@ def yaml_files(folder: Traversable) -> Iterator[Traversable]:
             yield entry
 
 
+def schemas_of(file: Traversable, group: str) -> dict[str, Any]:
+    """What may stand in a file: a schema for each of its parts, or one for all."""
+    if group == "env":
+        return {"": schema.EnvConfig}
+    if group == "method":
+        return {"": METHODS[file.name.removesuffix(".yaml")]}
+    if group.startswith("tuned"):
+        return {"": ALGORITHMS[group.partition("/")[2]]}
+    return {"": schema.TrainConfig, "algorithm.": ALGORITHMS["dqn"]}
+
+
 @pytest.mark.parametrize(
-    ("group", "kind"), [("env", "env"), ("method", "method"), ("experiment", "train")]
+    "group", ["env", "method", "experiment", *(f"tuned/{a}" for a in ALGORITHMS)]
 )
-def test_every_key_in_a_file_is_in_the_schema(group: str, kind: str) -> None:
+def test_every_key_in_a_file_is_in_the_schema(group: str) -> None:
     for file in yaml_files(CONFIGS / group):
+        schemas = schemas_of(file, group).items()
+        known = {name for prefix, kind in schemas for name, *_ in walked(kind, prefix)}
         for path in keys_of(file.read_text(encoding="utf-8")):
-            node: Any = schema.SCHEMAS[kind]
-            for key in path:
-                assert is_dataclass(node)
-                hints = get_type_hints(node)
-                assert key in hints, f"{file.name}: {'.'.join(path)}"
-                node = hints[key]
+            assert ".".join(path) in known, f"{file.name}: {'.'.join(path)}"
 
 
-@pytest.mark.parametrize("group", ["env", "method"])
+@pytest.mark.parametrize("group", ["env", "algorithm", "method", "tuned"])
 def test_every_file_begins_with_what_it_is(group: str) -> None:
     for file in yaml_files(CONFIGS / group):
         first = file.read_text(encoding="utf-8").splitlines()[0]
         assert first.startswith("# ")
-        assert first.endswith((".", ".)"))
 
 
-def test_every_choice_between_words_is_documented() -> None:
-    """A key that takes one of several words says which, in the schema."""
-    source = inspect.getsource(schema)
-    said = {
-        node.target.id: source.splitlines()[node.lineno - 1].partition("#")[2]
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    }
-    for key, words in {
-        "name": METHODS,
-        "gradient": ("selected", "straight_through"),
-        "init": ("equitune", "equizero"),
-        "canonical_score": ("lexicographic", "learned"),
-        "policy": ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"),
-        "symmetry": ("module:object",),
-        "transform": ("all",),
-        "net_arch": ("null",),
-    }.items():
-        assert all(word in said[key] for word in words), key
+ALL_SCHEMAS = [*schema.SCHEMAS.values(), *ALGORITHMS.values(), *METHODS.values()]
 
 
-def test_schemas_have_no_key_without_a_type() -> None:
-    for config in schema.SCHEMAS.values():
-        assert {f.name for f in fields(config)} == set(get_type_hints(config))
-        assert isinstance(OmegaConf.structured(config), DictConfig)
+@pytest.mark.parametrize("config", ALL_SCHEMAS, ids=lambda config: config.__name__)
+def test_every_key_of_every_command_has_a_meaning_and_a_type(config: Any) -> None:
+    for name, field, _ in walked(config):
+        assert field.metadata["meaning"], name
+        # A key that takes one of several words says which.
+        assert all(word in field.metadata["meaning"] for word in field.metadata.get("choices", ()))
+    assert {f.name for f in fields(config)} <= set(get_type_hints(config))
+    assert isinstance(OmegaConf.structured(config), DictConfig)
+
+
+@pytest.mark.parametrize("command", schema.SCHEMAS)
+def test_help_says_what_every_key_means(command: str) -> None:
+    shown = schema.keys(command, "auto")
+    for name, field, kind in walked(schema.SCHEMAS[command]):
+        if not is_dataclass(kind) and name not in ("algorithm", "method"):
+            (line,) = [line for line in shown.splitlines() if line.split()[:1] == [name]]
+            assert line.endswith(f" {field.metadata['meaning']}")
+    assert "None" not in shown
+    assert "MISSING" not in shown

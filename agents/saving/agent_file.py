@@ -13,6 +13,7 @@ from torch import Tensor
 
 from equirl.agents.saving.agent_format import check_format
 from equirl.errors import AgentError
+from equirl.runs.run_directory import RunDirectory
 from equirl.shown import reason, shown
 
 OPTIMIZERS = ("policy.optimizer.pth", "actor.optimizer.pth")
@@ -39,7 +40,7 @@ def agent_path(path: Path) -> Path:
     Raises:
         AgentError: there is no such file.
     """
-    for candidate in (path, Path(f"{path}.zip"), path / "best_model.zip"):
+    for candidate in (path, Path(f"{path}.zip"), RunDirectory(path).best_model):
         try:
             if candidate.is_file():
                 return candidate

@@ -38,7 +38,7 @@ def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str
 
     Raises:
         AgentError: it was made for other spaces.
-        UntrustedError: it has classes that only its pickles tell.
+        UntrustedError: it holds what only its pickles tell.
         SymmetryError: the environment's own symmetry is asked for and not known.
     """
     kwargs: dict[str, Any] = {"device": device, "buffer_size": 1}

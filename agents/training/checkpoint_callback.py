@@ -37,7 +37,7 @@ class DivergenceCallback(BaseCallback):
         if not np.isfinite(loss):
             raise RunError(
                 f"training diverged: the loss is {loss} after {self.num_timesteps} steps "
-                "(a lower env.dqn.learning_rate may help)",
+                "(a lower algorithm.learning_rate may help)",
                 code=2,
             )
 
@@ -150,6 +150,12 @@ class CheckpointCallback(PeriodicCallback):
         self._seconds = more["seconds"]
         self._last_saved = checkpoint.step
         return go_on_from(checkpoint, model, seed)
+
+    @property
+    def last_step(self) -> int | None:
+        """Of the newest checkpoint; None if there is none."""
+        paths = self.paths()
+        return _step(paths[-1]) if paths else None
 
     def paths(self) -> list[Path]:
         """The checkpoints, oldest first."""

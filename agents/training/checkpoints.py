@@ -221,6 +221,6 @@ def _check_parameters(model: DQN) -> None:
         if not bool(torch.isfinite(parameter).all()):
             raise RunError(
                 f"training diverged: {name} is not finite after {model.num_timesteps} steps "
-                "(a lower env.dqn.learning_rate may help)",
+                "(a lower algorithm.learning_rate may help)",
                 code=2,
             )

@@ -15,6 +15,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from equirl.agents.training.callbacks import PeriodicCallback, save_atomically
 from equirl.agents.training.evaluation import Episodes, Player, play_episodes
 from equirl.runs.atomic_write import written_whole
+from equirl.runs.run_directory import RunDirectory
+
+FEWEST_CONFIRMING = 20
+"""Episodes that confirm a target return, at the least."""
 
 
 class Spent(NamedTuple):
@@ -51,6 +55,10 @@ class Evaluation(NamedTuple):
 class EvaluationCallback(PeriodicCallback):
     """Plays greedy episodes from time to time and keeps the best model.
 
+    An evaluation that reaches the target return may be a lucky one, and the best of many is: the
+    training ends only when fresh episodes, at least 20, have that mean return too. Otherwise it
+    goes on.
+
     Writes ``evaluations.npz`` in the format of SB3's `EvalCallback`, with ``seconds`` and
     ``cpu_seconds`` (see `Spent`), and ``best_model.zip``.
 
@@ -59,10 +67,12 @@ class EvaluationCallback(PeriodicCallback):
         folder: where the files go.
         every: environment steps between two evaluations.
         seeds: of the episodes, the same at every evaluation.
-        target_return: stop training once an evaluation reaches this mean return.
+        target_return: stop training once an evaluation, and fresh episodes after it, reach this
+            mean return.
         versions: other players that can be made of the model at any time, which play the same
             episodes; each gets its ``evaluations_<name>.npz``.
         at_start: evaluate before the first step too.
+        confirmation_seed: of the first of the fresh episodes; no two confirmations share one.
     """
 
     def __init__(
@@ -74,14 +84,16 @@ class EvaluationCallback(PeriodicCallback):
         target_return: float | None = None,
         versions: Mapping[str, Callable[[BaseAlgorithm], Player]] | None = None,
         at_start: bool = False,
+        confirmation_seed: int = 3_000_000,
     ) -> None:
         super().__init__(every)
         self.make_env = make_env
-        self.folder = folder
+        self.files = RunDirectory(folder)
         self.seeds = seeds
         self.target_return = target_return
         self.versions = dict(versions or {})
         self.at_start = at_start
+        self.confirmation_seed = confirmation_seed
         self.best_mean_return = -np.inf
         self.history: list[Evaluation] = []
         self.histories: dict[str, list[Evaluation]] = {name: [] for name in self.versions}
@@ -91,7 +103,7 @@ class EvaluationCallback(PeriodicCallback):
     @property
     def best_path(self) -> Path:
         """Where the best model is."""
-        return self.folder / "best_model.zip"
+        return self.files.best_model
 
     def _on_training_start(self) -> None:
         self._since = Spent.now()
@@ -100,7 +112,22 @@ class EvaluationCallback(PeriodicCallback):
 
     def _on_time(self) -> bool:
         mean = self.evaluate()
-        return self.target_return is None or mean < self.target_return
+        if self.target_return is None or mean < self.target_return:
+            return True
+        return not self._confirms(self.target_return)
+
+    def _confirms(self, target_return: float) -> bool:
+        """Whether fresh episodes reach the target return too; the model is the best one then."""
+        count = max(len(self.seeds), FEWEST_CONFIRMING)
+        # By the evaluation it follows, so that a training that is resumed plays the same ones.
+        first = self.confirmation_seed + count * (len(self.history) - 1)
+        with self._stopped_clock():
+            episodes = play_episodes(self.model, self.make_env, range(first, first + count))
+            self.logger.record("eval/confirmation_mean_reward", episodes.mean)
+            if episodes.mean < target_return:
+                return False
+            save_atomically(self.model, self.files.best_model)  # not an earlier, lucky one
+        return True
 
     def evaluate(self) -> float:
         """Plays the episodes now; returns their mean return."""
@@ -112,11 +139,11 @@ class EvaluationCallback(PeriodicCallback):
             self.logger.dump(self.num_timesteps)
             if episodes.mean > self.best_mean_return:
                 self.best_mean_return = episodes.mean
-                save_atomically(self.model, self.best_path)
+                save_atomically(self.model, self.files.best_model)
             # After the model: whoever reads of a best evaluation finds the best model there.
-            _write(self.history, self._history_path)
+            _write(self.history, self.files.evaluations)
             for name, history in self.histories.items():
-                _write(history, self.folder / f"evaluations_{name}.npz")
+                _write(history, self.files.version_evaluations(name))
         return episodes.mean
 
     def _play(self, tag: str, player: Player, history: list[Evaluation]) -> Episodes:
@@ -151,14 +178,10 @@ class EvaluationCallback(PeriodicCallback):
         self.histories |= {name: list(rows) for name, rows in state.get("histories", {}).items()}
         self.best_mean_return = state["best"]
         self._spent = state.get("spent", Spent())
-        if self._history_path.exists() and self.best_path.exists():
-            with np.load(self._history_path) as written:
+        if self.files.evaluations.exists() and self.files.best_model.exists():
+            with np.load(self.files.evaluations) as written:
                 best = float(written["results"].mean(axis=1).max())
             self.best_mean_return = max(self.best_mean_return, best)
-
-    @property
-    def _history_path(self) -> Path:
-        return self.folder / "evaluations.npz"
 
 
 def _write(history: list[Evaluation], path: Path) -> None:

@@ -45,6 +45,10 @@ HYDRA_OPTIONS = (
 OPEN_KEYS = ("env.kwargs.", "hydra.launcher.ray.init.", "hydra.launcher.ray.remote.")
 """Below them any key may stand: what an environment takes, or Ray."""
 
+GROUPS = {"train": ("algorithm", "method"), "benchmark": ("algorithm",)}
+"""Below them Hydra lets any key stand, too: which keys there are depends on the name of the group's
+file, and is checked once that is known."""
+
 
 HYDRA_OPTIONS_WITH_VALUE = (
     *("--cfg", "-c", "--package", "-p"),
@@ -68,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"equirl {equirl.__version__}")
         sys.exit(0)
     if command not in COMMANDS:
-        from equirl.commands.mistakes import nearest
+        from equirl.shown import nearest
 
         hint = nearest(command, COMMANDS)
         print(f"equirl: no command {command!r}{hint}; see equirl --help", file=sys.stderr)
@@ -80,6 +84,7 @@ def _run(command: str, overrides: list[str]) -> None:
     # Imported here, so that --help and a mistyped command answer at once.
     import hydra
 
+    from equirl.commands.composition import completed
     from equirl.commands.mistakes import MISTAKES, explain
     from equirl.commands.sweep.command import is_sweep, sweep, sweep_arguments
     from equirl.commands.sweep.worker import run_job
@@ -89,10 +94,11 @@ def _run(command: str, overrides: list[str]) -> None:
         overrides = _with_key(POSITIONAL[command], overrides)
     for override in overrides:
         _check_syntax(command, override)
+    overrides = _with_new_names(command, overrides)
     register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions on to us rather than printing them
     # What others take is not known beforehand: ++ adds a key that is not there yet.
-    overrides = [f"++{o}" if o.startswith(OPEN_KEYS) else o for o in overrides]
+    overrides = [f"++{o}" if o.startswith(_open_keys(command)) else o for o in overrides]
     # Hydra takes -m before the keys or behind them, not in between.
     overrides.sort(key=lambda override: override not in ("-m", "--multirun"))
     _check_options(command, overrides)
@@ -103,7 +109,7 @@ def _run(command: str, overrides: list[str]) -> None:
         nonlocal began
         began = True
         run = getattr(importlib.import_module(f"equirl.commands.{command}"), command)
-        return answered(command, run, config)
+        return answered(command, lambda config: run(completed(command, config)), config)
 
     hydra_main = hydra.main(
         version_base="1.3", config_path="pkg://equirl.configs", config_name=command
@@ -159,6 +165,24 @@ def _with_key(key: str, arguments: list[str]) -> list[str]:
     return [*([f"{key}=[{listed}]"] if gathered else []), *others]
 
 
+def _open_keys(command: str) -> tuple[str, ...]:
+    return (*OPEN_KEYS, *(f"{group}." for group in GROUPS.get(command, ())))
+
+
+def _with_new_names(command: str, overrides: list[str]) -> list[str]:
+    """The arguments, with a line for each whose key was called otherwise in version 0.1."""
+    from equirl.configs.old_keys import with_new_names
+    from equirl.errors import ConfigError
+
+    try:
+        renamed, notes = with_new_names(overrides, "algorithm" in GROUPS.get(command, ()))
+    except ConfigError as error:
+        _refuse(command, str(error))
+    for note in notes:
+        print(f"equirl {command}: {note}", file=sys.stderr)
+    return renamed
+
+
 def _quoted(text: str) -> str:
     """For Hydra's grammar, which would otherwise read more than a word in a path."""
     escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text)
@@ -170,7 +194,7 @@ def _check_syntax(command: str, override: str) -> None:
     key = override.partition("=")[0]
     if key.startswith("-") and key not in HYDRA_OPTIONS:
         _refuse(command, f"no option {key!r} (arguments are written key=value, without dashes)")
-    optional = ("hydra", "env.kwargs.", "experiment")
+    optional = ("hydra", "experiment", *_open_keys(command))
     if key.startswith(("+", "~")) and not key.lstrip("+~").startswith(optional):
         _refuse(command, f"{override!r} adds or removes a key (arguments are written key=value)")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
 import traceback
 import warnings
@@ -22,6 +21,7 @@ from equirl.envs import SymmetryWrapper, symmetry_of
 from equirl.envs.registry import Declaration
 from equirl.envs.stacked_images import frames_as_channels
 from equirl.errors import ConfigError, EquirlError
+from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
 
 Environment = gym.Env[Any, Any]
@@ -51,6 +51,8 @@ def environment_maker(
 
     def make() -> Environment:
         try:
+            if ":" in env_id:  # in the process at hand, which may be the environment's own
+                _module(env_id.partition(":")[0], env_id)
             if config.register is not None and env_id not in gym.registry:
                 imported(config.register)()
             with _warned_of_if_it_works():
@@ -121,6 +123,16 @@ def check_device(device: str) -> None:
         raise ConfigError(f"device {device!r} cannot be used: {why}; say auto or cpu") from error
 
 
+def _module(name: str, reference: str) -> Any:
+    """A module, the current folder counting as a place for modules."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # the module runs, and may fail in any way
+        raise ConfigError(f"cannot import {reference}: {_described(error)}") from error
+
+
 def imported(reference: str) -> Any:
     """The object that ``module:object`` names, the current folder counting as a place for modules.
 
@@ -130,31 +142,18 @@ def imported(reference: str) -> Any:
     module_name, _, name = reference.partition(":")
     if not module_name or not name or reference.startswith("."):
         raise ConfigError(f"expected module:object, got {reference!r}")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    found = _module(module_name, reference)
     try:
-        found: Any = importlib.import_module(module_name)
         for part in name.split("."):
             found = getattr(found, part)
-    except (Exception, SystemExit) as error:  # the module runs, and may fail in any way
+    except Exception as error:  # the module says what its attributes are, and may fail in any way
         raise ConfigError(f"cannot import {reference}: {_described(error)}") from error
     return found
 
 
 def check_run_dir(run_dir: Path) -> None:
-    """Refuse a run directory that is there already, or that cannot be made.
-
-    Raises:
-        ConfigError: see above.
-    """
-    try:
-        if run_dir.exists():
-            raise ConfigError(f"{run_dir} exists already: choose another run_dir, or remove it")
-    except OSError as error:
-        raise ConfigError(f"run_dir cannot be {run_dir}: {error.strerror}") from error
-    above = next(folder for folder in run_dir.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise ConfigError(f"{run_dir} cannot be made: {above} is no folder that can be written to")
+    """See `RunDirectory.check_new`."""
+    RunDirectory(run_dir).check_new()
 
 
 def _declaration(reference: str, env: Environment) -> Symmetry | Declaration:

@@ -19,22 +19,20 @@ from equirl.agents.saving.hub import local_agent
 from equirl.agents.saving.saved_agent import read_agent
 from equirl.agents.training.evaluation import play_episodes
 from equirl.commands.environments import check_device, environment_maker
-from equirl.commands.loading import check_trust, environment_of, load_model, with_agent
+from equirl.commands.loading import environment_of, load_model, with_agent
 from equirl.configs.schema import EnvConfig, EvaluateConfig
 from equirl.envs import TransformWrapper
 from equirl.errors import ConfigError
+from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
 
 
 def evaluate(config: DictConfig) -> float:
     """Evaluate as configured; returns the mean return (``transform=all``: of the identity)."""
     settings = cast(EvaluateConfig, with_agent(config))
-    if settings.episodes < 1:
-        raise ConfigError(f"episodes must be at least 1, got {settings.episodes}")
     check_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    check_trust(settings.trust)
     agent = read_agent(local_agent(settings.agent))
     environment = environment_of(agent, settings.env)
     make_env, symmetry = environment_maker(environment, needs_symmetry=settings.transform != "e")
@@ -57,7 +55,8 @@ def evaluate(config: DictConfig) -> float:
             table.add_row(name, str(episodes))
     Console(highlight=False).print(table)
     if settings.video:
-        print(f"video: {_record(model, environment, agent.path.parent / 'videos', settings.seed)}")
+        folder = RunDirectory(agent.path.parent).videos
+        print(f"video: {_record(model, environment, folder, settings.seed)}")
     return means[0]
 
 

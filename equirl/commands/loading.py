@@ -13,32 +13,24 @@ from stable_baselines3 import DQN
 from equirl.agents import EquivariantDQN
 from equirl.agents.saving.restore import restore
 from equirl.agents.saving.saved_agent import SavedAgent
+from equirl.configs.fields import check_values
+from equirl.configs.old_keys import taken_out
 from equirl.configs.schema import EnvConfig
-from equirl.errors import AgentError, ConfigError
-
-TRUST = ("weights", "pickle")
-"""How far an agent's file is trusted: to hold numbers and names, or to run what it likes."""
+from equirl.errors import AgentError, ConfigError, UntrustedError
+from equirl.runs.run_directory import RunDirectory
 
 
 def with_agent(config: DictConfig) -> Any:
-    """The configuration as its dataclass.
+    """The configuration as its dataclass, its values checked.
 
     Raises:
-        ConfigError: no agent is named.
+        ConfigError: no agent is named, or a value is out of its bounds.
     """
     if OmegaConf.is_missing(config, "agent") or not config.agent:
         raise ConfigError("which agent? Say agent=PATH, the .zip of a trained agent")
-    return OmegaConf.to_object(config)
-
-
-def check_trust(trust: str) -> None:
-    """Refuse what is no degree of trust.
-
-    Raises:
-        ConfigError: see above.
-    """
-    if trust not in TRUST:
-        raise ConfigError(f"trust must be one of {', '.join(TRUST)}, got {trust!r}")
+    settings = OmegaConf.to_object(config)
+    check_values(settings)
+    return settings
 
 
 def load_model(
@@ -59,9 +51,7 @@ def load_model(
     if trust == "weights":
         try:
             return restore(agent, env, device)
-        except AgentError as error:
-            if "only its pickle holds" not in str(error):
-                raise
+        except UntrustedError as error:
             raise AgentError(f"{error}; or say trust=pickle if you know who made it") from error
     symmetrizes = agent.is_equivariant and not agent.is_native
     algorithm = EquivariantDQN if symmetrizes else DQN
@@ -90,13 +80,15 @@ def environment_of(agent: SavedAgent, given: EnvConfig) -> EnvConfig:
 def _trained_in(path: Path) -> EnvConfig:
     """The environment named in the run directory that the agent lies in."""
     for folder in (path.parent, path.parent.parent):
-        file = folder / "config.yaml"
+        file = RunDirectory(folder).config
         if file.is_file():
             try:
-                saved = OmegaConf.merge(OmegaConf.structured(EnvConfig), OmegaConf.load(file).env)
+                env: Any = OmegaConf.to_container(OmegaConf.load(file).env)
+                taken_out(env)  # what a run of version 0.1 says of its algorithm
+                saved = OmegaConf.merge(OmegaConf.structured(EnvConfig), env)
                 return cast(EnvConfig, OmegaConf.to_object(saved))
             except Exception as error:  # YAML and OmegaConf have many ways of refusing
                 raise ConfigError(f"{file} does not describe an environment: {error}") from error
     raise ConfigError(
-        f"{path} lies in no run directory that names its environment: say env=NAME or env.id=ID"
+        f"{path} is not in a run directory that names its environment: say env=NAME or env.id=ID"
     )

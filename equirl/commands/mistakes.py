@@ -9,7 +9,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from equirl.errors import EquirlError
-from equirl.shown import nearest as nearest
+from equirl.shown import nearest
 
 MISTAKES = (EquirlError, HydraException, OmegaConfBaseException, gym.error.Error)
 """Raised for what the caller can mend; anything else is a bug and keeps its traceback."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from math import isfinite, isnan
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from equirl.commands.environments import check_run_dir
+from equirl.configs.fields import check_values
 from equirl.configs.schema import ReportConfig
 from equirl.errors import ConfigError, RunError
+from equirl.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from equirl.reporting import Analysis
@@ -25,12 +25,9 @@ def report(config: DictConfig) -> None:
     """Read the runs, compute, write the report; print where it is and what was left out."""
     settings = cast(ReportConfig, OmegaConf.to_object(_with_runs(config)))
     threshold = _threshold(settings.threshold)
-    if settings.reps < 100:
-        raise ConfigError(f"reps must be at least 100, got {settings.reps}")
-    if not 0 <= settings.seed < 2**32:
-        raise ConfigError(f"seed must be between 0 and {2**32 - 1}, got {settings.seed}")
-    run_dir = Path(settings.run_dir)
-    check_run_dir(run_dir)
+    check_values(settings)
+    folder = RunDirectory(settings.run_dir)
+    folder.check_new()
     if any(importlib.util.find_spec(name) is None for name in NEEDED):
         raise ConfigError('equirl report needs more packages: pip install "equirl[report]"')
     # Only now: pandas and rliable take a second, and may not be there.
@@ -45,12 +42,12 @@ def report(config: DictConfig) -> None:
     for line in analysis.notes:
         print(f"note: {line}")
     try:
-        write_report(analysis, run_dir)
+        write_report(analysis, folder.path)
     except OSError as error:
-        raise RunError(f"{run_dir} cannot be written: {error.strerror}") from error
+        raise RunError(f"{folder} cannot be written: {error.strerror}") from error
     _print_times(analysis)
-    print(f"report: {run_dir / 'report.html'}, {run_dir / 'report.md'}")
-    print(f"tables: {run_dir / 'report.csv'} and others beside it, figures as SVG and PNG")
+    print(f"report: {folder.report_page}, {folder.report_text}")
+    print(f"tables: {folder.report_table} and others beside it, figures as SVG and PNG")
 
 
 def _with_runs(config: DictConfig) -> DictConfig:

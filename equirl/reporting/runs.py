@@ -14,18 +14,13 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from equirl.configs.completion import from_saved, typed
 from equirl.configs.keys import flattened
-from equirl.configs.schema import TrainConfig
 from equirl.errors import ConfigError
+from equirl.runs.run_directory import RunDirectory
 
-CONFIG, EVALUATIONS, RESULT, PROVENANCE = (
-    "config.yaml",
-    "evaluations.npz",
-    "result.json",
-    "provenance.json",
-)
-ZERO_SHOT = "evaluations_zero_shot_"
-"""Such a file holds the same agent, seen through a method without training it."""
+ZERO_SHOT = "zero_shot_"
+"""Such evaluations are of the same agent, seen through a method without training it."""
 
 CLOCKS = ("seconds", "cpu_seconds")
 """Time in training, evaluations left out: by the clock on the wall, and of the processor."""
@@ -90,8 +85,8 @@ def load_runs(paths: Iterable[str | Path], unfinished: bool = False) -> LoadedRu
         below = _run_directories(path)
         if not below:
             raise ConfigError(
-                f"no run directory in {path}: one holds {CONFIG} and, once it was evaluated, "
-                f"{EVALUATIONS}"
+                f"no run directory in {path}: one holds {RunDirectory.CONFIG} and, once it was "
+                f"evaluated, {RunDirectory.EVALUATIONS}"
             )
         found.update(dict.fromkeys(below))
     runs, left_out = [], []
@@ -109,7 +104,8 @@ def _run_directories(top: Path) -> list[Path]:
     found = []
     for folder, below, files in os.walk(top):
         below[:] = sorted(name for name in below if not name.startswith("."))
-        if CONFIG in files and (EVALUATIONS in files or PROVENANCE in files):
+        trained = {RunDirectory.EVALUATIONS, RunDirectory.PROVENANCE}
+        if RunDirectory.CONFIG in files and not trained.isdisjoint(files):
             found.append(Path(folder))
             below.clear()
     return found
@@ -120,18 +116,19 @@ def _without_repetition(folders: Iterable[Path]) -> list[Path]:
 
 
 def _reason_to_leave_out(folder: Path, unfinished: bool) -> str:
-    if not (folder / EVALUATIONS).exists():
+    if not RunDirectory(folder).evaluations.exists():
         return "not evaluated yet"
-    if not (folder / RESULT).exists() and not unfinished:
+    if not RunDirectory(folder).result.exists() and not unfinished:
         return "not finished (unfinished=true takes it as far as it came)"
     return ""
 
 
 def _read(folder: Path) -> list[Run]:
-    config = _config(folder / CONFIG)
-    steps, returns, clocks = _evaluations(folder / EVALUATIONS)
-    finished = (folder / RESULT).exists()
-    result = _json(folder / RESULT) if finished else {}
+    files = RunDirectory(folder)
+    config = _config(files.config)
+    steps, returns, clocks = _evaluations(files.evaluations)
+    finished = files.result.exists()
+    result = _json(files.result) if finished else {}
     run = Run(
         path=folder,
         env=str(config["env.name"] or config["env.id"]),
@@ -143,14 +140,15 @@ def _read(folder: Path) -> list[Run]:
         total_timesteps=config["total_timesteps"],
         finished=finished,
         config=config,
-        provenance=_json(folder / PROVENANCE) if (folder / PROVENANCE).exists() else {},
+        provenance=_json(files.provenance) if files.provenance.exists() else {},
         parameters=result.get("parameters"),
     )
-    return [run, *(_zero_shot(run, file) for file in sorted(folder.glob(f"{ZERO_SHOT}*.npz")))]
+    versions = files.all_version_evaluations().items()
+    methods = {v.removeprefix(ZERO_SHOT): file for v, file in versions if v.startswith(ZERO_SHOT)}
+    return [run, *(_zero_shot(run, method, file) for method, file in methods.items())]
 
 
-def _zero_shot(run: Run, file: Path) -> Run:
-    method = file.stem.removeprefix(ZERO_SHOT)
+def _zero_shot(run: Run, method: str, file: Path) -> Run:
     steps, returns, clocks = _evaluations(file)
     # The training behind it is the same one, and took as long.
     same_steps = np.array_equal(steps, run.steps)
@@ -167,7 +165,7 @@ def _zero_shot(run: Run, file: Path) -> Run:
 def _config(file: Path) -> dict[str, Any]:
     """All keys, dotted; those that an older version did not know at their defaults."""
     try:
-        saved = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(file))
+        saved = typed(from_saved(OmegaConf.to_container(OmegaConf.load(file))))
         config = flattened(OmegaConf.to_container(saved, resolve=True, throw_on_missing=True))
         if config["env.id"] is None:
             raise ValueError("it names no environment")

@@ -9,6 +9,7 @@ from equirl.reporting.analysis import Analysis
 from equirl.reporting.contents import parts_of
 from equirl.reporting.figures import draw_figures, save_figures
 from equirl.reporting.page import as_html, as_markdown
+from equirl.runs.run_directory import RunDirectory
 
 
 def write_report(analysis: Analysis, folder: Path) -> None:
@@ -25,9 +26,9 @@ def write_report(analysis: Analysis, folder: Path) -> None:
         figures = draw_figures(analysis)
         save_figures(figures, aside)
         parts = parts_of(analysis, figures)
-        (aside / "report.md").write_text(as_markdown(parts), encoding="utf-8")
+        RunDirectory(aside).report_text.write_text(as_markdown(parts), encoding="utf-8")
         html = as_html(parts, lambda name: (aside / name).read_text(encoding="utf-8"))
-        (aside / "report.html").write_text(html, encoding="utf-8")
+        RunDirectory(aside).report_page.write_text(html, encoding="utf-8")
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -19,11 +19,10 @@ from hydra.core.hydra_config import HydraConfig
 
 import equirl
 from equirl.runs.atomic_write import written_whole
+from equirl.runs.run_directory import RunDirectory
 
-FILE = "provenance.json"
 
-
-def write_provenance(run_dir: Path, seeds: dict[str, Any]) -> None:
+def write_provenance(run: RunDirectory, seeds: dict[str, Any]) -> None:
     """Write how a new run came about, as ``provenance.json``."""
     here: dict[str, Any] = {
         "command": command_line(),
@@ -34,21 +33,21 @@ def write_provenance(run_dir: Path, seeds: dict[str, Any]) -> None:
         "seeds": seeds,
         "resumed": [],
     }
-    _write(run_dir, here)
+    _write(run, here)
 
 
-def note_resumption(run_dir: Path, step: int) -> None:
+def note_resumption(run: RunDirectory, step: int) -> None:
     """Add to ``provenance.json`` that, and with what, the run is resumed."""
-    known = _read(run_dir)
+    known = _read(run)
     known.setdefault("resumed", []).append(
         {"step": step, "command": command_line(), "started": _now(), "versions": versions()}
     )
-    _write(run_dir, known)
+    _write(run, known)
 
 
-def version_differences(run_dir: Path) -> str | None:
+def version_differences(run: RunDirectory) -> str | None:
     """One line that names the versions that are others here than in a run; None if none are."""
-    then, now = _read(run_dir).get("versions", {}), versions()
+    then, now = _read(run).get("versions", {}), versions()
     differing = [
         f"{name} {version} (there {then[name]})"
         for name, version in now.items()
@@ -56,7 +55,7 @@ def version_differences(run_dir: Path) -> str | None:
     ]
     if not differing:
         return None
-    return f"not the versions of {run_dir}, numbers may differ: {', '.join(differing)}"
+    return f"not the versions of {run}, numbers may differ: {', '.join(differing)}"
 
 
 def versions() -> dict[str, str]:
@@ -94,7 +93,7 @@ def git_state() -> dict[str, Any] | None:
 def command_line() -> str:
     """As it could be typed again."""
     keys = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return shlex.join(["equirl", "train", *keys])
+    return shlex.join(["equirl", "train", *(key.removeprefix("++") for key in keys)])
 
 
 def _git(*arguments: str) -> str | None:
@@ -120,14 +119,14 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _read(run_dir: Path) -> dict[str, Any]:
+def _read(run: RunDirectory) -> dict[str, Any]:
     try:
-        known = json.loads((run_dir / FILE).read_text())
+        known = json.loads(run.provenance.read_text())
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
 
 
-def _write(run_dir: Path, known: dict[str, Any]) -> None:
-    with written_whole(run_dir / FILE) as aside:
+def _write(run: RunDirectory, known: dict[str, Any]) -> None:
+    with written_whole(run.provenance) as aside:
         aside.write_text(json.dumps(known, indent=2) + "\n")

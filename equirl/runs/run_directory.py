@@ -1,4 +1,7 @@
-"""Run directories that are there already: resumed, or repeated in a new one."""
+"""What a run directory holds: the name of every file, and who may write there.
+
+Imports nothing that takes time: `equirl report` and the workers of a sweep only look.
+"""
 
 from __future__ import annotations
 
@@ -8,108 +11,186 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-
-from equirl.runs.atomic_write import remove_unfinished, written_whole
-from equirl.configs.keys import MAY_CHANGE
-from equirl.configs.schema import TrainConfig
 from equirl.errors import ConfigError
-
-GROUPS = {"env": ("env", "total_timesteps", "eval"), "method": ("method",)}
-"""What a group of the configuration decides."""
+from equirl.runs.atomic_write import remove_unfinished, written_whole
 
 
-def resumed_config(config: DictConfig) -> DictConfig:
-    """The configuration of the run that ``resume=`` names.
+class RunDirectory:
+    """The files of one run of a command, whether or not they are there.
 
-    Raises:
-        ConfigError: there is no such run, or a key is given that cannot change any more.
+    Args:
+        path: the directory.
+
+    Example:
+        >>> RunDirectory("runs/one").result
+        PosixPath('runs/one/result.json')
     """
-    saved = saved_config(config.resume)
-    for key in given_keys():
-        if key in MAY_CHANGE:
-            OmegaConf.update(saved, key, OmegaConf.select(config, key))
-        elif key != "resume":
+
+    CONFIG = "config.yaml"
+    EVALUATIONS = "evaluations.npz"
+    PROVENANCE = "provenance.json"
+    BEST_MODEL = "best_model.zip"
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        # equirl train. The result is the mark of a finished run.
+        self.config = self.path / self.CONFIG
+        self.provenance = self.path / self.PROVENANCE
+        self.evaluations = self.path / self.EVALUATIONS
+        self.best_model = self.path / self.BEST_MODEL
+        self.final_model = self.path / "final_model.zip"
+        self.result = self.path / "result.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
+        # equirl transfer, which also writes config.yaml and best_model.zip.
+        self.transfer_report = self.path / "transfer.json"
+        self.transfer_figure = self.path / "transfer.png"
+        # equirl check.
+        self.check_report = self.path / "report.json"
+        # equirl benchmark.
+        self.benchmark_numbers = self.path / "benchmark.json"
+        self.benchmark_figure = self.path / "cost.png"
+        # equirl report, which also writes further tables, and figures as SVG and PNG.
+        self.report_page = self.path / "report.html"
+        self.report_text = self.path / "report.md"
+        self.report_table = self.path / "report.csv"
+        # equirl evaluate, beside the agent.
+        self.videos = self.path / "videos"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def version_evaluations(self, version: str) -> Path:
+        """The evaluations of another version of the agent, such as ``zero_shot_equitune``."""
+        return self.path / f"evaluations_{version}.npz"
+
+    def all_version_evaluations(self) -> dict[str, Path]:
+        """Those that there are, by version."""
+        files = sorted(self.path.glob("evaluations_*.npz"))
+        return {file.stem.removeprefix("evaluations_"): file for file in files}
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a run to go on with."""
+        return self.config.exists()
+
+    def read_result(self) -> dict[str, Any] | None:
+        """What a finished run came to; None for one that is not finished."""
+        try:
+            result: dict[str, Any] = json.loads(self.result.read_text())
+        except (OSError, ValueError):
+            return None
+        return result
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Mark the run as finished."""
+        with written_whole(self.result) as aside:
+            aside.write_text(json.dumps(result) + "\n")
+
+    def write_config(self, text: str) -> None:
+        """Write the configuration, as YAML without interpolations."""
+        with written_whole(self.config) as aside:
+            aside.write_text(text)
+
+    def check_new(self) -> None:
+        """Refuse a directory that is there already, or that cannot be made.
+
+        Raises:
+            ConfigError: see above.
+        """
+        path = self.path
+        try:
+            if path.exists():
+                raise ConfigError(f"{path} exists already: choose another run_dir, or remove it")
+        except OSError as error:
+            raise ConfigError(f"run_dir cannot be {path}: {error.strerror}") from error
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             raise ConfigError(
-                f"{key} cannot change when a run is resumed, only {', '.join(MAY_CHANGE)}; "
-                f"for a new run: equirl train repeat={config.resume} {key}=…"
+                f"{path} cannot be made: {above} is not a folder that can be written to"
             )
-    saved.run_dir = config.resume
-    return saved
+
+    @contextmanager
+    def begun(self) -> Iterator[RunDirectory]:
+        """A directory to write the first files to, which becomes this one once they are there.
+
+        Raises:
+            ConfigError: it cannot be made.
+        """
+        aside = self.path.with_name(f".{self.path.name}.beginning")
+        try:
+            with self._refused():
+                shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed here
+                aside.mkdir(parents=True)
+            yield RunDirectory(aside)
+            with self._refused():
+                aside.rename(self.path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    @contextmanager
+    def _refused(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be made: {error.strerror}") from error
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the directory, so that no two processes train in it; a process's end frees it.
+
+        Raises:
+            ConfigError: another process holds it.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            if not locked(descriptor):
+                raise ConfigError(f"another process is training in {self.path}")
+            remove_unfinished(self.path)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def clear(self) -> None:
+        """Remove what training left, for it to begin anew."""
+        evaluations = (self.evaluations, *self.all_version_evaluations().values())
+        for file in (self.best_model, self.final_model, self.result, *evaluations):
+            file.unlink(missing_ok=True)
+        for folder in (self.tensorboard, self.checkpoints):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def repeated_config(config: DictConfig) -> DictConfig:
-    """The configuration of the run that ``repeat=`` names, but for the keys given beside it.
+class SweepDirectory:
+    """The files of a sweep; its runs lie beside them, each in its `RunDirectory`.
 
-    Raises:
-        ConfigError: there is no such run.
+    Args:
+        path: the directory.
     """
-    saved = saved_config(config.repeat)
-    given = [key for key in given_keys() if key != "repeat"]
-    raw = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(raw, dict)
-    for key in [key for group in given for key in GROUPS.get(group, ())]:
-        value, kind = _plain(config, key), OmegaConf.get_type(config, key)
-        typed = is_dataclass(kind)
-        saved[key] = OmegaConf.merge(OmegaConf.structured(kind), value) if typed else value
-    for key in [key for key in given if key not in GROUPS]:
-        OmegaConf.update(saved, key, _plain(config, key), merge=False, force_add=True)
-    if "run_dir" not in given:
-        saved.run_dir = raw["run_dir"]  # names environment, method, seed and time
-    return saved
 
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.summary = self.path / "sweep.json"
+        self.jobs = self.path / "jobs"
+        # A file of this name says that the sweep is to end.
+        self.stop = self.jobs / "stop"
 
-def given_keys() -> list[str]:
-    """The keys on the command line."""
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return [override.lstrip("+~").partition("=")[0] for override in overrides]
+    def __str__(self) -> str:
+        return str(self.path)
 
+    def log(self, job: str) -> Path:
+        """What a job's training prints; who trains holds a lock on it."""
+        return self.jobs / f"{job}.log"
 
-def result_of(run_dir: Path) -> dict[str, Any] | None:
-    """What a finished run came to; None for one that is not finished."""
-    try:
-        result: dict[str, Any] = json.loads((run_dir / "result.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return result
+    def outcome(self, job: str) -> Path:
+        """What became of a job."""
+        return self.jobs / f"{job}.json"
 
-
-def write_config(config: DictConfig, run_dir: Path) -> None:
-    """Write ``config.yaml``, without interpolations."""
-    with written_whole(run_dir / "config.yaml") as aside:
-        OmegaConf.save(config, aside, resolve=True)
-
-
-def clear(run_dir: Path) -> None:
-    """Remove what training left in a run directory, for it to begin anew."""
-    for name in ("best_model.zip", "final_model.zip", "result.json"):
-        (run_dir / name).unlink(missing_ok=True)
-    for path in run_dir.glob("evaluations*.npz"):
-        path.unlink()
-    for name in ("tensorboard", "checkpoints"):
-        shutil.rmtree(run_dir / name, ignore_errors=True)
-
-
-@contextmanager
-def held(run_dir: Path) -> Iterator[None]:
-    """Hold a run directory, so that no two processes train in it; the end of a process frees it.
-
-    Raises:
-        ConfigError: another process holds it.
-    """
-    descriptor = os.open(run_dir, os.O_RDONLY)
-    try:
-        if not locked(descriptor):
-            raise ConfigError(f"another process is training in {run_dir}")
-        remove_unfinished(run_dir)
-        yield
-    finally:
-        os.close(descriptor)
+    def outcomes(self) -> list[Path]:
+        """Of all jobs, those that there are."""
+        return sorted(file for file in self.jobs.glob("*.json") if not file.name.startswith("."))
 
 
 def locked(descriptor: int) -> bool:
@@ -124,58 +205,3 @@ def locked(descriptor: int) -> bool:
     except OSError:  # a file system without locks
         pass
     return True
-
-
-def _plain(config: DictConfig, key: str) -> Any:
-    value = OmegaConf.select(config, key)
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-def saved_config(reference: str) -> DictConfig:
-    """The configuration of a run.
-
-    Raises:
-        ConfigError: there is no such run, or its configuration cannot be read.
-    """
-    file = Path(reference) / "config.yaml"
-    if not file.is_file():
-        raise ConfigError(f"{reference} is no run directory: there is no {file}")
-    try:
-        saved = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(file))
-        OmegaConf.to_object(saved)
-    except Exception as error:  # YAML and OmegaConf have many ways of refusing
-        why = " ".join(str(error).split())
-        raise ConfigError(f"{file} is not the configuration of a run: {why}") from error
-    assert isinstance(saved, DictConfig)
-    return saved
-
-
-def finished_return(run_dir: Path, settings: TrainConfig) -> float | None:
-    """The return of a run that is finished and is not to go on, which is printed; else None.
-
-    Raises:
-        ConfigError: it is to go on, but would stop at once.
-    """
-    result = result_of(run_dir)
-    if result is None:
-        return None
-    steps, given = result["steps"], given_keys()
-    reached_target = steps < saved_config(str(run_dir)).total_timesteps
-    if reached_target and "env.target_return" in given:
-        return None
-    if reached_target and "total_timesteps" in given:
-        raise ConfigError(
-            f"{run_dir} ended after {steps} steps because it reached its target return: to go on, "
-            "say env.target_return=null, or a higher one"
-        )
-    if not reached_target and settings.total_timesteps > steps:
-        return None
-    if "total_timesteps" in given:
-        raise ConfigError(
-            f"{run_dir} is finished: to train longer, total_timesteps must be more than its "
-            f"{steps} steps, got {settings.total_timesteps}"
-        )
-    print(f"{run_dir} is finished: {steps} steps, mean return {result['best_mean_return']}")
-    longer = "env.target_return=null" if reached_target else "total_timesteps=…"
-    print(f"to train longer: equirl train resume={run_dir} {longer}")
-    return float(result["best_mean_return"])

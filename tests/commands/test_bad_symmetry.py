@@ -54,12 +54,12 @@ of_three = Symmetry.from_generators(
         (("env.id=no_such_module:Env-v0",), "no_such_module"),
         (("env.id=",), "Malformed environment ID"),
         (("env.id=MountainCar-v0",), "env.symmetry=my_module:my_symmetry"),
-        (("env.id=Pendulum-v1", "method=plain"), "Discrete"),
+        (("env.id=Pendulum-v1", "method=plain", "algorithm=dqn"), "dqn does not take Box actions"),
         (("env=gridworld", "env.kwargs.size=1"), "size is 1, expected an integer of at least 2"),
         (("env=gridworld", "env.kwargs.sise=5"), "unexpected keyword argument 'sise'"),
-        (("env=gridworld", "env.policy=CnnPolicy"), "CnnPolicy does not fit"),
-        (("env=cartpole", "env.policy=CnnPolicy"), "NatureCNN only with images"),
-        (("env=cartpole", "env.policy=MultiInputPolicy"), "MultiInputPolicy for Dict"),
+        (("env=gridworld", "algorithm.policy=CnnPolicy"), "CnnPolicy does not fit"),
+        (("env=cartpole", "algorithm.policy=CnnPolicy"), "NatureCNN only with images"),
+        (("env=cartpole", "algorithm.policy=MultiInputPolicy"), "MultiInputPolicy for Dict"),
     ],
 )
 def test_environment_that_will_not_do_is_refused(

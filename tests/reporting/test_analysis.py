@@ -160,7 +160,7 @@ def test_a_baseline_that_is_not_there_is_refused_unless_it_is_the_usual_one(runs
 
 
 def test_of_several_baselines_one_must_be_chosen(runs: Path) -> None:
-    write_run(runs / "b", STEPS, steps_up(100), changed={"env.dqn.gamma": 0.5}, seed=1)
+    write_run(runs / "b", STEPS, steps_up(100), changed={"algorithm.gamma": 0.5}, seed=1)
     with pytest.raises(ConfigError, match=r"several 'plain'.*plain \(gamma=0.5\)"):
         analysis_of(runs, threshold=10)
     analysis = analysis_of(runs, threshold=10, baseline="plain (gamma=0.5)")
@@ -168,13 +168,15 @@ def test_of_several_baselines_one_must_be_chosen(runs: Path) -> None:
 
 
 def test_runs_of_unequal_length_are_compared_over_the_shortest_with_a_note(runs: Path) -> None:
-    write_run(runs / "short", STEPS[:3], [0, 0, 5], method="equitune", changed={"env.dqn.tau": 0.5})
+    write_run(
+        runs / "short", STEPS[:3], [0, 0, 5], method="equitune", changed={"algorithm.tau": 0.5}
+    )
     analysis = analysis_of(runs, threshold=10)
     assert set(analysis.measures.horizon) == {300}
     assert row(analysis, "plain", "steps_to_threshold").point == 250  # one of them at the least 300
     notes = " ".join(analysis.notes)
     assert "runs of 300, 500 steps are compared over 300" in notes
-    assert "env.dqn.tau (1.0, 0.5)" in notes
+    assert "algorithm.tau (1.0, 0.5)" in notes
 
 
 def test_unfinished_runs_are_reported_as_far_as_they_came(runs: Path) -> None:

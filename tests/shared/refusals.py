@@ -5,6 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 TRAIN = ("train", "env=cartpole", "method=equitune", "total_timesteps=32", "run_dir=run")
-SHORT = ("eval.episodes=1", "eval.final_episodes=1", "env.net_arch=[8]", "progress=false")
+SHORT = ("eval.episodes=1", "eval.final_episodes=1", "algorithm.net_arch=[8]", "progress=false")
 
 Refused = Callable[..., str]

@@ -19,12 +19,12 @@ from equirl.envs.running.resumable import ResumableEnv
 
 KEYS = (
     "progress=false",
-    "env.net_arch=[8]",
-    "env.dqn.learning_starts=40",
-    "env.dqn.train_freq=8",
-    "env.dqn.gradient_steps=2",
-    "env.dqn.buffer_size=150",
-    "env.dqn.target_update_interval=24",
+    "algorithm.net_arch=[8]",
+    "algorithm.learning_starts=40",
+    "algorithm.train_freq=8",
+    "algorithm.gradient_steps=2",
+    "algorithm.buffer_size=150",
+    "algorithm.target_update_interval=24",
     "eval.every=60",
     "eval.episodes=2",
     "eval.final_episodes=2",

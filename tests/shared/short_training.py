@@ -8,10 +8,10 @@ from typing import Any
 
 SHORT = (
     "progress=false",
-    "env.net_arch=[8]",
-    "env.dqn.learning_starts=50",
-    "env.dqn.train_freq=16",
-    "env.dqn.gradient_steps=1",
+    "algorithm.net_arch=[8]",
+    "algorithm.learning_starts=50",
+    "algorithm.train_freq=16",
+    "algorithm.gradient_steps=1",
     "eval.episodes=2",
     "eval.final_episodes=3",
 )

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from equirl.configs.schema import EnvConfig, MethodConfig, TrainConfig
+from equirl.configs.algorithms import DQNConfig
+from equirl.configs.methods import METHODS
+from equirl.configs.schema import EnvConfig, TrainConfig
 
 PROVENANCE = {
     "command": "equirl train env=task method=plain seed=0 run_dir=there",
@@ -52,7 +54,8 @@ def write_run(
     config = OmegaConf.structured(
         TrainConfig(
             env=EnvConfig(name=env, id=f"{env}-v0"),
-            method=MethodConfig(name=method),
+            algorithm=DQNConfig(),
+            method=METHODS[method](),
             seed=seed,
             total_timesteps=int(total_timesteps or steps[-1]),
             run_dir=str(folder),

@@ -17,7 +17,8 @@ from equirl.commands.benchmark.subjects import STOCK, subject, symmetry_of_order
 from equirl.commands.benchmark.timing import PeakMemory, Spread, Timing, Work, take_turns
 from equirl.commands.environments import environment_maker
 from equirl.commands.training.model import build_model
-from equirl.configs.schema import BenchmarkConfig, MethodConfig, TrainConfig
+from equirl.configs.methods import METHODS
+from equirl.configs.schema import BenchmarkConfig, TrainConfig
 from equirl.symmetry import Symmetry
 
 TRIVIAL = "equitune, {e}"
@@ -81,7 +82,7 @@ def cells_of(settings: BenchmarkConfig, order_of_env: int) -> Iterator[Cell]:
                 part,
                 str(settings.env.name or settings.env.id),
                 order_of_env,
-                settings.env.dqn.batch_size,
+                settings.algorithm.batch_size,
             )
             continue
         for network in settings.networks if part != "orbit" else ["mlp-64-64", "nature-cnn"]:
@@ -95,7 +96,8 @@ def training_of(settings: BenchmarkConfig, method: str, device: torch.device) ->
     ours = method not in ("plain", "augment")
     return TrainConfig(
         env=settings.env,
-        method=MethodConfig(name=method),
+        algorithm=settings.algorithm,
+        method=METHODS[method](),
         seed=settings.seed,
         device=str(device),
         threads=settings.threads,
@@ -119,9 +121,9 @@ def _training(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> li
 
     def learner(method: str, moved_by: Symmetry) -> Work:
         train = training_of(settings, method, device)
-        env = DummyVecEnv([lambda: Monitor(make_env())] * settings.env.n_envs)
+        env = DummyVecEnv([lambda: Monitor(make_env())] * settings.algorithm.n_envs)
         model = build_model(train, env, moved_by)
-        model.learn(settings.env.dqn.learning_starts)
+        model.learn(settings.algorithm.learning_starts)
         return lambda: model.learn(settings.training_steps, reset_num_timesteps=False)
 
     works = {STOCK: learner("plain", symmetry), TRIVIAL: learner("equitune", trivial)}

@@ -8,7 +8,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -32,11 +31,12 @@ from equirl.commands.benchmark.cells import (
 )
 from equirl.commands.benchmark.plot import plot_cost
 from equirl.commands.benchmark.subjects import NETWORKS, ORDERS
-from equirl.commands.environments import check_device, check_run_dir, environment_maker
-from equirl.commands.mistakes import nearest
+from equirl.commands.environments import check_device, environment_maker
 from equirl.commands.training.settings import check_settings
 from equirl.configs.schema import BenchmarkConfig
 from equirl.errors import ConfigError, EquirlError
+from equirl.runs.run_directory import RunDirectory
+from equirl.shown import nearest
 from equirl.symmetrize import METHODS
 
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -60,8 +60,8 @@ MEANING = {
 def benchmark(config: DictConfig) -> None:
     """Measure as configured; print tables, write ``benchmark.json`` and ``cost.png``."""
     settings = cast(BenchmarkConfig, OmegaConf.to_object(config))
-    run_dir = Path(settings.run_dir)
-    _check(settings, run_dir)
+    run = RunDirectory(settings.run_dir)
+    _check(settings, run)
     device = get_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -71,7 +71,7 @@ def benchmark(config: DictConfig) -> None:
         assert symmetry is not None
         order = symmetry.group.order
 
-    run_dir.mkdir(parents=True)
+    run.path.mkdir(parents=True)
     machine = _machine(device)
     measurements: list[Measurement] = []
     left_out: list[tuple[Cell, str]] = []
@@ -85,7 +85,7 @@ def benchmark(config: DictConfig) -> None:
                 left_out.append((cell, str(estimate)))
             except EquirlError:
                 if not measurements:
-                    run_dir.rmdir()
+                    run.path.rmdir()
                 raise
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     for part, own in groupby(measurements, key=lambda m: m.cell.part):
@@ -101,15 +101,15 @@ def benchmark(config: DictConfig) -> None:
         "measurements": [asdict(m) for m in measurements],
         "left_out": [asdict(cell) for cell, _ in left_out],
     }
-    (run_dir / "benchmark.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(f"numbers: {run_dir / 'benchmark.json'}")
+    run.benchmark_numbers.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"numbers: {run.benchmark_numbers}")
     if any(m.cell.part == "gradient_step" for m in measurements):
-        plot_cost(measurements, run_dir / "cost.png")
-        print(f"plot:    {run_dir / 'cost.png'}")
+        plot_cost(measurements, run.benchmark_figure)
+        print(f"plot:    {run.benchmark_figure}")
 
 
-def _check(settings: BenchmarkConfig, run_dir: Path) -> None:
-    check_run_dir(run_dir)
+def _check(settings: BenchmarkConfig, run: RunDirectory) -> None:
+    run.check_new()
     check_device(settings.device)
     for key, known in CHOICES.items():
         for entry in getattr(settings, key):

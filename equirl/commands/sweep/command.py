@@ -20,9 +20,8 @@ from equirl.commands.mistakes import MISTAKES
 from equirl.commands.signals import Interruption
 from equirl.commands.sweep.jobs import Job, current_job, sweep_name
 from equirl.commands.sweep.progress import Progress, summarize
-from equirl.commands.sweep.worker import STOP
 from equirl.errors import ConfigError, RunError
-from equirl.runs.run_directory import locked
+from equirl.runs.run_directory import RunDirectory, SweepDirectory, locked
 
 SWEEPS = Path("runs/sweeps")
 
@@ -123,18 +122,17 @@ class Sweep:
     """
 
     def __init__(self, config: DictConfig) -> None:
-        self.folder = Path(config.hydra.sweep.dir)
+        self.folder = SweepDirectory(config.hydra.sweep.dir)
         _check_launcher(config)
         jobs = _planned(config)
         if jobs is not None:
             _give_every_worker_a_job(config, len(jobs))
-        self.jobs_folder = self.folder / "jobs"
         self.interruption = Interruption()
         self._stack = ExitStack()
         with ExitStack() as stack:
             self._hold(stack)
-            (self.jobs_folder / STOP).unlink(missing_ok=True)
-            for file in self.jobs_folder.glob("*.json"):
+            self.folder.stop.unlink(missing_ok=True)
+            for file in self.folder.outcomes():
                 file.unlink()
             stack.enter_context(self.interruption)
             self.progress = Progress(self.folder, jobs, self.interruption)
@@ -149,9 +147,9 @@ class Sweep:
         """
         with self._stack:
             if error is not None:  # workers that are left end their trainings
-                (self.jobs_folder / STOP).touch()
+                self.folder.stop.touch()
             elif self.interruption.signal is not None:  # and have done so
-                (self.jobs_folder / STOP).unlink(missing_ok=True)
+                self.folder.stop.unlink(missing_ok=True)
         counts = summarize(self.folder, self.progress)
         again = "the same command again goes on where it stopped"
         fault = self.interruption.fault()
@@ -169,8 +167,8 @@ class Sweep:
 
     def _hold(self, stack: ExitStack) -> None:
         try:
-            self.jobs_folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.folder, os.O_RDONLY)
+            self.folder.jobs.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder.path, os.O_RDONLY)
         except OSError as error:
             raise ConfigError(f"{self.folder} cannot be made: {error.strerror}") from error
         stack.callback(os.close, descriptor)
@@ -223,7 +221,8 @@ def _check(job: Job, namesake: Job, checked: set[str]) -> None:
     # Imported here, so that workers, which only start trainings, need not load all this.
     from equirl.agents.saving.hub import local_agent
     from equirl.agents.saving.saved_agent import read_agent
-    from equirl.commands.environments import check_run_dir, environment_maker
+    from equirl.commands.composition import check_actions
+    from equirl.commands.environments import environment_maker
     from equirl.commands.training.settings import check_settings, needs_symmetry
 
     if namesake.config != job.config:
@@ -236,14 +235,16 @@ def _check(job: Job, namesake: Job, checked: set[str]) -> None:
     settings: Any = OmegaConf.to_object(job.config)
     check_settings(settings)
     if not job.run_dir.exists():
-        check_run_dir(job.run_dir)
+        RunDirectory(job.run_dir).check_new()
     elif not job.resumes:
-        raise ConfigError(f"{job.run_dir} exists already and is no run: remove it")
+        raise ConfigError(f"{job.run_dir} exists already and is not a run: remove it")
     if settings.pretrained is not None and not job.resumes:
         read_agent(local_agent(settings.pretrained))
-    environment = f"{needs_symmetry(settings)} {settings.env}"
+    environment = f"{needs_symmetry(settings)} {settings.algorithm.name} {settings.env}"
     if environment not in checked:
-        environment_maker(settings.env, needs_symmetry(settings))
+        make_env, _ = environment_maker(settings.env, needs_symmetry(settings))
+        with make_env() as env:
+            check_actions(settings.algorithm.name, env.action_space)
         checked.add(environment)
 
 

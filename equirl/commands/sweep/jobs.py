@@ -13,10 +13,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from equirl.commands.composition import completed
+from equirl.commands.training.earlier_run import repeated_config, saved_config
 from equirl.configs.keys import HOW_IT_RUNS, MAY_CHANGE, OTHERS_DEFAULTS, WHICH_RUN, flattened
 from equirl.errors import ConfigError
 from equirl.runs.atomic_write import written_whole
-from equirl.runs.run_directory import repeated_config, result_of, saved_config
+from equirl.runs.run_directory import RunDirectory, SweepDirectory
 
 NOT_IN_NAMES = ("env", "method", "seed", "experiment", "run_dir", "resume", *HOW_IT_RUNS)
 """Keys that a name has already, or that do not bear on what is learnt."""
@@ -34,45 +36,45 @@ class Job:
     Args:
         name: says what is particular to it; no other job of the sweep has it.
         run_dir: where it trains, in every sweep that has it.
-        folder: where what the sweep knows of it is kept.
+        sweep: where what the sweep knows of it is kept.
         config: of `equirl.commands.train.train`.
         given: the overrides that say so.
     """
 
     name: str
     run_dir: Path
-    folder: Path
+    sweep: SweepDirectory
     config: DictConfig
     given: tuple[str, ...]
 
     @property
     def log(self) -> Path:
         """What its training prints; who trains holds a lock on it."""
-        return self.folder / f"{self.name}.log"
+        return self.sweep.log(self.name)
 
     @property
     def file(self) -> Path:
         """Its `Outcome`."""
-        return self.folder / f"{self.name}.json"
+        return self.sweep.outcome(self.name)
 
     @property
     def status(self) -> str:
         """What there is of its run, while nothing trains it."""
         if not self.resumes:
             return "not begun"
-        return "interrupted" if result_of(self.run_dir) is None else "skipped"
+        return "interrupted" if RunDirectory(self.run_dir).read_result() is None else "skipped"
 
     @property
     def resumes(self) -> bool:
         """Whether there is a run to go on with."""
-        return (self.run_dir / "config.yaml").exists()
+        return RunDirectory(self.run_dir).is_begun
 
     def finished_return(self) -> float | None:
         """Of the run in its directory, where that is finished and has all the steps asked for."""
-        result = result_of(self.run_dir)
+        result = RunDirectory(self.run_dir).read_result()
         if result is None or self.config.resume is not None:  # `train` says what is left to do
             return None
-        saved = saved_config(str(self.run_dir))
+        saved = saved_config(self.run_dir)
         if result["steps"] < saved.total_timesteps:  # it reached its target return
             settled = saved.env.target_return == self.config.env.target_return
         else:
@@ -87,9 +89,9 @@ class Job:
         """
         if self.config.resume is not None:
             return [o for o in self.given if not o.startswith(("resume=", "progress="))]
-        saved, ours = _values(saved_config(str(self.run_dir))), _values(self.config)
+        saved, ours = _values(saved_config(self.run_dir)), _values(self.config)
         if self.config.pretrained is not None:  # which decides about the widths
-            ours["env.net_arch"] = saved["env.net_arch"]
+            ours["algorithm.net_arch"] = saved["algorithm.net_arch"]
         differing = [key for key in sorted({*saved, *ours}) if saved.get(key) != ours.get(key)]
         for key in differing:
             if key not in NO_DIFFERENCE:
@@ -151,15 +153,15 @@ def current_job(config: DictConfig) -> Job:
         run_dir = Path(config.resume)
         name = _file_name(str(run_dir))
     else:
-        if config.repeat is not None:
-            config = repeated_config(config)
+        repeats = config.repeat is not None
+        config = repeated_config(config) if repeats else completed("train", config)
         name = _name(config, keys)
         run_dir = Path(config.run_dir) if "run_dir" in keys else folder / name
         if "run_dir" in keys:
             name = _file_name(str(run_dir))
     # Interpolations are resolved for the new folder; a bar has no terminal of its own.
     config = OmegaConf.merge(config, {"run_dir": str(run_dir), "progress": False})  # type: ignore[assignment]  # a DictConfig, as what is merged
-    return Job(name, run_dir, folder / "jobs", config, given)
+    return Job(name, run_dir, SweepDirectory(folder), config, given)
 
 
 def sweep_name(overrides: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from equirl.commands import answered
+from equirl.configs.completion import typed
 from equirl.configs.schema import TrainConfig
 
 
@@ -26,6 +27,8 @@ def main() -> None:
     HydraConfig.instance().set_config(OmegaConf.create({"hydra": hydra}))
     config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(task["config"]))
     assert isinstance(config, DictConfig)
+    if config.resume is None:
+        config = typed(config)
     from equirl.commands.train import train
 
     answered("train", train, config)

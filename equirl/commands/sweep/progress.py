@@ -7,12 +7,11 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 
 from equirl.commands.signals import Interruption
 from equirl.commands.sweep.jobs import Job, Outcome
-from equirl.commands.sweep.worker import STOP
 from equirl.runs.atomic_write import written_whole
+from equirl.runs.run_directory import SweepDirectory
 
 POLL_SECONDS = 0.2
 
@@ -28,7 +27,9 @@ class Progress:
         interruption: is passed on to the jobs.
     """
 
-    def __init__(self, folder: Path, jobs: list[Job] | None, interruption: Interruption) -> None:
+    def __init__(
+        self, folder: SweepDirectory, jobs: list[Job] | None, interruption: Interruption
+    ) -> None:
         self.folder, self.jobs, self.interruption = folder, jobs, interruption
         self.outcomes: dict[str, Outcome] = {}
         self._waiting: set[str] = set()
@@ -55,14 +56,14 @@ class Progress:
     def _look(self) -> None:
         if self.interruption.signal is not None and not self._told:
             self._told = True
-            (self.folder / "jobs" / STOP).touch()
+            self.folder.stop.touch()
             print(
                 "\ninterrupting: the runs under way save a checkpoint "
                 "(a second Ctrl-C does not wait for them)",
                 flush=True,
             )
-        for file in sorted((self.folder / "jobs").glob("*.json")):
-            if file.stem not in self.outcomes and not file.name.startswith("."):
+        for file in self.folder.outcomes():
+            if file.stem not in self.outcomes:
                 self._take(Outcome.read(file))
 
     def _take(self, outcome: Outcome) -> None:
@@ -86,13 +87,13 @@ class Progress:
         return f"; about {_duration((time.monotonic() - self._began) / trained * left)} left"
 
 
-def summarize(folder: Path, progress: Progress) -> Counter[str]:
+def summarize(folder: SweepDirectory, progress: Progress) -> Counter[str]:
     """Write ``sweep.json``, print how many runs ended how, and return that."""
     known = dict(progress.outcomes)
     for job in progress.jobs or ():
         known.setdefault(job.name, Outcome(job.name, str(job.run_dir), job.status))
     outcomes = sorted(known.values(), key=lambda outcome: outcome.name)
-    with written_whole(folder / "sweep.json") as aside:
+    with written_whole(folder.summary) as aside:
         aside.write_text(json.dumps({"runs": [asdict(o) for o in outcomes]}, indent=1) + "\n")
     counts = Counter(outcome.status for outcome in outcomes)
     print(f"\n{folder}:")

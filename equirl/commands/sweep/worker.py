@@ -24,17 +24,14 @@ from omegaconf import DictConfig, OmegaConf
 from equirl.commands.signals import SIGNALS, Interruption
 from equirl.commands.sweep.jobs import Job, Outcome, current_job
 from equirl.errors import EquirlError
-from equirl.runs.run_directory import locked, result_of
-
-STOP = "stop"
-"""A file of this name among the jobs' says that the sweep is to end."""
+from equirl.runs.run_directory import RunDirectory, locked
 
 POLL_SECONDS = 0.3
 
 PARENT = os.getppid()
 """Of this process, when it was new."""
 
-# The current folder is no place for modules before `train` makes it one.
+# The current folder is not a place for modules before `train` makes it one.
 PROGRAM = """
 import sys
 sys.path[:] = [folder for folder in sys.path if folder]
@@ -53,14 +50,18 @@ def run_job(config: DictConfig) -> float:
         The best model's mean return, for a sweeper that optimises; NaN if there is none.
     """
     job, started = current_job(config), time.monotonic()
-    job.folder.mkdir(parents=True, exist_ok=True)
+    job.sweep.jobs.mkdir(parents=True, exist_ok=True)
     with _noted_signals() as interruption, job.log.open("a") as log:
 
         def ends() -> bool:
-            return (job.folder / STOP).exists() or interruption.signal is not None
+            return job.sweep.stop.exists() or interruption.signal is not None
 
         status, reason = _brought_to_an_end(job, log, ends)
-    result = result_of(job.run_dir) if status in ("finished", "resumed", "skipped") else None
+    result = (
+        RunDirectory(job.run_dir).read_result()
+        if status in ("finished", "resumed", "skipped")
+        else None
+    )
     mean_return = None if result is None else float(result["best_mean_return"])
     seconds = round(time.monotonic() - started, 1)
     outcome = Outcome(job.name, str(job.run_dir), status, mean_return, seconds, reason)

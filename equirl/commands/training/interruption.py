@@ -62,7 +62,9 @@ def _fault(error: BaseException) -> RunError | None:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _is_allocation(error, text):
         said = f" ({text.partition('. ')[0]})" if text else ""
-        mend = "a smaller env.dqn.buffer_size, env.dqn.batch_size or env.n_envs needs less"
+        mend = (
+            "a smaller algorithm.buffer_size, algorithm.batch_size or algorithm.n_envs needs less"
+        )
         return RunError(f"out of memory{said}: {mend}", code=2)
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from gymnasium import spaces
@@ -23,10 +25,11 @@ from equirl.agents import (
 )
 from equirl.agents.native.native_policies import NATIVE_POLICIES
 from equirl.agents.saving.agent_format import description
+from equirl.commands.composition import check_actions
 from equirl.commands.environments import imported
-from equirl.configs.schema import EnvConfig, TrainConfig
+from equirl.configs.algorithms import AlgorithmConfig
+from equirl.configs.schema import TrainConfig
 from equirl.errors import ConfigError
-from equirl.symmetrize import OPTIONS, resolve_saved
 from equirl.symmetry import Symmetry
 
 REPLAY_BUFFERS: dict[str, dict[str, type[ReplayBuffer]]] = {
@@ -44,33 +47,36 @@ REPLAY_BUFFERS: dict[str, dict[str, type[ReplayBuffer]]] = {
 """Those that are not SB3's own choice."""
 
 
-def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> DQN:
+def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> Any:
     """The model that the configuration describes.
 
     Raises:
-        ConfigError: SB3 refuses a hyper-parameter.
+        ConfigError: the algorithm does not take the actions, or SB3 refuses a hyper-parameter.
     """
+    algorithm = settings.algorithm
+    check_actions(algorithm.name, env.action_space)
+    is_dict = isinstance(env.observation_space, spaces.Dict)
+    if is_dict != (algorithm.policy == "MultiInputPolicy"):
+        raise ConfigError(
+            "algorithm.policy must be MultiInputPolicy for Dict observations, and for no others, "
+            f"got {algorithm.policy} for {env.observation_space}"
+        )
     try:
-        return _built(settings, env, symmetry)
+        return BUILDERS[algorithm.name](settings, env, symmetry)
     except (ValueError, AssertionError, MemoryError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
     except RuntimeError as error:  # how a network says that it cannot take such inputs
         raise ConfigError(
-            f"{settings.env.policy} does not fit observations of shape "
+            f"{algorithm.policy} does not fit observations of shape "
             f"{env.observation_space.shape}: {str(error).splitlines()[0]}"
         ) from error
 
 
-def _built(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> DQN:
-    method, policy = settings.method, settings.env.policy
+def _dqn(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> DQN:
+    method, policy = settings.method, settings.algorithm.policy
     is_dict = isinstance(env.observation_space, spaces.Dict)
-    if is_dict != (policy == "MultiInputPolicy"):
-        raise ConfigError(
-            "env.policy must be MultiInputPolicy for Dict observations, and for no others, got "
-            f"{policy} for {env.observation_space}"
-        )
     arguments = _arguments(settings) | _replay(settings, symmetry, is_dict)
-    double_q = settings.env.dqn.double_q
+    double_q = arguments.pop("double_q")
     plain = DoubleDQN if double_q else DQN
     if method.name in ("plain", "augment"):
         return plain(policy, env, **arguments)
@@ -96,7 +102,8 @@ def _built(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> DQN
         policy,
         env,
         symmetry=symmetry,
-        method=resolve_saved(method.name, **{name: getattr(method, name) for name in OPTIONS}),
+        method=method.name,
+        **{option: value for option, value in vars(method).items() if option != "name"},
         compile=settings.compile,
         bf16=settings.bf16,
         double_q=double_q,
@@ -105,26 +112,25 @@ def _built(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> DQN
 
 
 def _arguments(settings: TrainConfig) -> dict[str, Any]:
-    """What every method's constructor takes."""
-    dqn = dict(vars(settings.env.dqn))
-    del dqn["double_q"]
-    final_rate = dqn.pop("learning_rate_final")
+    """What every method's constructor takes: the hyper-parameters, by SB3's names."""
+    ours = {field.name for field in fields(AlgorithmConfig)}
+    arguments = {k: v for k, v in vars(settings.algorithm).items() if k not in ours}
+    final_rate = arguments.pop("learning_rate_final", None)
     if final_rate is not None:
-        dqn["learning_rate"] = LinearSchedule(dqn["learning_rate"], final_rate, 1.0)
-    policy_kwargs = _policy_kwargs(settings.env)
+        arguments["learning_rate"] = LinearSchedule(arguments["learning_rate"], final_rate, 1.0)
     return {
         "seed": settings.seed,
         "device": settings.device,
-        "policy_kwargs": policy_kwargs,
-        **dqn,
+        "policy_kwargs": _policy_kwargs(settings.algorithm),
+        **arguments,
     }
 
 
 def _replay(settings: TrainConfig, symmetry: Symmetry | None, is_dict: bool) -> dict[str, Any]:
     """What it takes of the replay buffer, where SB3 does not choose it."""
-    dqn, augments = settings.env.dqn, settings.method.name == "augment"
+    dqn, augments = settings.algorithm, settings.method.name == "augment"
     if is_dict and dqn.n_steps > 1:
-        raise ConfigError(f"env.dqn.n_steps must be 1 for Dict observations, got {dqn.n_steps}")
+        raise ConfigError(f"algorithm.n_steps must be 1 for Dict observations, got {dqn.n_steps}")
     if not augments and not settings.device_replay:
         return {}
     kind = "dicts" if is_dict else "n steps" if dqn.n_steps > 1 else "one step"
@@ -138,10 +144,14 @@ def _replay(settings: TrainConfig, symmetry: Symmetry | None, is_dict: bool) -> 
     }
 
 
-def _policy_kwargs(config: EnvConfig) -> dict[str, Any]:
+def _policy_kwargs(config: AlgorithmConfig) -> dict[str, Any]:
     kwargs: dict[str, Any] = {}
     if config.net_arch is not None:
         kwargs["net_arch"] = config.net_arch
     if config.features is not None:
         kwargs["features_extractor_class"] = imported(config.features)
     return kwargs
+
+
+BUILDERS: dict[str, Callable[[TrainConfig, VecEnv, Symmetry | None], Any]] = {"dqn": _dqn}
+"""What makes a model of each algorithm, by the name that ``algorithm=`` takes."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
@@ -23,26 +21,28 @@ from equirl.agents.training.evaluation import Episodes, play_episodes
 from equirl.agents.training.evaluation_callback import EvaluationCallback
 from equirl.agents.training.resumed_logger import resumed_logger
 from equirl.agents.transfer.zero_shot import ZeroShot
+from equirl.commands.composition import given_keys
 from equirl.commands.signals import Interruption
 from equirl.commands.training.interruption import InterruptionCallback
 from equirl.configs.keys import flattened
 from equirl.configs.schema import TrainConfig
 from equirl.envs.running.guarded import GuardedEnv
 from equirl.errors import ConfigError
-from equirl.runs.atomic_write import written_whole
 from equirl.runs.provenance import note_resumption
-from equirl.runs.run_directory import clear, given_keys, result_of, write_config
+from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
 
 EVALUATION_SEED = 1_000_000
 FINAL_EVALUATION_SEED = 2_000_000
-"""Far from the training seeds and from each other: the final episodes are fresh ones."""
+CONFIRMATION_SEED = 3_000_000
+"""Far from the training seeds and from each other: the episodes of each purpose are fresh ones."""
 
 
 class Training:
     """A run in its directory, new or resumed.
 
     Args:
+        run: its directory.
         config: as it is to be shown.
         settings: the same, typed.
         model: new.
@@ -53,6 +53,7 @@ class Training:
 
     def __init__(
         self,
+        run: RunDirectory,
         config: DictConfig,
         settings: TrainConfig,
         model: DQN,
@@ -60,8 +61,7 @@ class Training:
         symmetry: Symmetry | None,
         checkpoints: CheckpointCallback,
     ) -> None:
-        self.config, self.settings, self.model = config, settings, model
-        self.run_dir = Path(settings.run_dir)
+        self.directory, self.config, self.settings, self.model = run, config, settings, model
         self.make_env = lambda: GuardedEnv(make_env())
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + settings.eval.episodes)
         has_plain_network = type(model.policy.q_net) is QNetwork
@@ -69,7 +69,7 @@ class Training:
         assert symmetry is not None or not methods
         self.evaluation = EvaluationCallback(
             self.make_env,
-            self.run_dir,
+            run.path,
             settings.eval.every,
             seeds,
             settings.env.target_return,
@@ -77,6 +77,7 @@ class Training:
                 f"zero_shot_{m}": ZeroShot(cast(Any, symmetry), cast(Any, m)) for m in methods
             },
             at_start=settings.pretrained is not None,
+            confirmation_seed=CONFIRMATION_SEED,
         )
         self.equivariance = EquivarianceCallback()
         self.checkpoints = checkpoints
@@ -90,7 +91,7 @@ class Training:
             return
         if resumes:
             self._start_over()
-        self.model.set_logger(configure(str(self.run_dir / "tensorboard"), ["tensorboard"]))
+        self.model.set_logger(configure(str(self.directory.tensorboard), ["tensorboard"]))
         _write_config_tab(self.model, self.config)
 
     def run(self, interruption: Interruption) -> float:
@@ -112,10 +113,10 @@ class Training:
             self.checkpoints.save()  # from which to train longer
         interruption.raise_if_noted()
         seconds = self.checkpoints.seconds
-        save_atomically(model, self.run_dir / "final_model.zip")
+        save_atomically(model, self.directory.final_model)
 
         best = type(model).load(
-            evaluation.best_path,
+            self.directory.best_model,
             device=self.settings.device,
             buffer_size=1,
             n_steps=1,  # of which SB3 would warn in whatever it loads
@@ -123,7 +124,7 @@ class Training:
         episodes = self.settings.eval.final_episodes
         fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + episodes)
         final = play_episodes(best, self.make_env, fresh)
-        _finish(self.run_dir, self.config, model, final, seconds)
+        _finish(self.directory, self.config, model, final, seconds)
         return final.mean
 
     def _learn(self, callbacks: list[BaseCallback]) -> None:
@@ -148,15 +149,15 @@ class Training:
             )
         if (
             "total_timesteps" in given_keys()
-            and self.settings.env.dqn.learning_rate_final is not None
+            and getattr(self.settings.algorithm, "learning_rate_final", None) is not None
         ):
             warn("the learning rate, which falls to its end at total_timesteps, falls anew")
-        note_resumption(self.run_dir, checkpoint.step)
-        write_config(self.config, self.run_dir)
-        (self.run_dir / "result.json").unlink(missing_ok=True)
-        self.model.set_logger(resumed_logger(self.run_dir / "tensorboard", checkpoint.step))
+        note_resumption(self.directory, checkpoint.step)
+        self.directory.write_config(OmegaConf.to_yaml(self.config, resolve=True))
+        self.directory.result.unlink(missing_ok=True)
+        self.model.set_logger(resumed_logger(self.directory.tensorboard, checkpoint.step))
         restarted = self.checkpoints.go_on(self.model, checkpoint, self.settings.seed)
-        print(f"resuming {self.run_dir} from step {checkpoint.step}")
+        print(f"resuming {self.directory} from step {checkpoint.step}")
         if restarted:
             warn(
                 f"the running episode of {len(restarted)} of {self.model.n_envs} environments "
@@ -164,15 +165,15 @@ class Training:
             )
 
     def _start_over(self) -> None:
-        if result_of(self.run_dir) is not None:
+        if self.directory.read_result() is not None:
             raise ConfigError(
-                f"{self.run_dir} is finished and has no checkpoint to go on from: "
-                f"equirl train repeat={self.run_dir} begins it anew"
+                f"{self.directory} is finished and has no checkpoint to go on from: "
+                f"equirl train repeat={self.directory} begins it anew"
             )
-        print(f"no checkpoint in {self.run_dir} yet: starting over")
-        clear(self.run_dir)
-        note_resumption(self.run_dir, 0)
-        write_config(self.config, self.run_dir)
+        print(f"no checkpoint in {self.directory} yet: starting over")
+        self.directory.clear()
+        note_resumption(self.directory, 0)
+        self.directory.write_config(OmegaConf.to_yaml(self.config, resolve=True))
 
 
 def warn(line: str) -> None:
@@ -187,7 +188,9 @@ def _write_config_tab(model: DQN, config: DictConfig) -> None:
             output.writer.add_text("config", "    " + text.replace("\n", "\n    "))
 
 
-def _finish(run_dir: Path, config: DictConfig, model: DQN, final: Episodes, seconds: float) -> None:
+def _finish(
+    run: RunDirectory, config: DictConfig, model: DQN, final: Episodes, seconds: float
+) -> None:
     """Write and print the result."""
     flat: dict[str, bool | str | float | int | None] = {
         key: value if isinstance(value, int | float | str) else str(value)
@@ -200,6 +203,7 @@ def _finish(run_dir: Path, config: DictConfig, model: DQN, final: Episodes, seco
     model.logger.close()
     result = {
         "env": config.env.id,
+        "algorithm": config.algorithm.name,
         "method": config.method.name,
         "seed": config.seed,
         "best_mean_return": round(final.mean, 4),
@@ -209,8 +213,7 @@ def _finish(run_dir: Path, config: DictConfig, model: DQN, final: Episodes, seco
         "parameters": parameter_count(model.q_net),
         "seconds": round(seconds, 1),
     }
-    with written_whole(run_dir / "result.json") as aside:  # the mark of a finished run
-        aside.write_text(json.dumps(result) + "\n")
+    run.write_result(result)
     print(f"best model: mean return {final}, none of them seen in training")
-    print(f"            {run_dir / 'best_model.zip'}, {model.num_timesteps} steps, {seconds:.0f} s")
-    print(f"curves:     tensorboard --logdir {run_dir}")
+    print(f"            {run.best_model}, {model.num_timesteps} steps, {seconds:.0f} s")
+    print(f"curves:     tensorboard --logdir {run}")

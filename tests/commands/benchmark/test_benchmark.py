@@ -17,11 +17,11 @@ TINY = (
     "networks=[mlp-64-64]",
     "orders=[1,2]",
     "batch_sizes=[32]",
-    "env.net_arch=[8]",
-    "env.dqn.learning_starts=32",
-    "env.dqn.train_freq=16",
-    "env.dqn.gradient_steps=1",
-    "env.dqn.batch_size=8",
+    "algorithm.net_arch=[8]",
+    "algorithm.learning_starts=32",
+    "algorithm.train_freq=16",
+    "algorithm.gradient_steps=1",
+    "algorithm.batch_size=8",
     "progress=false",
 )
 TIMED_BESIDE = {
@@ -125,7 +125,7 @@ def test_the_report_says_what_the_numbers_hold_for(whole: Run) -> None:
     assert machine["threads"] == 1
     assert config["orders"] == [1, 2]
     assert config["rounds"] == 1
-    assert config["env"]["dqn"]["learning_starts"] == 32
+    assert config["algorithm"]["learning_starts"] == 32
     assert f"threads {machine['threads']}" in whole.out.splitlines()[0]
 
 
@@ -278,10 +278,10 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
         ("device=foo", ["device 'foo' cannot be used", "say auto or cpu"]),
         ("env=cartpol", ["unknown env 'cartpol': did you mean 'cartpole'?"]),
         ("env.id=Nonsense-v0", ["Nonsense"]),
-        ("env.dqn.batch_size=0", ["env.dqn.batch_size must be at least 1, got 0"]),
-        ("env.dqn.gamma=2", ["env.dqn.gamma must be between 0 and 1, got 2"]),
-        ("env.policy=Nonsense", ["env.policy must be one of MlpPolicy", "'Nonsense'"]),
-        ("env.policy=CnnPolicy", ["CnnPolicy"]),
+        ("algorithm.batch_size=0", ["algorithm.batch_size must be at least 1, got 0"]),
+        ("algorithm.gamma=2", ["algorithm.gamma must be between 0 and 1, got 2"]),
+        ("algorithm.policy=Nonsense", ["algorithm.policy must be one of MlpPolicy", "'Nonsense'"]),
+        ("algorithm.policy=CnnPolicy", ["CnnPolicy"]),
         ("method=equitune", ["method"]),
         ("round=1", ["no such key 'round': did you mean 'rounds'?"]),
         ("run_dir=null", ["run_dir"]),

@@ -175,7 +175,7 @@ def job_name(run_dir: str) -> str:
         (("env=cartpole", "method=plain,equitun"), "did you mean 'equitune'?"),
         (("env.id=CartPole-v1,No-v0",), "No"),
         (("env=cartpole", "seed=0,1", "run_dir=runs/run"), "would share runs/run"),
-        (("env=cartpole", "env.dqn.learning_rat=1,2"), "did you mean"),
+        (("env=cartpole", "algorithm.learning_rat=1,2"), "did you mean"),
         (("env=cartpole", "hydra/launcher=submitit_slurm"), "needs Slurm's sbatch"),
         (("env=cartpole", "hydra.sweep.dir=file/sweep"), "file"),
     ],

@@ -24,7 +24,9 @@ def job_of() -> Iterator[JobOf]:
     register_schemas()
 
     def job(overrides: Sequence[str]) -> Job:
-        arguments = ["hydra.sweep.dir=sweep", *overrides]
+        open_keys = ("algorithm.", "method.")  # as `main` gives them to Hydra
+        given = [f"++{o}" if o.startswith(open_keys) else o for o in overrides]
+        arguments = ["hydra.sweep.dir=sweep", *given]
         config = compose("train", overrides=arguments, return_hydra_config=True)
         HydraConfig.instance().set_config(config.copy())
         with open_dict(config):
@@ -38,16 +40,17 @@ def job_of() -> Iterator[JobOf]:
 
 VALUES = {
     "env": st.sampled_from(["cartpole", "acrobot"]),
-    "method": st.sampled_from(["plain", "lambda"]),
+    "method": st.sampled_from(["equizero", "canonical"]),
     "seed": st.integers(0, 11),
     "total_timesteps": st.sampled_from([100, 1000]),
-    "env.dqn.learning_rate": st.sampled_from(["1e-3", "0.001", "1e-4"]),
-    "env.net_arch": st.sampled_from(["[8]", "[8,8]", "null"]),
-    "env.dqn.target_update_interval": st.sampled_from([1, 11]),
+    "algorithm.learning_rate": st.sampled_from(["1e-3", "0.001", "1e-4"]),
+    "algorithm.net_arch": st.sampled_from(["[8]", "[8,8]", "null"]),
+    "algorithm.target_update_interval": st.sampled_from([1, 11]),
     "method.gradient": st.sampled_from(["selected", "straight_through"]),
 }
 OVERRIDES = st.fixed_dictionaries(
-    {"env": VALUES["env"]}, optional={key: VALUES[key] for key in VALUES if key != "env"}
+    {key: VALUES[key] for key in ("env", "method")},
+    optional={key: VALUES[key] for key in VALUES if key not in ("env", "method")},
 ).map(lambda chosen: [f"{key}={value}" for key, value in chosen.items()])
 
 
@@ -72,9 +75,9 @@ def test_runs_of_different_configurations_have_different_folders(
     [
         (["env=cartpole", "method=plain", "seed=3"], "cartpole-plain-seed3"),
         (["env=cartpole", "seed=3", "device=cpu", "threads=2"], "cartpole-lambda-seed3"),
-        (["env.id=My/Env-v0", "method=plain"], "My-Env-v0-plain-seed0"),
+        (["env.id=equirl/Snake-v0", "method=plain"], "equirl-Snake-v0-plain-seed0"),
         (
-            ["env=cartpole", "env.dqn.learning_rate=0.001"],
+            ["env=cartpole", "algorithm.learning_rate=0.001"],
             "cartpole-lambda-seed0-learning_rate_0.001",
         ),
     ],
@@ -91,7 +94,7 @@ def test_a_run_with_the_widths_of_its_pretrained_agent_is_found_again(
     monkeypatch.chdir(tmp_path)
     job = job_of(["env=cartpole", "method=plain", "pretrained=agent.zip"])
     written = job.config.copy()
-    written.env.net_arch = [8]
+    written.algorithm.net_arch = [8]
     job.run_dir.mkdir(parents=True)
     OmegaConf.save(written, job.run_dir / "config.yaml", resolve=True)
     assert job.changes() == []

@@ -22,7 +22,7 @@ from shared.short_training import train
 EVERY = ("total_timesteps=96", "eval.every=96")
 NATIVE = {
     "linear": ("env=gridworld", "env.kwargs.size=5", "method.match_parameters=true"),
-    "convolutions": ("env=snake", "env.net_arch=[16]"),
+    "convolutions": ("env=snake", "algorithm.net_arch=[16]"),
 }
 
 
@@ -120,15 +120,18 @@ def test_a_native_agent_is_not_transferred(agent: Path, refused: Refused) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("method=native", "method.mirror_weight=2"), "mirror_weight is for method=mirror_loss"),
+        (
+            ("method=native", "method.mirror_weight=2"),
+            "mirror_weight is for method=mirror_loss, got method=native",
+        ),
         (("method=mirror_loss", "method.mirror_weight=-1"), "mirror_weight must be between 0 and"),
         (("method=equitune", "method.match_parameters=true"), "is for method=native"),
         (
-            ("method=native", "env.policy=CnnPolicy"),
+            ("method=native", "algorithm.policy=CnnPolicy"),
             "group convolutions take images [channels, height, width]",
         ),
         (
-            ("method=native", "env.features=equirl.agents:SmallCnn"),
+            ("method=native", "algorithm.features=equirl.agents:SmallCnn"),
             "group convolutions take images [channels, height, width]",
         ),
     ],
@@ -142,9 +145,12 @@ def test_options_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("env.id=equirl-test/Dict-v0", "env.policy=MultiInputPolicy"), "use method=equitune"),
         (
-            ("env.id=equirl-test/Shifted-v0", "env.policy=CnnPolicy"),
+            ("env.id=equirl-test/Dict-v0", "algorithm.policy=MultiInputPolicy"),
+            "use method=equitune",
+        ),
+        (
+            ("env.id=equirl-test/Shifted-v0", "algorithm.policy=CnnPolicy"),
             "shift is none: use MlpPolicy, or method=equitune",
         ),
     ],

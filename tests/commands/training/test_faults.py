@@ -120,7 +120,7 @@ def test_an_environment_that_fails_in_reset_is_named(
 def test_a_worker_process_that_dies_is_named(
     equirl_command: Command, faulty_task: Path, capfd: Any, fault: str, words: tuple[str, ...]
 ) -> None:
-    workers = ("env.subprocess=true", "env.n_envs=2", f"env.kwargs.fault={fault}")
+    workers = ("algorithm.subprocess=true", "algorithm.n_envs=2", f"env.kwargs.fault={fault}")
     keys = (*KEYS, *FAULTY, *workers, "run_dir=run", "env.kwargs.at=90")
     # Evaluation happens in this process, whose end would be that of the tests.
     outcome = equirl_command("train", *keys, "eval.every=1000")
@@ -131,10 +131,10 @@ def test_a_worker_process_that_dies_is_named(
 def test_several_processes_give_what_one_process_gives(
     equirl_command: Command, tmp_path: Path
 ) -> None:
-    keys = (*KEYS, *CARTPOLE, "env.n_envs=2")
+    keys = (*KEYS, *CARTPOLE, "algorithm.n_envs=2")
     for name, subprocess in (("one", "false"), ("several", "true")):
         run = f"run_dir={tmp_path / name}"
-        outcome = equirl_command("train", *keys, f"env.subprocess={subprocess}", run)
+        outcome = equirl_command("train", *keys, f"algorithm.subprocess={subprocess}", run)
         assert outcome.code == 0, outcome.err
     assert differences(tmp_path / "one", tmp_path / "several") == []
 
@@ -192,9 +192,9 @@ def test_q_values_that_diverge_end_the_training(
 ) -> None:
     run, keys = tmp_path / "run", ("env=cartpole", f"method={method}")
     # Weights of 1e9 in six layers: Q-values beyond what a float32 holds.
-    diverging = ("env.dqn.learning_rate=1e9", "env.net_arch=[8,8,8,8,8]")
+    diverging = ("algorithm.learning_rate=1e9", "algorithm.net_arch=[8,8,8,8,8]")
     outcome = equirl_command("train", *KEYS, *keys, *diverging, f"run_dir={run}")
-    ends(outcome, 2, "training diverged", "a lower env.dqn.learning_rate may help", step=None)
+    ends(outcome, 2, "training diverged", "a lower algorithm.learning_rate may help", step=None)
     assert "the loss is" in outcome.err  # noticed before there was anything to save
     for path in (run / "checkpoints").glob("*.zip"):
         assert all(bool(value.isfinite().all()) for value in parameters(path).values())
@@ -217,14 +217,14 @@ def test_too_little_memory_names_what_needs_less(
 
     with at_step({150: lambda: monkeypatch.setattr(EquivariantDQN, "train", exhausted)}):
         outcome = equirl_command("train", *KEYS, *CARTPOLE, f"run_dir={tmp_path / 'run'}")
-    ends(outcome, 2, "out of memory", "a smaller env.dqn.buffer_size")
+    ends(outcome, 2, "out of memory", "a smaller algorithm.buffer_size")
     assert_intact(tmp_path / "run")
 
 
 def test_a_replay_buffer_beyond_all_memory_is_refused(
     equirl_command: Command, tmp_path: Path
 ) -> None:
-    keys = (*KEYS, *CARTPOLE, "env.dqn.buffer_size=1000000000000000")
+    keys = (*KEYS, *CARTPOLE, "algorithm.buffer_size=1000000000000000")
     ends(equirl_command("train", *keys, f"run_dir={tmp_path / 'run'}"), 2, step=None)
     assert not (tmp_path / "run").exists()
 

@@ -1,4 +1,4 @@
-"""`env.dqn.n_steps` with every replay buffer."""
+"""`algorithm.n_steps` with every replay buffer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_dicts_have_no_returns_of_several_steps(
     monkeypatch.chdir(tmp_path)
     outcome = equirl_command(
         *("train", "env=cartpole", "method=plain", "env.wrappers=[parts:parts]"),
-        *("env.policy=MultiInputPolicy", "progress=false", f"run_dir={tmp_path / 'run'}"),
+        *("algorithm.policy=MultiInputPolicy", "progress=false", f"run_dir={tmp_path / 'run'}"),
     )
     assert outcome.code == 2
-    assert "env.dqn.n_steps must be 1 for Dict observations, got 5" in outcome.err
+    assert "algorithm.n_steps must be 1 for Dict observations, got 5" in outcome.err

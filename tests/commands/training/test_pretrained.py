@@ -16,7 +16,7 @@ from equirl.agents import EquivariantDQN
 from shared.short_training import train
 from shared.small_agents import SMALL, cartpole
 
-NET_ARCH = "env.net_arch=[16]"  # the agent's: training cut short otherwise has another
+NET_ARCH = "algorithm.net_arch=[16]"  # the agent's: training cut short otherwise has another
 STEPS = ("env=cartpole", "total_timesteps=300", "eval.every=200", "eval.episodes=3")
 
 
@@ -38,10 +38,10 @@ def test_training_begins_with_the_weights_of_the_agent(
         *STEPS,
         f"method={method}",
         f"pretrained={plain_agent}",
-        "env.dqn.learning_rate=0",
+        "algorithm.learning_rate=0",
         NET_ARCH,
     )
-    assert yaml.safe_load((folder / "config.yaml").read_text())["env"]["net_arch"] == [16]
+    assert yaml.safe_load((folder / "config.yaml").read_text())["algorithm"]["net_arch"] == [16]
     cls = DQN if method == "plain" else EquivariantDQN
     trained = cls.load(folder / "final_model.zip", device="cpu").policy.state_dict()
     for key, value in DQN.load(plain_agent, device="cpu").q_net.state_dict().items():
@@ -88,12 +88,12 @@ def test_an_equivariant_agent_has_no_zero_shot_version(
     ("keys", "message"),
     [
         (("method=plain", "pretrained=nowhere.zip"), "nowhere.zip"),
-        (("method=plain", "eval.zero_shot=[lambda]"), "eval.zero_shot must be of"),
+        (("method=plain", "eval.zero_shot=[lambda]"), "eval.zero_shot must be one of"),
         (
             ("pretrained={agent}", "env=acrobot"),
             "was made for the observations Box(",
         ),
-        (("pretrained={agent}", "env.net_arch=[64]"), "that agent's is [16]"),
+        (("pretrained={agent}", "algorithm.net_arch=[64]"), "that agent's is [16]"),
     ],
 )
 def test_mistakes_end_with_one_line_and_leave_nothing(

@@ -87,12 +87,12 @@ def test_a_repetition_is_the_same_bit_for_bit(
 def test_keys_given_beside_it_count_before_those_of_the_run(
     equirl_command: Command, run: Path, tmp_path: Path
 ) -> None:
-    other = ("seed=8", "method=equizero", "env.dqn.gamma=0.5", f"run_dir={tmp_path / 'other'}")
+    other = ("seed=8", "method=equizero", "algorithm.gamma=0.5", f"run_dir={tmp_path / 'other'}")
     assert equirl_command("train", f"repeat='{run}'", *other).code == 0
     config = yaml.safe_load((tmp_path / "other" / "config.yaml").read_text())
     assert (config["seed"], config["method"]["name"]) == (8, "equizero")
-    assert config["env"]["dqn"]["gamma"] == 0.5
-    assert config["env"]["dqn"]["buffer_size"] == 150  # of the run
+    assert config["algorithm"]["gamma"] == 0.5
+    assert config["algorithm"]["buffer_size"] == 150  # of the run
     assert config["total_timesteps"] == 96
 
 

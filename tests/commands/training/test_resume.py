@@ -37,11 +37,11 @@ TASKS = {
     "plain": ("env=cartpole", "method=plain", "eval.zero_shot=[equizero]"),
     "remedies": (
         *("env=cartpole", "method=equizero"),
-        *("env.dqn.double_q=true", "env.dqn.learning_rate_final=1e-5"),
+        *("algorithm.double_q=true", "algorithm.learning_rate_final=1e-5"),
     ),
-    "mirror loss": ("env=cartpole", "method=mirror_loss", "env.dqn.double_q=true"),
+    "mirror loss": ("env=cartpole", "method=mirror_loss", "algorithm.double_q=true"),
     "native": ("env=gridworld", "method=native", "env.kwargs.size=5", "eval.episodes=4"),
-    "two environments": ("env=cartpole", "method=augment", "env.n_envs=2"),
+    "two environments": ("env=cartpole", "method=augment", "algorithm.n_envs=2"),
     "no pickling": ("env=lunarlander", "method=equitune"),
     # The only task that draws from torch's own generator.
     "drawn elements": ("env=cartpole", "method=equitune", "method.orbit_samples=1"),
@@ -209,7 +209,13 @@ def test_a_run_without_a_checkpoint_starts_over_and_says_so(
     assert not list((tmp_path / "run").rglob("*.writing*"))
 
 
-@pytest.mark.parametrize("at", ["write_config", "write_provenance"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        "equirl.runs.run_directory.RunDirectory.write_config",
+        "equirl.commands.train.write_provenance",
+    ],
+)
 def test_a_run_killed_before_it_has_a_configuration_is_begun_again_by_the_same_command(
     equirl_command: Command, tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +225,7 @@ def test_a_run_killed_before_it_has_a_configuration_is_begun_again_by_the_same_c
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"equirl.commands.train.{at}", kill)
+        patch.setattr(at, kill)
         patch.setattr("shutil.rmtree", lambda *_, **__: None)  # no process tidies up once killed
         with pytest.raises(Killed):
             equirl_command("train", *keys)
@@ -280,7 +286,7 @@ def test_a_run_that_reached_its_target_asks_for_another_target(
     ("arguments", "said"),
     [
         (("seed=1",), "seed cannot change when a run is resumed"),
-        (("env.dqn.learning_rate=1",), "env.dqn.learning_rate cannot change"),
+        (("algorithm.learning_rate=1",), "algorithm.learning_rate cannot change"),
         (("method=plain",), "method cannot change"),
         (("repeat=run",), "say one of them"),
     ],

@@ -82,8 +82,13 @@ if since == "starting":
 main(sys.argv[4:])
 """
 KEYS = (
-    *("progress=false", "env.net_arch=[32]", "env.dqn.learning_starts=100", "checkpoint_every=100"),
-    *("env.dqn.buffer_size=900", "env.dqn.train_freq=8", "env.dqn.gradient_steps=2"),
+    *(
+        "progress=false",
+        "algorithm.net_arch=[32]",
+        "algorithm.learning_starts=100",
+        "checkpoint_every=100",
+    ),
+    *("algorithm.buffer_size=900", "algorithm.train_freq=8", "algorithm.gradient_steps=2"),
     *("eval.every=700", "eval.episodes=3", "eval.final_episodes=3", f"total_timesteps={STEPS}"),
     "env.target_return=null",
 )

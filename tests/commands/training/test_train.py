@@ -173,7 +173,7 @@ def test_hyper_parameters_stand_beside_the_final_return(run: Run) -> None:
     given = run.hyper_parameters()
     assert given["method.name"] == run.method
     assert given["seed"] == 3
-    assert given["env.dqn.train_freq"] == 16
+    assert given["algorithm.train_freq"] == 16
     assert run.metrics_beside_them() == ["final/mean_return"]
     ((_, final),) = run.scalars("final/mean_return")
     assert final == pytest.approx(run.result["best_mean_return"], abs=1e-3)

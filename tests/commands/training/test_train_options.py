@@ -56,7 +56,7 @@ def test_arguments_of_the_environment_can_be_given(
 def test_several_environments_at_once_count_every_step(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    keys = ("env=cartpole", "env.n_envs=2", "total_timesteps=192", "eval.every=64")
+    keys = ("env=cartpole", "algorithm.n_envs=2", "total_timesteps=192", "eval.every=64")
     train(equirl_command, tmp_path / "run", *keys, "method=augment")
     model = DQN.load(tmp_path / "run" / "final_model.zip", device="cpu")
     assert model.n_envs == 2
@@ -125,3 +125,24 @@ def test_declared_symmetry_replaces_the_registered_one(
     outcome = equirl_command("train", *keys, *SHORT, "total_timesteps=32", "run_dir=run")
     assert outcome.code == 0, outcome.err
     assert "|G| = 1," in outcome.out
+
+
+TASK = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+
+gym.register("Mine/Pole-v0", CartPoleEnv, max_episode_steps=20)
+"""
+
+
+def test_an_environment_of_a_module_in_the_current_folder_is_found(
+    equirl_command: Callable[..., Any], folder: Path
+) -> None:
+    (folder / "my_task.py").write_text(TASK)
+    keys = ("env.id=my_task:Mine/Pole-v0", "method=plain", "total_timesteps=32")
+    # In two processes of their own, too.
+    more = ("algorithm.n_envs=2", "algorithm.subprocess=true", "run_dir=run")
+    outcome = equirl_command("train", *keys, *SHORT, *more)
+    assert outcome.code == 0, outcome.err
+    outcome = equirl_command("evaluate", "agent=run", "episodes=1", "progress=false")
+    assert outcome.code == 0, outcome.err

@@ -100,7 +100,8 @@ def described(schema: type[Any], prefix: str = "", suffix: str = "") -> str:
     for name, field, kind in walked(schema, prefix):
         if dataclasses.is_dataclass(kind) or (kind is Any and field.default == MISSING):
             continue
-        shown = re.sub(r"Optional\[(.+)\]", r"\1 or null", str(field.type)).replace("Any", "value")
+        shown = re.sub(r"Optional\[(.+)\]", r"\1 or null", str(field.type))
+        shown = shown.replace(" | None", " or null").replace("Any", "value")
         default = _shown(field)
         left = f"  {name:38} {shown + default:30}"
         lines.append(f"{left} {field.metadata['meaning']}{suffix}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, make_dataclass
 from math import inf
-from typing import Any, get_type_hints
+from typing import Any
 
 from equirl.configs.fields import key
 from equirl.symmetrize import METHODS as SYMMETRIZING
@@ -13,11 +13,10 @@ from equirl.symmetrize import Method
 
 def _schema(method: type[Method]) -> type[Any]:
     """The options of a method of symmetrization, as `equirl.symmetrize.methods` says them."""
-    kinds = get_type_hints(method)
     options = [
         (
             option.name,
-            kinds[option.name],
+            option.type,
             key(
                 option.default,
                 option.metadata["meaning"],

@@ -12,9 +12,9 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecNormalize
 
 from equirl.agents.policy_spaces import for_policy
-from equirl.agents.symmetrized_network import checked_symmetry
 from equirl.agents.vec_normalize import SymmetricVecNormalize
 from equirl.envs.registry import Declaration, declared_symmetry
+from equirl.envs.symmetry_by_id import symmetry_by_id
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 
@@ -50,7 +50,7 @@ class OrbitReplayBuffer(ReplayBuffer):
     def __init__(self, *args: Any, symmetry: Symmetry | Declaration | str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if isinstance(symmetry, str):
-            symmetry = checked_symmetry(symmetry, type(self).__name__)
+            symmetry = symmetry_by_id(symmetry, self.observation_space, self.action_space)
         given = declared_symmetry(symmetry, self.observation_space, self.action_space)
         if given.action_space != self.action_space:
             raise SymmetryError(

@@ -1,0 +1,158 @@
+"""What follows from (s, a) on average, learned from other episodes; and who visits which states."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations_with_replacement
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+TREES: dict[str, Any] = {
+    "max_iter": 40,
+    "learning_rate": 0.15,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 30,
+    "l2_regularization": 1.0,
+    "early_stopping": False,
+    "random_state": 0,
+}
+"""Of gradient-boosted trees: enough for steps and interactions, few enough to be quick."""
+
+TREE_ROWS = 24_000
+"""Trees are grown on at most so many transitions."""
+
+TREE_COLUMNS = 4
+"""Outcomes per quantity that trees are tried on, those of which polynomials explain least."""
+
+ROWS_PER_FEATURE = 20
+MAX_FEATURES = 200
+
+VISIBLE = 0.002
+"""By how much knowing (s, a) must lower the log loss to tell original and moved states apart."""
+
+
+def conditional_means(
+    x: FloatArray, actions: FloatArray, codes: IntArray, y: FloatArray, fold: IntArray
+) -> FloatArray:
+    """E[y | s, a] for every row, each learned from the rows of the other fold.
+
+    A polynomial regression per action, or gradient-boosted trees where those predict a column of
+    ``y`` better on rows that neither has seen.
+
+    Args:
+        x: states ``[N, p]``.
+        actions: ``[N, q]``.
+        codes: which action, ``[N]``.
+        y: outcomes ``[N, m]``.
+        fold: 0 or 1, ``[N]``.
+    """
+    means = np.zeros_like(y)
+    continuous = codes.max(initial=0) == 0
+    inputs = np.hstack([x, actions]) if continuous else x
+    for held_out in (0, 1):
+        for code in np.unique(codes):
+            fit, test = (fold != held_out) & (codes == code), (fold == held_out) & (codes == code)
+            if fit.any() and test.any():
+                means[test] = _polynomial_prediction(inputs[fit], y[fit], inputs[test])
+    unexplained = np.square(y - means).mean(axis=0) / np.maximum(y.var(axis=0), 1e-12)
+    poor = [int(j) for j in np.argsort(-unexplained)[:TREE_COLUMNS] if unexplained[j] > 0.05]
+    both = np.hstack([x, actions])
+    for j in poor:
+        guess = np.zeros(len(y))
+        for held_out in (0, 1):
+            fit, test = _some(fold != held_out), fold == held_out
+            if len(fit) < 4 * TREES["min_samples_leaf"]:
+                return means
+            model = HistGradientBoostingRegressor(**TREES).fit(both[fit], y[fit, j])
+            guess[test] = model.predict(both[test])
+        if np.square(y[:, j] - guess).mean() < np.square(y[:, j] - means[:, j]).mean():
+            means[:, j] = guess
+    return means
+
+
+def log_odds(
+    inputs: FloatArray, is_original: BoolArray, weights: FloatArray, fold: IntArray
+) -> FloatArray:
+    """The log odds of being an original, not moved, from trees grown on the other fold: ``[N]``."""
+    odds = np.zeros(len(inputs))
+    for held_out in (0, 1):
+        fit, test = _some(fold != held_out), fold == held_out
+        model = HistGradientBoostingClassifier(**TREES)
+        model.fit(inputs[fit], is_original[fit], sample_weight=weights[fit])
+        odds[test] = model.decision_function(inputs[test])
+    return odds
+
+
+def propensities(
+    x: FloatArray, actions: FloatArray, is_original: BoolArray, weights: FloatArray, fold: IntArray
+) -> FloatArray:
+    """How likely a row with its (s, a) is an original rather than a moved one, ``[N]``.
+
+    One half everywhere unless a logistic regression or trees tell them apart on unseen rows.
+    """
+    inputs = np.hstack([x, actions])
+    best, lowest = np.full(len(x), 0.5), math.log(2) - VISIBLE
+    quadratic = np.hstack([inputs, np.square(inputs)])
+    straight = np.zeros(len(x))
+    for held_out in (0, 1):
+        fit, test = _some(fold != held_out), fold == held_out
+        logistic = LogisticRegression(C=0.1, max_iter=50, tol=1e-3)
+        logistic.fit(quadratic[fit], is_original[fit], sample_weight=weights[fit])
+        straight[test] = logistic.decision_function(quadratic[test])
+    for odds in (straight, log_odds(inputs, is_original, weights, fold)):
+        probability = 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
+        chance = np.clip(np.where(is_original, probability, 1 - probability), 1e-6, 1)
+        loss = float(-np.average(np.log(chance), weights=weights))
+        if loss < lowest:
+            best, lowest = probability, loss
+    return np.clip(best, 0.01, 0.99)
+
+
+def polynomials(x: FloatArray, most: int) -> FloatArray:
+    """``[N, features]``: monomials up to the highest degree with at most ``most`` of them."""
+    n = x.shape[1]
+    degree = 1
+    while degree < 4 and math.comb(n + degree + 1, degree + 1) <= most:
+        degree += 1
+    columns = [np.ones(len(x))]
+    for d in range(1, degree + 1):
+        for entries in combinations_with_replacement(range(n), d):
+            columns.append(np.prod(x[:, entries], axis=1))
+    return np.stack(columns, axis=1)
+
+
+def ridge(features: FloatArray, targets: FloatArray, strength: float = 1e-6) -> FloatArray:
+    """Coefficients of a ridge regression of all targets at once, ``[features, targets]``."""
+    penalty = strength * len(features) * np.eye(features.shape[1])
+    solution: FloatArray = np.linalg.solve(features.T @ features + penalty, features.T @ targets)
+    return solution
+
+
+def _polynomial_prediction(x: FloatArray, y: FloatArray, unseen: FloatArray) -> FloatArray:
+    most = max(2, min(len(x) // ROWS_PER_FEATURE, MAX_FEATURES))
+    # Of many columns those that vary most here: a regression needs its rows.
+    spread = x.std(axis=0)
+    most_columns = max(1, len(x) // ROWS_PER_FEATURE)
+    columns = np.sort(np.argsort(-spread, kind="stable")[:most_columns])
+    columns = columns[spread[columns] > 1e-9]
+    coefficients = ridge(polynomials(x[:, columns], most), y, 1e-5)
+    predicted: FloatArray = polynomials(unseen[:, columns], most) @ coefficients
+    low, high = y.min(axis=0), y.max(axis=0)
+    slack = 0.1 * (high - low)
+    return np.clip(predicted, low - slack, high + slack)
+
+
+def _some(mask: BoolArray) -> IntArray:
+    """The numbers of the rows of a mask; of many, a random choice."""
+    rows = np.flatnonzero(mask)
+    if len(rows) <= TREE_ROWS:
+        return rows
+    return np.sort(np.random.default_rng(0).choice(rows, TREE_ROWS, replace=False))

@@ -187,7 +187,8 @@ class Encoder:
             )
         late = play.times / max(1, play.times.max(initial=0)) * 3
         states = np.concatenate(
-            [np.clip(np.stack(here), -5, 5), np.broadcast_to(late[:, None], (k, len(play), 1))],
+            # Rounded: 1 − 0.3 and 0.7 differ in the last digit, by which trees could tell them apart.
+            [np.clip(np.stack(here), -5, 5).round(5), np.broadcast_to(late[:, None], (k, len(play), 1))],
             axis=2,
         )
         rewards = np.broadcast_to(play.rewards[:, None], (k, len(play), 1))

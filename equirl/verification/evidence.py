@@ -25,7 +25,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from equirl.verification.encoding import QUANTITIES, Copies, FloatArray, IntArray
-from equirl.verification.learners import conditional_means, log_odds, propensities, ridge
+from equirl.verification.learners import Inputs, conditional_means, log_odds, propensities
 
 FLOOR = 0.01
 """Noise of this fraction of the spread is added: smaller differences may be the regression's."""
@@ -106,20 +106,19 @@ class Groundwork:
         self.weights = 2 * np.where(self.is_original, 1 - odds, odds)
         self.imbalance = float(np.average(np.abs(2 * odds - 1), weights=self.balanced))
         self.overlap = float(self.weights[:n].mean())
+        _, places = np.unique(copies.keys.reshape(-1), return_inverse=True)
+        self.inputs = Inputs(self.x, self.actions, self.codes, places.reshape(-1), self.fold)
         self.noise, self.means = {}, {}
         for quantity in QUANTITIES:
             y = copies.outcomes[quantity].reshape(k * n, -1)
             noise = FLOOR * y.std(axis=0) * generator.normal(size=y.shape)
             self.noise[quantity] = noise
-            self.means[quantity] = conditional_means(
-                self.x, self.actions, self.codes, y, self.fold
-            )
+            self.means[quantity] = conditional_means(self.inputs, y)
 
     @cached_property
     def visits_alone(self) -> FloatArray:
         """The log odds of an original given (s, a) under the weights: what the trees must beat."""
-        inputs = np.hstack([self.x, self.actions])
-        return log_odds(inputs, self.is_original, self.balanced * self.weights, self.fold)
+        return log_odds(self.inputs.both, self.is_original, self.balanced * self.weights, self.fold)
 
     def surprises(self, copies: Copies, quantity: str) -> FloatArray:
         """``[K·N, m]``."""
@@ -160,7 +159,7 @@ class Groundwork:
         """By how much knowing what followed helps trees to tell originals from moved copies."""
         surprise = self.surprises(copies, quantity)
         chosen = np.sort(np.argsort(-surprise.std(axis=0), kind="stable")[:TREE_INPUTS])
-        inputs = np.hstack([self.x, self.actions, surprise[:, chosen]])
+        inputs = np.hstack([self.inputs.both, surprise[:, chosen]])
         joint = log_odds(inputs, self.is_original, self.balanced * self.weights, self.fold)
         return self._of_log_ratio("trees", np.clip(joint - self.visits_alone, -3, 3), self.weights)
 
@@ -239,7 +238,7 @@ class Groundwork:
         for values in inputs:
             columns.append(values)
             if len(np.unique(values[:2000])) > 2:
-                low, below, above, high = np.quantile(values, (0.06, 0.25, 0.75, 0.94))
+                low, below, above, high = np.quantile(values, (0.06, 0.25, 0.75, 0.94)) + 1e-4
                 columns += [values < low, values < below, values > above, values > high]
         simple = np.stack(columns, axis=1).astype(np.float64)
         if n_actions == 1:
@@ -255,7 +254,8 @@ class Groundwork:
         is_heavy = usual < 0.35 * deviation
         robust = np.clip(surprise / np.maximum(usual, 1e-12), -4, 4)[:, is_heavy]
         sizes = np.hstack([np.minimum(np.abs(plain), 3), np.abs(robust)])
-        simple = np.hstack([np.ones((len(self.x), 1)), self.x[:, :60], self.actions])
-        sizes = sizes - simple @ ridge(simple, sizes, 1e-4)
-        both: FloatArray = np.hstack([plain, robust, sizes])
+        curved = np.hstack([robust, sizes])
+        # What is curved in the surprise has a mean of its own.
+        curved = curved - conditional_means(self.inputs, curved, with_trees=False)
+        both: FloatArray = np.hstack([plain, curved])
         return both[:, both.std(axis=0) > 1e-9]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 
@@ -39,32 +42,74 @@ VISIBLE = 0.002
 """By how much knowing (s, a) must lower the log loss to tell original and moved states apart."""
 
 
-def conditional_means(
-    x: FloatArray, actions: FloatArray, codes: IntArray, y: FloatArray, fold: IntArray
-) -> FloatArray:
-    """E[y | s, a] for every row, each learned from the rows of the other fold.
-
-    A polynomial regression per action, or gradient-boosted trees where those predict a column of
-    ``y`` better on rows that neither has seen.
+@dataclass(frozen=True)
+class Inputs:
+    """What outcomes are predicted from, for N rows.
 
     Args:
         x: states ``[N, p]``.
         actions: ``[N, q]``.
-        codes: which action, ``[N]``.
-        y: outcomes ``[N, m]``.
+        codes: which action, ``[N]``; all zero for continuous ones.
+        places: number of the (s, a), ``[N]``.
         fold: 0 or 1, ``[N]``.
     """
-    means = np.zeros_like(y)
-    continuous = codes.max(initial=0) == 0
-    inputs = np.hstack([x, actions]) if continuous else x
+
+    x: FloatArray
+    actions: FloatArray
+    codes: IntArray
+    places: IntArray
+    fold: IntArray
+
+    @cached_property
+    def both(self) -> FloatArray:
+        """States and actions, ``[N, p + q]``."""
+        return np.hstack([self.x, self.actions])
+
+
+def conditional_means(inputs: Inputs, y: FloatArray, with_trees: bool = True) -> FloatArray:
+    """E[y | s, a] for every row, each learned from the rows of the other fold.
+
+    A polynomial regression per action, corrected by the mean at the same (s, a) where those recur,
+    or gradient-boosted trees: for each column what predicts rows that it has not seen best.
+
+    Args:
+        inputs: N rows.
+        y: outcomes ``[N, m]``.
+        with_trees: try them.
+    """
+    means, codes, fold = np.zeros_like(y), inputs.codes, inputs.fold
+    x = inputs.both if codes.max(initial=0) == 0 else inputs.x
     for held_out in (0, 1):
         for code in np.unique(codes):
             fit, test = (fold != held_out) & (codes == code), (fold == held_out) & (codes == code)
             if fit.any() and test.any():
-                means[test] = _polynomial_prediction(inputs[fit], y[fit], inputs[test])
+                means[test] = _polynomial_prediction(x[fit], y[fit], x[test])
+    if inputs.places.max(initial=0) * 2 < len(y):
+        corrected = means + _means_at_places(inputs, y - means)
+        better = np.square(y - corrected).mean(axis=0) < np.square(y - means).mean(axis=0)
+        means = np.where(better, corrected, means)
+    return _or_trees(inputs, y, means) if with_trees else means
+
+
+def _means_at_places(inputs: Inputs, residuals: FloatArray) -> FloatArray:
+    """The mean residual of the other fold at the same (s, a), shrunk where there are few."""
+    count = int(inputs.places.max()) + 1
+    means = np.zeros_like(residuals)
+    for held_out in (0, 1):
+        fit, test = np.flatnonzero(inputs.fold != held_out), inputs.fold == held_out
+        at = inputs.places[fit]
+        gather = sparse.csr_matrix((np.ones(len(fit)), (at, np.arange(len(fit)))), (count, len(fit)))
+        visits = np.bincount(at, minlength=count)
+        mean = (gather @ residuals[fit]) / (visits + 1)[:, None]
+        means[test] = mean[inputs.places[test]]
+    return means
+
+
+def _or_trees(inputs: Inputs, y: FloatArray, means: FloatArray) -> FloatArray:
+    """Trees instead, for the few columns of which least is explained, where they do better."""
+    fold, both = inputs.fold, inputs.both
     unexplained = np.square(y - means).mean(axis=0) / np.maximum(y.var(axis=0), 1e-12)
     poor = [int(j) for j in np.argsort(-unexplained)[:TREE_COLUMNS] if unexplained[j] > 0.05]
-    both = np.hstack([x, actions])
     for j in poor:
         guess = np.zeros(len(y))
         for held_out in (0, 1):
@@ -84,9 +129,11 @@ def log_odds(
     """The log odds of being an original, not moved, from trees grown on the other fold: ``[N]``."""
     odds = np.zeros(len(inputs))
     for held_out in (0, 1):
-        fit, test = _some(fold != held_out), fold == held_out
+        fit, test = _some(fold != held_out, weights), fold == held_out
+        if len(np.unique(is_original[fit])) < 2:
+            continue
         model = HistGradientBoostingClassifier(**TREES)
-        model.fit(inputs[fit], is_original[fit], sample_weight=weights[fit])
+        model.fit(inputs[fit], is_original[fit])
         odds[test] = model.decision_function(inputs[test])
     return odds
 
@@ -150,9 +197,15 @@ def _polynomial_prediction(x: FloatArray, y: FloatArray, unseen: FloatArray) -> 
     return np.clip(predicted, low - slack, high + slack)
 
 
-def _some(mask: BoolArray) -> IntArray:
-    """The numbers of the rows of a mask; of many, a random choice."""
+def _some(mask: BoolArray, weights: FloatArray | None = None) -> IntArray:
+    """The numbers of the rows of a mask, drawn by weight; of many, a random choice.
+
+    Rows are drawn rather than weighted since scikit-learn's bins are slow to find with weights.
+    """
+    generator = np.random.default_rng(0)
+    if weights is not None:
+        mask = mask & (generator.random(len(mask)) * weights.max(initial=0) <= weights)
     rows = np.flatnonzero(mask)
     if len(rows) <= TREE_ROWS:
         return rows
-    return np.sort(np.random.default_rng(0).choice(rows, TREE_ROWS, replace=False))
+    return np.sort(generator.choice(rows, TREE_ROWS, replace=False))

@@ -16,7 +16,7 @@ from equirl.verification.encoding import FloatArray, IntArray
 from equirl.verification.evidence import Scores
 from equirl.verification.play import Play
 
-MIN_UNITS = 60
+MIN_UNITS = 24
 """With fewer episodes, stretches of episodes are permuted."""
 
 MAX_UNITS = 400
@@ -46,7 +46,7 @@ def units_of(play: Play, generator: np.random.Generator) -> Units:
     numbers = numbers.reshape(-1)
     are_stretches = len(episodes) < MIN_UNITS
     if are_stretches:
-        length = max(10, len(play) // (4 * MIN_UNITS))
+        length = max(10, len(play) // (2 * MIN_UNITS))
         # A random phase in each episode, so that no unit means a place in it.
         phase = generator.integers(length, size=len(episodes))[numbers]
         stretch = (play.times + phase) // length

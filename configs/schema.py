@@ -49,6 +49,7 @@ class EnvConfig:
     frame_stack: int = 1  # frames in one observation
     install: Optional[str] = None  # the extra that brings it: pip install "equirl[…]"
     symmetry: Optional[str] = None  # module:object; null is the registered symmetry
+    state_maps: Optional[str] = None  # module:object, for equirl check; null is the registered ones
     policy: str = "MlpPolicy"  # MlpPolicy, CnnPolicy or MultiInputPolicy
     features: Optional[str] = None  # module:class of a features extractor; null is SB3's
     net_arch: Optional[list[int]] = None  # hidden layers; null is SB3's default
@@ -183,6 +184,7 @@ class CheckConfig:
     env: EnvConfig = MISSING
     transitions: int = 30_000  # to look at
     level: float = 0.05  # probability of refusing a true symmetry
+    budget: Optional[float] = None  # seconds; what is not done by then is undecided
     discover: bool = False  # search for the symmetries instead
     seed: int = 0
     run_dir: str = MISSING  # where the report goes

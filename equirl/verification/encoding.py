@@ -164,62 +164,85 @@ class Encoder:
             int(space_of_actions.n) if few else 1,
         )
 
-    def copies(self, play: Play) -> Copies:
-        """All copies of a play."""
+    def copies(self, play: Play, before: Copies | None = None) -> Copies:
+        """All copies of a play.
+
+        Args:
+            play: the transitions.
+            before: copies of the same transitions, of which only what followed was different.
+        """
         space, k = self.symmetry.observation_space, len(self.elements)
-        here, there, before = [], [], []
+        here, there, begun = [], [], []
         for g in self.elements:
             moved = self.symmetry.transform_observation(g, play.observations)
             following = self.symmetry.transform_observation(g, play.next_observations)
-            here.append((encoded(space, self.kept, moved) - self.centre) / self.spread)
+            if before is None:
+                here.append((encoded(space, self.kept, moved) - self.centre) / self.spread)
             there.append(encoded(space, self.outcome_columns, following))
-            before.append(encoded(space, self.outcome_columns, moved))
+            begun.append(encoded(space, self.outcome_columns, moved))
         numbers = np.array([column.value is None for column in self.outcome_columns], dtype=float)
-        changes = np.stack(there) - np.stack(before) * numbers
-        actions = [self.symmetry.transform_action(g, play.actions) for g in self.elements]
-        codes = np.zeros((k, len(play)), dtype=np.int64)
-        if self.action_count > 1:
-            codes = np.stack([np.asarray(a, dtype=np.int64) for a in actions])
-            encoded_actions = (codes[..., None] == np.arange(self.action_count)).astype(float)
-        else:
-            encoded_actions = np.stack(
-                [np.asarray(a, dtype=np.float64).reshape(len(play), -1) for a in actions]
-            )
-        late = play.times / max(1, play.times.max(initial=0)) * 3
-        states = np.concatenate(
-            # Rounded: 1 − 0.3 and 0.7 differ in the last digit, by which trees could tell them apart.
-            [np.clip(np.stack(here), -5, 5).round(5), np.broadcast_to(late[:, None], (k, len(play), 1))],
-            axis=2,
-        )
+        changes = np.stack(there) - np.stack(begun) * numbers
         rewards = np.broadcast_to(play.rewards[:, None], (k, len(play), 1))
         ends = np.broadcast_to(play.terminations[:, None].astype(float), (k, len(play), 1))
-        on_actions = encoded_actions.reshape(k * len(play), -1)
-        in_states = np.concatenate(here)
-        keys = (_hashed(in_states) * 31 + _hashed(on_actions)).reshape(k, len(play))
+        ours = self._of_states(play, here) if before is None else _of_states(before)
+        names = [column.name for column in self.outcome_columns]
         return Copies(
-            states,
-            [*(column.name for column in self.kept), "time"],
-            encoded_actions,
-            codes,
-            {"dynamics": changes, "reward": rewards.copy(), "termination": ends.copy()},
-            {
-                "dynamics": [column.name for column in self.outcome_columns],
-                "reward": ["reward"],
-                "termination": ["terminated"],
-            },
-            keys,
-            {
+            **ours,
+            outcomes={"dynamics": changes, "reward": rewards.copy(), "termination": ends.copy()},
+            outcome_names={"dynamics": names, "reward": ["reward"], "termination": ["terminated"]},
+            symbols={
                 "dynamics": _hashed(changes.reshape(-1, changes.shape[2])).reshape(k, -1),
                 "reward": _hashed(rewards.reshape(-1, 1)).reshape(k, -1),
                 "termination": ends[..., 0].astype(np.int64),
             },
         )
 
+    def _of_states(self, play: Play, here: list[FloatArray]) -> dict[str, Any]:
+        """The fields of `Copies` that say where the transitions begin."""
+        k, n = len(self.elements), len(play)
+        actions = [self.symmetry.transform_action(g, play.actions) for g in self.elements]
+        codes = np.zeros((k, n), dtype=np.int64)
+        if self.action_count > 1:
+            codes = np.stack([np.asarray(a, dtype=np.int64) for a in actions])
+            on_actions = (codes[..., None] == np.arange(self.action_count)).astype(float)
+        else:
+            on_actions = np.stack([np.asarray(a, dtype=np.float64).reshape(n, -1) for a in actions])
+        x = _snapped(np.clip(np.stack(here), -5, 5))
+        late = play.times / max(1, play.times.max(initial=0)) * 3
+        time = np.broadcast_to(late[:, None], (k, n, 1))
+        in_keys = np.concatenate([x, _snapped(on_actions)], axis=2)
+        return {
+            "states": np.concatenate([x, time], axis=2),
+            "names": [*(column.name for column in self.kept), "time"],
+            "actions": on_actions,
+            "action_codes": codes,
+            "keys": _hashed(in_keys.reshape(k * n, -1)).reshape(k, n),
+        }
+
 
 def _largest(spread: FloatArray) -> list[int]:
     """The columns that vary, at most `MAX_COLUMNS` of them, in their order."""
     order = np.argsort(-spread, kind="stable")[:MAX_COLUMNS]
     return [int(j) for j in sorted(order) if spread[j] > 1e-9]
+
+
+def _of_states(before: Copies) -> dict[str, Any]:
+    names = ("states", "names", "actions", "action_codes", "keys")
+    return {name: getattr(before, name) for name in names}
+
+
+def _snapped(copies: FloatArray) -> FloatArray:
+    """The same, values that differ by rounding made equal: 1 − 0.3 is not quite 0.7.
+
+    Trees and thresholds could tell originals and moved copies apart by the last digit.
+    """
+    out = np.empty_like(copies)
+    for j in range(copies.shape[2]):
+        values, place = np.unique(copies[..., j], return_inverse=True)
+        begins = np.concatenate([[True], np.diff(values) > 1e-5])
+        firsts = values[begins][np.cumsum(begins) - 1]
+        out[..., j] = firsts[place].reshape(copies.shape[:2])
+    return out
 
 
 def _hashed(rows: FloatArray) -> IntArray:

@@ -141,9 +141,7 @@ class Groundwork:
             inner = inner[:, np.sort(np.argsort(-inner.std(axis=0), kind="stable")[:room])]
         outer = outer * self.weights[:, None]
         k, n = copies.keys.shape
-        gather = sparse.csr_matrix(
-            (np.ones(n), (self.units, np.arange(n))), (self.unit_count, n)
-        )
+        gather = sparse.csr_matrix((np.ones(n), (self.units, np.arange(n))), (self.unit_count, n))
         raw = np.empty((k, self.unit_count, outer.shape[1] * inner.shape[1]))
         for copy in range(k):
             rows = slice(copy * n, copy * n + n)

@@ -98,7 +98,9 @@ def _means_at_places(inputs: Inputs, residuals: FloatArray) -> FloatArray:
     for held_out in (0, 1):
         fit, test = np.flatnonzero(inputs.fold != held_out), inputs.fold == held_out
         at = inputs.places[fit]
-        gather = sparse.csr_matrix((np.ones(len(fit)), (at, np.arange(len(fit)))), (count, len(fit)))
+        gather = sparse.csr_matrix(
+            (np.ones(len(fit)), (at, np.arange(len(fit)))), (count, len(fit))
+        )
         visits = np.bincount(at, minlength=count)
         mean = (gather @ residuals[fit]) / (visits + 1)[:, None]
         means[test] = mean[inputs.places[test]]

@@ -99,7 +99,7 @@ def significance(
 
 def _permuted(score: Scores, draws: FloatArray) -> FloatArray:
     """The largest size in every round, ``[rounds]``."""
-    k, units, count = score.sums.shape
+    k, _, count = score.sums.shape
     roles = np.minimum((draws * k).astype(np.int64), k - 1)
     largest = np.full(len(draws), -9.0)
     sums = score.sums.astype(np.float32)

@@ -105,7 +105,7 @@ def _share_found(
     generator: np.random.Generator,
 ) -> float:
     """The share of resamples of the units in which the violation is significant."""
-    copies = encoder.copies(planted.play)
+    copies = encoder.copies(planted.play, ground.copies)
     now, before = copies.outcomes[quantity], ground.copies.outcomes[quantity]
     changed = (np.abs(now - before) > 1e-12).any(axis=(0, 1))
     if not changed.any():

@@ -89,9 +89,7 @@ def explained(verdict: Verdict) -> str:
     if example.nearest_observation is not None:
         lines.append(f"  (nearest state seen: {_whole(example.nearest_observation)})")
     if verdict.quantity != "dynamics":
-        lines.append(
-            f"  {what} should be {_whole(example.expected)}, is {_whole(example.found)}"
-        )
+        lines.append(f"  {what} should be {_whole(example.expected)}, is {_whole(example.found)}")
         return "\n".join(lines)
     return "\n".join([*lines, f"  {what} should be, and is:", *_differing(example)])
 
@@ -159,4 +157,3 @@ def _number(value: Any) -> str:
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
     return f"{value}"
-

@@ -25,7 +25,7 @@ from equirl.verification.encoding import (
 from equirl.verification.evidence import Groundwork, Scores
 from equirl.verification.permutation import significance, units_of
 from equirl.verification.play import Play, collect
-from equirl.verification.sensitivity import MATTERS, sensitivity
+from equirl.verification.sensitivity import sensitivity
 from equirl.verification.verdicts import Verdict
 
 __all__ = ["Play", "check_initial_states", "check_statistically", "collect"]
@@ -98,9 +98,7 @@ def check_statistically(
             if p_value < level:
                 example = worst_example(symmetry, name, played, quantity, ground)
                 verdicts.append(
-                    Verdict(
-                        name, quantity, "statistical", "refused", p_value, len(played), example
-                    )
+                    Verdict(name, quantity, "statistical", "refused", p_value, len(played), example)
                 )
                 continue
             detail, decided = "", True

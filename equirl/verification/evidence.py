@@ -17,7 +17,7 @@ shifted. That gives the distribution of T by permutation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -30,8 +30,11 @@ from equirl.verification.learners import Inputs, conditional_means, log_odds, pr
 FLOOR = 0.01
 """Noise of this fraction of the spread is added: smaller differences may be the regression's."""
 
-ALLOWANCE = 0.05
+ALLOWANCE = 0.2
 """Of T, for regressions that miss where states are visited on one side: times the imbalance."""
+
+IMBALANCED = 0.1
+"""From this imbalance on trees must predict better, not only otherwise, to be believed."""
 
 MOST_SCORES = 6000
 """Averages per quantity: functions of (s, a) times functions of the surprise."""
@@ -80,6 +83,12 @@ class Scores:
     def observed(self) -> FloatArray:
         """``[J]``."""
         return self.sizes(self.sums[0].sum(axis=0), self.allowance)
+
+
+def _price(log_odds: FloatArray) -> FloatArray:
+    """The even part of −2 log σ(φ): what being sure costs."""
+    size = np.abs(log_odds)
+    return np.asarray(size + 2 * np.log1p(np.exp(-size)))
 
 
 class Groundwork:
@@ -159,7 +168,15 @@ class Groundwork:
         chosen = np.sort(np.argsort(-surprise.std(axis=0), kind="stable")[:TREE_INPUTS])
         inputs = np.hstack([self.inputs.both, surprise[:, chosen]])
         joint = log_odds(inputs, self.is_original, self.balanced * self.weights, self.fold)
-        return self._of_log_ratio("trees", np.clip(joint - self.visits_alone, -3, 3), self.weights)
+        scores = self._of_log_ratio(
+            "trees", np.clip(joint - self.visits_alone, -3, 3), self.weights
+        )
+        # Log loss = an odd part, which is T, and a price for being sure, which is the same in
+        # all roles. Where visits are one-sided, T alone would reward being sure.
+        price = _price(joint) - _price(self.visits_alone)
+        price = np.bincount(self.fold, self.weights * self.balanced * price, 2)
+        price = np.maximum(price, 0) * min(1.0, self.imbalance / IMBALANCED)
+        return replace(scores, allowance=scores.allowance + price)
 
     def counts(self, copies: Copies, quantity: str) -> Scores | None:
         """The log ratio of how often each outcome followed; None where (s, a) do not recur."""

@@ -99,9 +99,10 @@ def _progress(total: int, shown: bool) -> Iterator[Callable[[], object]]:
             nonlocal done
             done += 1
             bar.update()
-            if done == FIRST_STEPS:
+            if shown and done == FIRST_STEPS:
                 seconds = (time.monotonic() - begun) / done * total
-                bar.write(f"about {seconds:.0f} s of play for {total} steps, then the comparison")
+                line = f"about {seconds:.0f} s of play for {total} steps, then the comparison"
+                bar.write(line, file=sys.stderr)
 
         yield on_step
 

@@ -23,7 +23,7 @@ IntArray = npt.NDArray[np.int64]
 QUANTITIES = ("dynamics", "reward", "termination")
 """What must not change; the distribution of initial states may."""
 
-MAX_COLUMNS = 300
+MAX_COLUMNS = 150
 """Of observations with more columns that vary, those with the largest variance are looked at."""
 
 MAX_COPIES = 8
@@ -144,7 +144,8 @@ class Encoder:
         elements = powers(symmetry, name)
         space = symmetry.observation_space
         columns = columns_of(space)
-        sample = play.rows(slice(None, None, max(1, len(play) // 4000)))
+        rows = max(100, min(4000, 10**6 // len(columns)))
+        sample = play.rows(slice(None, None, max(1, len(play) // rows)))
         moved = [symmetry.transform_observation(g, sample.observations) for g in elements]
         following = [symmetry.transform_observation(g, sample.next_observations) for g in elements]
         here = np.concatenate([encoded(space, columns, m) for m in moved])

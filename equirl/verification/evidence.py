@@ -33,6 +33,9 @@ FLOOR = 0.01
 ALLOWANCE = 0.2
 """Of T, for regressions that miss where states are visited on one side: times the imbalance."""
 
+LEAST_WEIGHT = 0.1
+"""Where the other kind is visited less than this says, nothing is said."""
+
 IMBALANCED = 0.1
 """From this imbalance on trees must predict better, not only otherwise, to be believed."""
 
@@ -112,7 +115,8 @@ class Groundwork:
         self.is_original = np.repeat(np.arange(k) == 0, n)
         self.balanced = np.repeat(np.abs(copies.signs), n)
         odds = propensities(self.x, self.actions, self.is_original, self.balanced, self.fold)
-        self.weights = 2 * np.where(self.is_original, 1 - odds, odds)
+        weights = 2 * np.where(self.is_original, 1 - odds, odds)
+        self.weights = np.where(weights < LEAST_WEIGHT, 0, weights)
         self.imbalance = float(np.average(np.abs(2 * odds - 1), weights=self.balanced))
         self.overlap = float(self.weights[:n].mean())
         _, places = np.unique(copies.keys.reshape(-1), return_inverse=True)

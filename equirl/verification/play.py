@@ -15,6 +15,9 @@ from equirl.actions.layout import as_leaves, from_leaves, leaves_of
 
 Step = tuple[Any, Any, Any, float, bool, int, int]
 
+PERSISTENCE = (0.0, 0.0, 0.9, 0.97)
+"""How likely an action is kept for another step, one of these in each episode: more is seen so."""
+
 NO_TIME = np.zeros(0, dtype=np.int64)
 
 
@@ -68,7 +71,7 @@ def collect(
     on_step: Callable[[], object] = lambda: None,
     seconds: float | None = None,
 ) -> Play:
-    """``count`` transitions under uniformly random actions, in whole episodes but for the last.
+    """``count`` transitions under random actions, in some episodes kept for a while.
 
     Args:
         env: the environment.
@@ -126,8 +129,10 @@ def _random_steps(env: gym.Env[Any, Any], seed: int) -> Iterator[Step]:
     while True:
         observation, _ = env.reset(seed=int(generator.integers(2**31)))
         observation, episode, step, done = _kept(observation), episode + 1, 0, False
+        action, keeps = action_space.sample(), float(generator.choice(PERSISTENCE))
         while not done:
-            action = action_space.sample()
+            if generator.random() >= keeps:
+                action = action_space.sample()
             following, reward, terminated, truncated, _ = env.step(action)
             following = _kept(following)
             yield observation, action, following, float(reward), bool(terminated), episode, step

@@ -30,7 +30,7 @@ from equirl.verification.verdicts import Verdict
 
 __all__ = ["Play", "check_initial_states", "check_statistically", "collect"]
 
-LEAST_OVERLAP = 0.05
+LEAST_OVERLAP = 0.02
 """Of original and moved states, as a share of the transitions."""
 
 LEAST_TRANSITIONS = 500
@@ -75,7 +75,7 @@ def check_statistically(
         copies = encoder.copies(played)
         grounds[name] = ground = Groundwork(copies, units.numbers, generator)
         for quantity in QUANTITIES:
-            if ground.is_constant(copies, quantity):
+            if ground.is_constant(copies, quantity) or ground.overlap < LEAST_OVERLAP:
                 continue
             found = [ground.averages(copies, quantity), ground.counts(copies, quantity)]
             if time.monotonic() < deadline:

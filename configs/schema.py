@@ -100,6 +100,7 @@ class TrainConfig:
     total_timesteps: int = MISSING
     run_dir: str = MISSING
     eval: EvaluationConfig = field(default_factory=EvaluationConfig)
+    check: str = "auto"  # a symmetry of your own is tested on what is played; off: it is not
     checkpoint_every: int = 10_000  # environment steps, or soon after; 0 is never
     device: str = "auto"
     device_replay: bool = False  # keep the replay buffer in the device's memory

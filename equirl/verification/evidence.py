@@ -136,7 +136,10 @@ class Groundwork:
     def surprises(self, copies: Copies, quantity: str) -> FloatArray:
         """``[K·N, m]``."""
         y = copies.outcomes[quantity]
-        return y.reshape(-1, y.shape[2]) + self.noise[quantity] - self.means[quantity]
+        surprises: FloatArray = (
+            y.reshape(-1, y.shape[2]) + self.noise[quantity] - self.means[quantity]
+        )
+        return surprises
 
     def is_constant(self, copies: Copies, quantity: str) -> bool:
         """Whether nothing of this quantity ever varies, over all copies."""
@@ -178,9 +181,9 @@ class Groundwork:
         # Log loss = an odd part, which is T, and a price for being sure, which is the same in
         # all roles. Where visits are one-sided, T alone would reward being sure.
         price = _price(joint) - _price(self.visits_alone)
-        price = np.bincount(self.fold, self.weights * self.balanced * price, 2)
-        price = np.maximum(price, 0) * min(1.0, self.imbalance / IMBALANCED)
-        return replace(scores, allowance=scores.allowance + price)
+        by_fold = np.bincount(self.fold, self.weights * self.balanced * price, 2)
+        paid = np.maximum(by_fold, 0.0) * min(1.0, self.imbalance / IMBALANCED)
+        return replace(scores, allowance=scores.allowance + paid)
 
     def counts(self, copies: Copies, quantity: str) -> Scores | None:
         """The log ratio of how often each outcome followed; None where (s, a) do not recur."""
@@ -231,8 +234,8 @@ class Groundwork:
         for copy in range(k):
             rows = slice(copy * n, copy * n + n)
             np.add.at(raw[copy], (self.units, self.fold[rows]), (weights * ratio)[rows])
-        allowance = np.bincount(self.fold, weights * np.abs(ratio) * self.balanced, 2)
-        allowance = allowance * ALLOWANCE * self.imbalance / 2
+        by_fold = np.bincount(self.fold, weights * np.abs(ratio) * self.balanced, 2)
+        allowance = np.asarray(by_fold * ALLOWANCE * self.imbalance / 2, dtype=np.float64)
         return Scores(family, self._by_role(raw), allowance, is_one_sided=True)
 
     def _by_role(self, raw: FloatArray) -> FloatArray:

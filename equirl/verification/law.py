@@ -34,7 +34,7 @@ def law_of(env: gym.Env[Any, Any]) -> dict[int, dict[int, Any]] | None:
         if type(layer) not in (OrderEnforcing, PassiveEnvChecker, TimeLimit, SymmetryWrapper):
             return None
         layer = layer.env
-    law = getattr(layer, "P", None)
+    law: Any = getattr(layer, "P", None)
     states, actions = layer.observation_space, layer.action_space
     if not isinstance(states, spaces.Discrete) or not isinstance(actions, spaces.Discrete):
         return None

@@ -162,7 +162,8 @@ def propensities(
         loss = float(-np.average(np.log(chance), weights=weights))
         if loss < lowest:
             best, lowest = probability, loss
-    return np.clip(best, 0.01, 0.99)
+    bounded: FloatArray = np.clip(best, 0.01, 0.99)
+    return bounded
 
 
 def polynomials(x: FloatArray, most: int) -> FloatArray:
@@ -171,18 +172,18 @@ def polynomials(x: FloatArray, most: int) -> FloatArray:
     degree = 1
     while degree < 4 and math.comb(n + degree + 1, degree + 1) <= most:
         degree += 1
-    columns = [np.ones(len(x))]
+    columns: list[FloatArray] = [np.ones(len(x))]
     for d in range(1, degree + 1):
         for entries in combinations_with_replacement(range(n), d):
-            columns.append(np.prod(x[:, entries], axis=1))
+            columns.append(np.asarray(np.prod(x[:, entries], axis=1), dtype=np.float64))
     return np.stack(columns, axis=1)
 
 
 def ridge(features: FloatArray, targets: FloatArray, strength: float = 1e-6) -> FloatArray:
     """Coefficients of a ridge regression of all targets at once, ``[features, targets]``."""
     penalty = strength * len(features) * np.eye(features.shape[1])
-    solution: FloatArray = np.linalg.solve(features.T @ features + penalty, features.T @ targets)
-    return solution
+    gram = features.T @ features + penalty
+    return np.asarray(np.linalg.solve(gram, features.T @ targets), dtype=np.float64)
 
 
 def _polynomial_prediction(x: FloatArray, y: FloatArray, unseen: FloatArray) -> FloatArray:

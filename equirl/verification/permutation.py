@@ -79,7 +79,7 @@ def significance(
     """Corrected p-values of all scores, by shifting the roles of each unit's copies at random."""
     rounds = int(np.clip(np.ceil(20 * len(scores) / level), 999, MAX_PERMUTATIONS))
     units = scores[0].sums.shape[1]
-    draws = generator.random((rounds, units), dtype=np.float32)
+    draws = generator.random((rounds, units))
     largest = np.empty((len(scores), rounds + 1))
     for number, score in enumerate(scores):
         largest[number, 0] = score.observed.max(initial=-9)

@@ -107,7 +107,7 @@ def _share_found(
     """The share of resamples of the units in which the violation is significant."""
     copies = encoder.copies(planted.play, ground.copies)
     now, before = copies.outcomes[quantity], ground.copies.outcomes[quantity]
-    changed = (np.abs(now - before) > 1e-12).any(axis=(0, 1))
+    changed = np.asarray((np.abs(now - before) > 1e-12).any(axis=(0, 1)))
     if not changed.any():
         return 0.0
     tried: list[Callable[[], Scores | None]] = [
@@ -146,8 +146,9 @@ def _plan(
     """One region and one entry; the violation grows with the step."""
     n = len(play)
     both = np.concatenate([ground.copies.states, ground.copies.actions], axis=2)
-    direction = generator.normal(size=both.shape[2]) * (generator.random(both.shape[2]) < 0.5)
-    direction[generator.integers(both.shape[2])] += 1
+    p = both.shape[2]
+    direction = np.where(generator.random(p) < 0.5, generator.normal(size=p), 0.0)
+    direction[generator.integers(p)] += 1
     # Far from its own image: a violation that has the symmetry would be none.
     lead = (both[0] - both[1]) @ direction
     inside = lead > max(float(np.quantile(lead, 1 - REGION)) - 1e-9, 1e-9)

@@ -48,6 +48,7 @@ def check_statistically(
     seed: int = 0,
     deadline: float = np.inf,
     measure_sensitivity: bool = True,
+    with_trees: bool = True,
 ) -> list[Verdict]:
     """The verdicts on some generators from random play.
 
@@ -59,6 +60,7 @@ def check_statistically(
         seed: of folds, groups of episodes, permutations and planted violations.
         deadline: of `time.monotonic`, after which no more is begun.
         measure_sensitivity: plant violations; without, what is not refused is said to hold.
+        with_trees: compare by boosted trees as well, which takes longest.
     """
     names = [names] if isinstance(names, str) else list(names)
     if len(played) < LEAST_TRANSITIONS:
@@ -78,7 +80,7 @@ def check_statistically(
             if ground.is_constant(copies, quantity) or ground.overlap < LEAST_OVERLAP:
                 continue
             found = [ground.averages(copies, quantity), ground.counts(copies, quantity)]
-            if time.monotonic() < deadline:
+            if with_trees and time.monotonic() < deadline:
                 found.append(ground.trees(copies, quantity))
             evidence |= {(name, quantity, s.family): s for s in found if s is not None}
     results: dict[Group, tuple[float, float]] = {}

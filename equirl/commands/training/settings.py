@@ -14,6 +14,7 @@ from equirl.errors import ConfigError
 from equirl.symmetrize.symmetrized import Gradient, Init, Method
 
 CHOICES = {
+    "check": ("auto", "off"),
     "env.policy": ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"),
     "method.name": ("plain", "augment", "mirror_loss", "native", *get_args(Method)),
     "method.gradient": get_args(Gradient),

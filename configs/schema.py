@@ -36,6 +36,9 @@ class EnvConfig:
     frame_stack: int = key(1, "frames in one observation", least=1)
     install: Optional[str] = key(None, 'the extra that brings it: pip install "equirl[…]"')
     symmetry: Optional[str] = key(None, "module:object; null is the registered symmetry")
+    state_maps: Optional[str] = key(
+        None, "module:object, for equirl check; null is the registered ones"
+    )
     target_return: Optional[float] = key(
         None, "training ends when an evaluation and fresh episodes reach it"
     )
@@ -85,6 +88,11 @@ class TrainConfig:
     total_timesteps: int = key(MISSING, "environment steps", least=1)
     run_dir: str = key(MISSING, "where everything goes")
     eval: EvaluationConfig = part(EvaluationConfig, "evaluation during training")
+    check: str = key(
+        "auto",
+        "a symmetry of your own is tested on what is played; off: it is not",
+        choices=("auto", "off"),
+    )
     checkpoint_every: int = key(10_000, "environment steps, or soon after; 0 is never", least=0)
     device: str = key("auto", DEVICE)
     device_replay: bool = key(False, "keep the replay buffer in the device's memory")
@@ -170,6 +178,7 @@ class CheckConfig:
     env: EnvConfig = group("the task")
     transitions: int = key(30_000, "to look at")
     level: float = key(0.05, "probability of refusing a true symmetry")
+    budget: Optional[float] = key(None, "seconds; what is not done by then is undecided")
     discover: bool = key(False, "search for the symmetries instead")
     seed: int = key(0, "of the transitions")
     run_dir: str = key(MISSING, "where the report goes")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,11 +15,10 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
 
 from equirl.actions.layout import as_leaves
-from equirl.commands.environments import check_run_dir, environment_maker
+from equirl.commands.environments import check_run_dir, environment_maker, imported
 from equirl.configs.schema import CheckConfig
 from equirl.envs import SymmetryWrapper
 from equirl.envs.registry import registered_state_maps, registered_tolerance
@@ -24,16 +26,19 @@ from equirl.envs.symmetry_search import symmetry_of
 from equirl.errors import ConfigError, SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.discovery import as_generators, discover_symmetries
-from equirl.verification.exact import check_symmetry
-from equirl.verification.statistical import collect
-from equirl.verification.verdicts import CounterExample, SymmetryReport, Verdict
+from equirl.verification.exact import EXACT_TOLERANCE, check_symmetry, steps_of_play
+from equirl.verification.play import collect
+from equirl.verification.shown_report import as_table, conclusion, explained
+from equirl.verification.verdicts import QUANTITIES, CounterExample, SymmetryReport, Verdict
 
-MEANING = {"dynamics": "next observation", "reward": "reward", "termination": "terminated"}
-"""What a counter-example shows, by quantity."""
+EXIT_CODES = {"holds": 0, "refused": 1, "undecided": 3}
+
+FIRST_STEPS = 200
+"""After so many, the time that the play will take is told."""
 
 
 def check(config: DictConfig) -> None:
-    """Check or discover as configured; exits with code 1 unless the symmetry is found to hold."""
+    """Check or discover as configured; exits with 0 if it holds, 1 if refused, 3 if undecided."""
     settings = cast(CheckConfig, OmegaConf.to_object(config))
     run_dir = Path(settings.run_dir)
     check_run_dir(run_dir)
@@ -41,6 +46,8 @@ def check(config: DictConfig) -> None:
         raise ConfigError(f"transitions must be at least 2000, got {settings.transitions}")
     if not 0 < settings.level < 1:
         raise ConfigError(f"level must be between 0 and 1, got {settings.level}")
+    if settings.budget is not None and not settings.budget > 0:
+        raise ConfigError(f"budget must be above 0 seconds, got {settings.budget}")
     make_env, symmetry = environment_maker(settings.env, needs_symmetry=not settings.discover)
     if settings.discover:
         _discover(settings, make_env())
@@ -48,7 +55,10 @@ def check(config: DictConfig) -> None:
     assert symmetry is not None
     env = make_env()
     state_maps, tolerance = _state_maps(env, symmetry)
-    with tqdm(unit="step", disable=not settings.progress, leave=False) as bar:
+    if settings.env.state_maps is not None:
+        state_maps, tolerance = _given_state_maps(settings.env.state_maps), EXACT_TOLERANCE
+    total = steps_of_play(symmetry, state_maps, settings.transitions, tolerance)
+    with _progress(total, settings.progress) as on_step:
         report = check_symmetry(
             env,
             symmetry,
@@ -58,18 +68,54 @@ def check(config: DictConfig) -> None:
             level=settings.level,
             tolerance=tolerance,
             seed=settings.seed,
-            on_step=bar.update,
+            on_step=on_step,
+            seconds=settings.budget,
         )
     run_dir.mkdir(parents=True)
-    _print(report, f"{settings.env.id}: {', '.join(symmetry.group.names[1:9])}")
+    title = f"{settings.env.id}: {', '.join(symmetry.group.names[1:9])}"
+    if report.verdicts:
+        Console(highlight=False).print(as_table(report, title))
     for verdict in report.verdicts:
-        if verdict.counter_example is not None:
-            _explain(verdict, run_dir)
+        if verdict.counter_example is not None and verdict.quantity in QUANTITIES:
+            print(explained(verdict))
+            _draw_if_picture(verdict, run_dir)
+    for remark in report.remarks:
+        print(remark)
     path = run_dir / "report.json"
     path.write_text(json.dumps(_as_json(report, settings), indent=2) + "\n")
-    print(f"{_conclusion(report)}; report: {path}")
+    print(f"{conclusion(report)}; report: {path}")
     if not report.holds:
-        sys.exit(1)
+        sys.exit(EXIT_CODES[report.outcome])
+
+
+@contextmanager
+def _progress(total: int, shown: bool) -> Iterator[Callable[[], object]]:
+    """A bar, and after the first steps one line with the time that the play will take."""
+    begun = time.monotonic()
+    with tqdm(total=total, unit="step", disable=not shown, leave=False) as bar:
+        done = 0
+
+        def on_step() -> None:
+            nonlocal done
+            done += 1
+            bar.update()
+            if shown and done == FIRST_STEPS:
+                seconds = (time.monotonic() - begun) / done * total
+                line = f"about {seconds:.0f} s of play for {total} steps, then the comparison"
+                bar.write(line, file=sys.stderr)
+
+        yield on_step
+
+
+def _given_state_maps(reference: str) -> dict[str, Any]:
+    """What ``env.state_maps=module:object`` names: a dict of functions by generator name."""
+    maps = imported(reference)
+    if not isinstance(maps, Mapping) or not all(callable(one) for one in maps.values()):
+        raise ConfigError(
+            f"{reference} must be a dict of functions by generator name, each putting the "
+            f"unwrapped environment from s into gs, got {maps!r:.80}"
+        )
+    return dict(maps)
 
 
 def _state_maps(env: gym.Env[Any, Any], symmetry: Symmetry) -> tuple[dict[str, Any], float]:
@@ -104,62 +150,14 @@ def _move_alike(one: Symmetry, other: Symmetry, name: str, observation: Any) -> 
     return all(np.allclose(mine, theirs) for mine, theirs in pairs)
 
 
-def _conclusion(report: SymmetryReport) -> str:
-    if report.holds:
-        return "the symmetry holds"
-    if report.is_refuted:
-        return "NOT a symmetry"
-    names = {v.generator: None for v in report.verdicts if not v.is_verified}
-    return f"not verified, no transition of {', '.join(names)} was compared: raise transitions"
-
-
-def _print(report: SymmetryReport, title: str) -> None:
-    table = Table("generator", "what", "verdict", "how", "", title=title)
-    for verdict in report.verdicts:
-        size = f"p = {verdict.size:.2g}"
-        if verdict.method == "exact":
-            size = f"error {verdict.size:.1g}"
-        word = "holds" if verdict.holds else "FAILS"
-        if not verdict.is_verified:
-            word, size = "not verified", ""
-        elif verdict.quantity == "initial states" and not verdict.holds:
-            word = "differ (harmless)"
-        how = f"{verdict.method}, n = {verdict.looked_at}"
-        table.add_row(verdict.generator, verdict.quantity, word, how, size)
-    Console(highlight=False).print(table)
-
-
-def _explain(verdict: Verdict, run_dir: Path) -> None:
-    """Print a counter-example as numbers, or save it as a picture."""
+def _draw_if_picture(verdict: Verdict, run_dir: Path) -> None:
+    """Save a counter-example as a picture where observations are images."""
     example = verdict.counter_example
-    assert example is not None
-    what = MEANING[verdict.quantity]
-    print(f"\n{verdict.generator} fails for {verdict.quantity}; the worst example:")
-    if np.ndim(example.observation) >= 2:
-        path = run_dir / f"{verdict.generator}-{verdict.quantity}.png"
-        _draw(example, path)
-        print(f"  s, s', gs, what should follow, what did: {path}")
-        print(f"  action {example.action} becomes {example.moved_action}")
-        if verdict.quantity != "dynamics":
-            print(f"  {what} should be {example.expected}, is {example.found}")
+    if example is None or np.ndim(example.observation) < 2:
         return
-    print(f"  from s  = {_numbers(example.observation)} action {example.action}")
-    print(f"  follows   {_numbers(example.next_observation)}")
-    print(f"  so from gs = {_numbers(example.moved_observation)} action {example.moved_action}")
-    print(f"  {what} should be {_numbers(example.expected)}")
-    if example.nearest_observation is None:
-        print(f"  but it is {' ' * len(what)}    {_numbers(example.found)}")
-    else:
-        print(f"  from the nearest state seen, {_numbers(example.nearest_observation)},")
-        print(f"  it is {_numbers(example.found)}")
-
-
-def _numbers(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_numbers(part)}" for key, part in value.items())
-    if np.ndim(value) == 0:
-        return f"{value:g}" if not isinstance(value, bool | np.bool_) else str(bool(value))
-    return np.array2string(np.asarray(value), precision=4, suppress_small=True, max_line_width=200)
+    path = run_dir / f"{verdict.generator}-{verdict.quantity}.png"
+    _draw(example, path)
+    print(f"  s, s', gs, what should follow, what did: {path}")
 
 
 def _draw(example: CounterExample, path: Path) -> None:
@@ -193,14 +191,19 @@ def _as_json(report: SymmetryReport, settings: CheckConfig) -> dict[str, Any]:
             return {key: plain(part) for key, part in vars(value).items()}
         if isinstance(value, dict):
             return {key: plain(part) for key, part in value.items()}
+        if isinstance(value, tuple):
+            return [plain(part) for part in value]
         return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
     return {
         "env": settings.env.id,
         "holds": report.holds,
+        "outcome": report.outcome,
+        "remarks": list(report.remarks),
         "level": settings.level,
         "verdicts": [
-            {key: plain(part) for key, part in vars(verdict).items()} for verdict in report.verdicts
+            {key: plain(part) for key, part in vars(verdict).items()} | {"holds": verdict.holds}
+            for verdict in report.verdicts
         ],
     }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -12,11 +13,13 @@ import torch
 from torch import Tensor
 
 from equirl.actions import GroupAction
+from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
-from equirl.verification.statistical import check_initial_states, check_statistically, collect
-from equirl.verification.verdicts import QUANTITIES, CounterExample, SymmetryReport, Verdict
-
-StateMap = Callable[[Any], None]
+from equirl.verification.comparison import Comparison, StateMap
+from equirl.verification.law import check_law, law_of
+from equirl.verification.play import collect, stacked
+from equirl.verification.statistical import check_initial_states, check_statistically
+from equirl.verification.verdicts import QUANTITIES, SymmetryReport, Verdict
 
 INITIAL_STATES = 300
 """Resets that the distribution of initial states is judged by."""
@@ -60,12 +63,15 @@ def check_symmetry(
     tolerance: float = EXACT_TOLERANCE,
     seed: int = 0,
     on_step: Callable[[], object] = lambda: None,
+    seconds: float | None = None,
 ) -> SymmetryReport:
     """Compare what follows from (gs, ga) with what follows from (s, a), generator by generator.
 
-    Exactly, where ``state_maps`` can put the environment from s into gs: the same random numbers on
-    both sides, every observation, reward and termination compared. Else statistically, see
-    `equirl.verification.transition_test`: from random play alone, whatever the environment is.
+    - Where the environment gives its law, ``env.unwrapped.P``, for all (s, a).
+    - Exactly, where ``state_maps`` can put the environment from s into gs: the same random numbers
+      on both sides, every observation, reward and termination compared. Where draws are not
+      mirrored by the state map, s and gs are played many times with fresh seeds instead.
+    - Else statistically, see `equirl.verification.evidence`: from random play alone.
 
     Args:
         env: the environment.
@@ -73,116 +79,79 @@ def check_symmetry(
         state_maps: by generator name, what puts the *unwrapped* environment into the moved state.
         make_env: makes another environment like it, for the exact comparison; left out, it is made
             from its spec, or copied.
-        transitions: how many to look at, for all generators together (exact) or each (statistical).
-        level: probability of refusing a true symmetry by the statistical test, per generator.
+        transitions: how many to look at, for all generators together.
+        level: probability of refusing anything by the statistical test if all of it holds.
         tolerance: relative difference that counts as none in the exact comparison.
         seed: of the random play.
         on_step: called after each environment step, for a progress bar.
+        seconds: what is not done by then is undecided; so is what Ctrl-C leaves undone.
 
     Raises:
-        SymmetryError: neither way is possible.
+        SymmetryError: a state map is for a generator that there is not.
     """
+    deadline = np.inf if seconds is None else time.monotonic() + seconds
     names = [symmetry.group.names[g] for g in symmetry.group.generators]
     maps = dict(state_maps or {})
+    unknown = sorted(set(maps) - set(symmetry.group.names))
+    if unknown:
+        raise SymmetryError(
+            f"a state map is for {', '.join(unknown)}, the generators are {', '.join(names)}"
+        )
+    if symmetry.group.order == 1:
+        return SymmetryReport()
+    law = law_of(env)
+    if law is not None:
+        results = [check_law(env, law, symmetry, name) for name in names]
+        table = [line for _, lines in results for line in lines]
+        return SymmetryReport([v for verdicts, _ in results for v in verdicts], tuple(table))
     exact = [name for name in names if name in maps]
     # A simulator that misses its own symmetry by more than rounding could hide a small breach.
     others = [name for name in names if name not in maps or tolerance > EXACT_TOLERANCE]
     verdicts: list[Verdict] = []
+    remarks: list[str] = []
     twins = make_env or _maker_of_twins(env)
-    for name in exact:
-        budget = transitions // (2 * len(exact))
-        verdicts += _check_exactly(
-            twins, symmetry, name, maps[name], budget, tolerance, seed, on_step
-        )
-    if others:
-        played = collect(env, transitions, seed, on_step)
-        for name in others:
-            verdicts += check_statistically(symmetry, name, played, level)
-    seeds = np.random.default_rng(seed).integers(2**31, size=INITIAL_STATES)
-    first = [env.reset(seed=int(episode_seed))[0] for episode_seed in seeds]
-    if not isinstance(env.observation_space, gym.spaces.Dict):
-        verdicts += [check_initial_states(symmetry, name, np.array(first), level) for name in names]
-    return SymmetryReport(verdicts)
+    try:
+        for name in exact:
+            budget = transitions // (2 * len(exact))
+            comparison = Comparison(twins, symmetry, name, maps[name], tolerance, on_step)
+            found, remark = comparison.verdicts(budget, level / len(names), seed, deadline)
+            verdicts += found
+            remarks += remark
+        if others:
+            left = None if seconds is None else max(1.0, 0.6 * (deadline - time.monotonic()))
+            played = collect(env, transitions, seed, on_step, left)
+            verdicts += check_statistically(
+                symmetry, others, played, level, seed=seed, deadline=deadline
+            )
+        seeds = np.random.default_rng(seed).integers(2**31, size=INITIAL_STATES)
+        first = [env.reset(seed=int(episode_seed))[0] for episode_seed in seeds]
+        batch = stacked(env.observation_space, [copy.deepcopy(one) for one in first])
+        verdicts += [check_initial_states(symmetry, name, batch, level) for name in names]
+    except KeyboardInterrupt:
+        done = {(v.generator, v.quantity) for v in verdicts}
+        verdicts += [
+            Verdict(name, q, "statistical", "undecided", 1.0, 0, detail="interrupted")
+            for name in names
+            for q in QUANTITIES
+            if (name, q) not in done
+        ]
+    return SymmetryReport(verdicts, tuple(remarks))
 
 
-def _check_exactly(
-    make_env: Callable[[], gym.Env[Any, Any]],
-    symmetry: Symmetry,
-    name: str,
-    state_map: StateMap,
-    count: int,
-    tolerance: float,
-    seed: int,
-    on_step: Callable[[], object],
-) -> list[Verdict]:
-    """Two environments with the same seed and past; one is moved, then both take the same step."""
-    g = symmetry.group.index(name)
-    generator = np.random.default_rng(seed)
-    worst = dict.fromkeys(QUANTITIES, 0.0)
-    examples: dict[str, CounterExample] = {}
-    steps = looked_at = 0
-    while steps < count:
-        episode_seed, length = int(generator.integers(2**31)), int(generator.integers(60))
-        # New ones for every episode: a state map may leave the random generator in a mirror, and
-        # not every environment forgets all of the episode before.
-        env, twin = make_env(), make_env()
-        observation, _ = env.reset(seed=episode_seed)
-        twin.reset(seed=episode_seed)
-        past = generator.integers(symmetry.action_space.n, size=length)
-        over = False
-        for action in past:
-            observation, _, terminated, truncated, _ = env.step(int(action))
-            twin.step(int(action))
-            steps += 1
-            on_step()
-            if over := bool(terminated or truncated):
-                break
-        if over:
-            continue
-        state_map(twin.unwrapped)
-        for _ in range(3):  # a few steps on, hidden state shows too
-            action = int(generator.integers(symmetry.action_space.n))
-            moved_action = int(symmetry.transform_action(g, action))
-            following, reward, terminated, truncated, _ = env.step(action)
-            found, found_reward, found_terminated, _, _ = twin.step(moved_action)
-            steps += 1
-            looked_at += 1
-            on_step()
-            expected = symmetry.transform_observation(g, following)
-            pairs = {
-                "dynamics": (expected, found),
-                "reward": (float(reward), float(found_reward)),
-                "termination": (bool(terminated), bool(found_terminated)),
-            }
-            for quantity, (wanted, got) in pairs.items():
-                difference = _difference(wanted, got)
-                if difference > max(worst[quantity], tolerance):
-                    examples[quantity] = CounterExample(
-                        observation,
-                        action,
-                        following,
-                        symmetry.transform_observation(g, observation),
-                        moved_action,
-                        wanted,
-                        got,
-                    )
-                worst[quantity] = max(worst[quantity], difference)
-            observation = following
-            apart = any(_difference(*pair) > tolerance for pair in pairs.values())
-            if apart or terminated or truncated:  # what follows a breach is no evidence of its own
-                break
-    return [
-        Verdict(
-            name,
-            q,
-            "exact",
-            looked_at > 0 and q not in examples,
-            worst[q],
-            looked_at,
-            examples.get(q),
-        )
-        for q in QUANTITIES
-    ]
+def steps_of_play(
+    symmetry: Symmetry, exact: Collection[str], transitions: int, tolerance: float
+) -> int:
+    """How many environment steps `check_symmetry` will take, roughly.
+
+    Args:
+        symmetry: what is claimed.
+        exact: the generators that there are state maps for.
+        transitions: as of `check_symmetry`.
+        tolerance: likewise.
+    """
+    names = {symmetry.group.names[g] for g in symmetry.group.generators}
+    statistical = names - set(exact) or tolerance > EXACT_TOLERANCE
+    return (transitions // 2 if names & set(exact) else 0) + (transitions if statistical else 0)
 
 
 def _maker_of_twins(env: gym.Env[Any, Any]) -> Callable[[], gym.Env[Any, Any]]:
@@ -194,11 +163,3 @@ def _maker_of_twins(env: gym.Env[Any, Any]) -> Callable[[], gym.Env[Any, Any]]:
             return lambda: copy.deepcopy(env)
         return lambda: gym.make(spec)
     return lambda: copy.deepcopy(env)
-
-
-def _difference(expected: Any, found: Any) -> float:
-    """The largest difference, relative to the size of what is expected (at least one)."""
-    if isinstance(expected, dict):
-        return max(_difference(expected[key], found[key]) for key in expected)
-    a, b = np.asarray(expected, dtype=np.float64), np.asarray(found, dtype=np.float64)
-    return float(np.abs(a - b).max(initial=0) / (1 + np.abs(a).max(initial=0)))

@@ -1,168 +1,196 @@
-"""Checking a symmetry on a black box: random play, then `equirl.verification.transition_test`."""
+"""Checking a symmetry on a black box, from random play alone.
+
+See `equirl.verification.evidence` for the test, `equirl.verification.permutation` for its p-values
+and `equirl.verification.sensitivity` for what it could have seen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
-from equirl.verification.transition_test import (
-    TestResult,
-    Transitions,
-    compare_initial_states,
-    compare_transitions,
+from equirl.verification.counter_examples import worst_example
+from equirl.verification.encoding import (
+    QUANTITIES,
+    Encoder,
+    columns_of,
+    encoded,
+    powers,
 )
-from equirl.verification.verdicts import CounterExample, Verdict
+from equirl.verification.evidence import Groundwork, Scores
+from equirl.verification.permutation import significance, units_of
+from equirl.verification.play import Play, collect
+from equirl.verification.sensitivity import sensitivity
+from equirl.verification.verdicts import Verdict
 
-MAX_ENTRIES = 600
-"""Larger observations are beyond the regressions of the statistical test."""
+__all__ = ["Play", "check_initial_states", "check_statistically", "collect"]
+
+LEAST_OVERLAP = 0.02
+"""Of original and moved states, as a share of the transitions."""
+
+LEAST_TRANSITIONS = 500
+
+Group = tuple[str, str, str]
+"""Generator, quantity, family."""
 
 
-@dataclass(frozen=True)
-class Play:
-    """Random play: N transitions.
+def check_statistically(
+    symmetry: Symmetry,
+    names: str | Sequence[str],
+    played: Play,
+    level: float,
+    *,
+    seed: int = 0,
+    deadline: float = np.inf,
+    measure_sensitivity: bool = True,
+    with_trees: bool = True,
+) -> list[Verdict]:
+    """The verdicts on some generators from random play.
 
     Args:
-        observations: s, ``[N, *shape]``.
-        actions: ``[N]``.
-        next_observations: s', ``[N, *shape]``.
-        rewards: ``[N]``.
-        terminations: ``[N]``.
-        episodes: which stretch of play each is from, ``[N]``; long episodes count as several.
+        symmetry: what is claimed.
+        names: the generator, or the generators.
+        played: random play.
+        level: probability of refusing anything if all holds.
+        seed: of folds, groups of episodes, permutations and planted violations.
+        deadline: of `time.monotonic`, after which no more is begun.
+        measure_sensitivity: plant violations; without, what is not refused is said to hold.
+        with_trees: compare by boosted trees as well, which takes longest.
     """
-
-    observations: npt.NDArray[Any]
-    actions: npt.NDArray[np.int64]
-    next_observations: npt.NDArray[Any]
-    rewards: npt.NDArray[np.float64]
-    terminations: npt.NDArray[np.bool_]
-    episodes: npt.NDArray[np.int64]
-
-
-STRETCH = 50
-"""Transitions of one episode that count as one unit in the statistical test."""
-
-
-def collect(
-    env: gym.Env[Any, Any], count: int, seed: int, on_step: Callable[[], object] = lambda: None
-) -> Play:
-    """``count`` transitions under uniformly random actions.
-
-    Raises:
-        SymmetryError: the observations are dicts or too large for the statistical test.
-    """
-    space, actions = env.observation_space, env.action_space
-    if not isinstance(actions, gym.spaces.Discrete):
-        raise SymmetryError(f"the action space must be Discrete, got {actions}")
+    names = [names] if isinstance(names, str) else list(names)
+    if len(played) < LEAST_TRANSITIONS:
+        why = f"{len(played)} transitions are too few, {LEAST_TRANSITIONS} are the least"
+        return [_undecided(name, q, 0, why) for name in names for q in QUANTITIES]
     generator = np.random.default_rng(seed)
-    columns: list[list[Any]] = [[], [], [], [], [], []]
-    unit = -1
-    while len(columns[0]) < count:
-        observation, _ = env.reset(seed=int(generator.integers(2**31)))
-        step, done = 0, False
-        while not done and len(columns[0]) < count:
-            unit += step % STRETCH == 0
-            action = int(generator.integers(actions.n))
-            following, reward, terminated, truncated, _ = env.step(action)
-            row = (observation, action, following, float(reward), terminated, unit)
-            for column, value in zip(columns, row, strict=True):
-                column.append(value)
-            observation, step, done = following, step + 1, terminated or truncated
-            on_step()
-    if isinstance(space, gym.spaces.Dict):
-        raise SymmetryError("dict observations need state_maps: the statistical test takes arrays")
-    return Play(*(np.array(column) for column in columns))
-
-
-def check_statistically(symmetry: Symmetry, name: str, played: Play, level: float) -> list[Verdict]:
-    """The verdicts on one generator from random play, each quantity at a third of the level.
-
-    Raises:
-        SymmetryError: the observations have more than `MAX_ENTRIES` entries that vary.
-    """
-    here, there = _flat(played.observations), _flat(played.next_observations)
-    varying = int((here.std(axis=0) > 0).sum())
-    if varying > MAX_ENTRIES:
-        raise SymmetryError(
-            f"{varying} entries of the observation vary, the statistical test takes {MAX_ENTRIES}: "
-            "register state_maps for an exact check"
-        )
-    g = symmetry.group.index(name)
-    moved_here = _flat(symmetry.transform_observation(g, played.observations))
-    moved_there = _flat(symmetry.transform_observation(g, played.next_observations))
-    moved_actions = symmetry.transform_action(g, played.actions)
-    outcomes = {
-        "dynamics": (there - here, moved_there - moved_here),
-        "reward": (played.rewards[:, None],) * 2,
-        "termination": (played.terminations[:, None].astype(float),) * 2,
-    }
+    units = units_of(played, generator)
+    evidence: dict[Group, Scores] = {}
+    encoders, grounds = {}, {}
+    for name in names:
+        if time.monotonic() > deadline:
+            break
+        encoders[name] = encoder = Encoder.of(symmetry, name, played)
+        copies = encoder.copies(played)
+        grounds[name] = ground = Groundwork(copies, units.numbers, generator)
+        for quantity in QUANTITIES:
+            if ground.is_constant(copies, quantity) or ground.overlap < LEAST_OVERLAP:
+                continue
+            found = [ground.averages(copies, quantity), ground.counts(copies, quantity)]
+            if with_trees and time.monotonic() < deadline:
+                found.append(ground.trees(copies, quantity))
+            evidence |= {(name, quantity, s.family): s for s in found if s is not None}
+    results: dict[Group, tuple[float, float]] = {}
+    if evidence:
+        result = significance(list(evidence.values()), level, generator)
+        pairs = zip(result.p_values.tolist(), result.critical.tolist(), strict=True)
+        results = dict(zip(evidence, pairs, strict=True))
     verdicts = []
-    for quantity, (as_it_was, as_moved) in outcomes.items():
-        result = compare_transitions(
-            Transitions(here, played.actions, as_it_was, played.episodes),
-            Transitions(moved_here, moved_actions, as_moved, played.episodes),
-            int(symmetry.action_space.n),
-        )
-        holds = result.p_value >= level / len(outcomes)
-        example = None if holds else _nearest(symmetry, g, played, quantity, result)
-        verdicts.append(
-            Verdict(name, quantity, "statistical", holds, result.p_value, len(here), example)
-        )
+    for name in names:
+        if name not in grounds:
+            verdicts += [_undecided(name, q, 0, "there was no time for it") for q in QUANTITIES]
+            continue
+        for quantity in QUANTITIES:
+            of_it = {g: r for g, r in results.items() if g[:2] == (name, quantity)}
+            p_value = min((p for p, _ in of_it.values()), default=1.0)
+            ground, encoder = grounds[name], encoders[name]
+            if p_value < level:
+                example = worst_example(symmetry, name, played, quantity, ground)
+                verdicts.append(
+                    Verdict(name, quantity, "statistical", "refused", p_value, len(played), example)
+                )
+                continue
+            detail, decided = "", True
+            if ground.overlap < LEAST_OVERLAP:
+                detail = f"overlap: of the moved states {ground.overlap:.0%} are ever visited"
+                decided = False
+            elif not of_it:
+                detail, decided = _constant(quantity, ground)
+            elif measure_sensitivity:
+                critical = {family: c for (_, _, family), (_, c) in of_it.items()}
+                seen = sensitivity(
+                    played,
+                    encoder,
+                    ground,
+                    quantity,
+                    critical,
+                    generator,
+                    lambda: time.monotonic() < deadline,
+                )
+                decided = seen.suffices(quantity)
+                detail = f"would have seen {seen.what}" if decided else _missing(seen, ground)
+            verdicts.append(
+                Verdict(
+                    name,
+                    quantity,
+                    "statistical",
+                    "holds" if decided else "undecided",
+                    p_value,
+                    len(played),
+                    detail=detail,
+                )
+            )
     return verdicts
 
 
-def _nearest(
-    symmetry: Symmetry, g: int, played: Play, quantity: str, result: TestResult
-) -> CounterExample:
-    """A transition that speaks against the symmetry, beside the nearest one seen to (gs, ga).
+def _undecided(name: str, quantity: str, looked_at: int, why: str) -> Verdict:
+    return Verdict(name, quantity, "statistical", "undecided", 1.0, looked_at, detail=why)
 
-    Of those with the most evidence it is the one whose moved state has been seen most nearly.
-    """
-    flat = _flat(played.observations)
-    scale = flat.std(axis=0) + 1e-9
-    best = (np.inf, 0, 0)
-    for i in result.worst_transitions.tolist():
-        moved = symmetry.transform_observation(g, played.observations[i])
-        moved_action = int(symmetry.transform_action(g, int(played.actions[i])))
-        distance = np.square((flat - _flat(moved[None])) / scale).sum(axis=1)
-        distance[played.actions != moved_action] = np.inf
-        j = int(distance.argmin())
-        best = min(best, (float(distance[j]), i, j))
-    _, i, j = best
-    observation, following = played.observations[i], played.next_observations[i]
-    moved = symmetry.transform_observation(g, observation)
-    moved_action = int(symmetry.transform_action(g, int(played.actions[i])))
-    values = {
-        "dynamics": (symmetry.transform_observation(g, following), played.next_observations[j]),
-        "reward": (played.rewards[i], played.rewards[j]),
-        "termination": (played.terminations[i], played.terminations[j]),
-    }
-    return CounterExample(
-        observation,
-        int(played.actions[i]),
-        following,
-        moved,
-        moved_action,
-        *values[quantity],
-        nearest_observation=played.observations[j],
-    )
+
+def _constant(quantity: str, ground: Groundwork) -> tuple[str, bool]:
+    """What never varies has the symmetry, as far as play went."""
+    if quantity == "reward":
+        return "the reward never varied", True
+    if quantity == "termination":
+        return "no episode ended, or every step did", True
+    return "the observation never changed", True
+
+
+def _missing(seen: Any, ground: Groundwork) -> str:
+    """What would help: overlap where that is little, else transitions."""
+    what = seen.what if seen.size is None else f"the smallest it would have seen is {seen.what}"
+    if ground.overlap < 0.3:
+        return f"{what}: little overlap ({ground.overlap:.0%}) of original and moved states"
+    return f"{what}: more transitions or a state map are needed"
 
 
 def check_initial_states(
-    symmetry: Symmetry, name: str, first: npt.NDArray[Any], level: float
+    symmetry: Symmetry, name: str, first: Any, level: float, seed: int = 0
 ) -> Verdict:
-    """Whether initial states (``[episodes, *shape]``) are distributed symmetrically."""
-    moved = symmetry.transform_observation(symmetry.group.index(name), first)
-    p_value = compare_initial_states(_flat(first), _flat(moved))
+    """Whether initial states (a batch) are distributed symmetrically, by means and mean squares."""
+    space = symmetry.observation_space
+    columns = columns_of(space)
+    moved = [
+        encoded(space, columns, symmetry.transform_observation(g, first))
+        for g in powers(symmetry, name)
+    ]
+    p_value = compare_initial_states(np.stack(moved), level / 5, seed)
     holds = p_value >= level / 5  # harmless, so that a false alarm only confuses
-    return Verdict(name, "initial states", "statistical", holds, p_value, len(moved))
+    outcome: Any = "holds" if holds else "refused"
+    return Verdict(name, "initial states", "statistical", outcome, p_value, len(moved[0]))
 
 
-def _flat(observations: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    return observations.reshape(len(observations), -1).astype(np.float64)
+def compare_initial_states(
+    copies: npt.NDArray[np.float64], level: float = 0.01, seed: int = 0
+) -> float:
+    """The p-value of "initial states are distributed symmetrically", by permutation.
+
+    Args:
+        copies: initial states as they are, moved by g, by g², …, ``[K, episodes, n]``.
+        level: that the p-value will be compared with.
+        seed: of the permutations.
+    """
+    differing = (np.abs(copies - copies[0]) > 1e-9).any(axis=(0, 1))
+    if not differing.any():
+        return 1.0
+    x = copies[..., differing]
+    x = (x - x.mean(axis=(0, 1))) / np.maximum(x.std(axis=(0, 1)), 1e-12)
+    both = np.concatenate([x, np.square(x)], axis=2)
+    k = len(both)
+    signs = np.array([1.0] + [-1.0 / (k - 1)] * (k - 1))
+    sums = np.stack([np.tensordot(np.roll(signs, shift), both, axes=1) for shift in range(k)])
+    scores = Scores("averages", sums, np.zeros(both.shape[2]), is_one_sided=False)
+    return float(significance([scores], level, np.random.default_rng(seed)).p_values[0])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-QUANTITIES = ("dynamics", "reward", "termination")
-"""What must not change; the distribution of initial states may."""
+from equirl.verification.encoding import QUANTITIES
+
+Outcome = Literal["holds", "refused", "undecided"]
+
+__all__ = ["QUANTITIES", "CounterExample", "Outcome", "SymmetryReport", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -23,16 +26,19 @@ class CounterExample:
         found: what did follow; where that was not tried, what followed from the nearest (s, a)
             that was seen.
         nearest_observation: that nearest s, or None where (gs, ga) itself was tried.
+        tally: what followed from (s, a) and from (gs, ga) as counts or probabilities, one line
+            each, where they were seen many times or their law is known.
     """
 
     observation: Any
-    action: int
+    action: Any
     next_observation: Any
     moved_observation: Any
-    moved_action: int
+    moved_action: Any
     expected: Any
     found: Any
     nearest_observation: Any = None
+    tally: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,46 +48,68 @@ class Verdict:
     Args:
         generator: its name.
         quantity: ``"dynamics"``, ``"reward"``, ``"termination"`` or ``"initial states"``.
-        method: ``"exact"`` or ``"statistical"``.
-        holds: the verdict; False also where nothing was looked at, see `is_verified`.
-        size: for exact, the largest relative difference; for statistical, the p-value.
-        looked_at: number of transitions (or initial states).
-        counter_example: the worst one, where it does not hold.
+        method: ``"exact"``, ``"law"`` (all probabilities compared), ``"fresh draws"`` (moved states
+            played again and again) or ``"statistical"``.
+        outcome: ``"holds"``, ``"refused"``, or ``"undecided"``: a violation of a size that matters
+            could not have been seen.
+        size: for exact, the largest relative difference; for law, the largest difference of
+            probabilities; else the p-value, corrected for all that was tried.
+        looked_at: number of transitions (or initial states, or pairs (s, a)).
+        counter_example: the worst one, where it is refused.
+        detail: what would have been seen where it holds, or what is missing where it is undecided.
     """
 
     generator: str
     quantity: str
     method: str
-    holds: bool
+    outcome: Outcome
     size: float
     looked_at: int
     counter_example: CounterExample | None = None
+    detail: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it was found to hold; False also where it is undecided."""
+        return self.outcome == "holds"
 
     @property
     def is_verified(self) -> bool:
-        """Whether anything was looked at; if not, the verdict says nothing either way."""
-        return self.looked_at > 0
+        """Whether it was decided, one way or the other."""
+        return self.outcome != "undecided"
 
 
 @dataclass(frozen=True)
 class SymmetryReport:
-    """What `check_symmetry` found.
+    """What `check_symmetry` found; ``print(report)`` is a table of it.
 
     Args:
         verdicts: generator by generator, quantity by quantity.
+        remarks: what else there is to know, one line each.
     """
 
     verdicts: list[Verdict] = field(default_factory=list)
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """Refused if anything is; else holds if all does; initial states may differ."""
+        outcomes = {v.outcome for v in self.verdicts if v.quantity in QUANTITIES}
+        if "refused" in outcomes:
+            return "refused"
+        return "holds" if outcomes == {"holds"} else "undecided"
 
     @property
     def holds(self) -> bool:
         """Whether it is a symmetry of the task; initial states may differ without harm."""
-        return all(v.holds for v in self.verdicts if v.quantity in QUANTITIES)
+        return self.outcome == "holds"
 
     @property
     def is_refuted(self) -> bool:
-        """Whether something that was looked at speaks against it; not simply the rest of `holds`.
+        """Whether something speaks against it; where it is undecided, nothing does."""
+        return self.outcome == "refused"
 
-        Where nothing was looked at, a symmetry neither holds nor is refuted.
-        """
-        return any(v.is_verified and not v.holds for v in self.verdicts if v.quantity in QUANTITIES)
+    def __str__(self) -> str:
+        from equirl.verification.shown_report import as_text
+
+        return as_text(self)

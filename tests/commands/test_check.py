@@ -45,6 +45,9 @@ along = {"x": np.negative, "lamp": None}
 line = {"mirror": (along, [1, 0])}
 line_not_swapped = {"mirror": (along, [0, 1])}
 
+line_maps = {"mirror": turn_round}
+empty = {}
+
 def register_line():
     gym.register("Test/DictLine-v0", Line)
     register_symmetry("Test/DictLine-v0", line, state_maps={"mirror": turn_round})
@@ -106,7 +109,9 @@ DICT_LINE = ["env.id=Test/DictLine-v0", "env.register=declared_for_check:registe
 def test_dict_observations_are_compared_exactly(folder: Path) -> None:
     assert check(*DICT_LINE, "transitions=2000") == 0
     report = json.loads((folder / "out" / "report.json").read_text())
-    assert {(v["method"], v["looked_at"] > 20) for v in report["verdicts"]} == {("exact", True)}
+    found = {v["quantity"]: (v["method"], v["looked_at"] > 20) for v in report["verdicts"]}
+    assert found.pop("initial states") == ("statistical", True)
+    assert set(found.values()) == {("exact", True)}
 
 
 def test_a_wrong_symmetry_of_dicts_exits_with_one_and_numbers_by_key(
@@ -116,12 +121,30 @@ def test_a_wrong_symmetry_of_dicts_exits_with_one_and_numbers_by_key(
     assert check(*DICT_LINE, wrong, "transitions=2000") == 1
     out = capsys.readouterr().out
     assert "NOT a symmetry" in out
-    assert re.search(r"next observation should be .*lamp \d", out)
+    assert re.search(r"x\[0\] -?[\d.]+, is -?[\d.]+", out)
+    assert "lamp" not in out.partition("next observation should be")[2]  # which does not differ
 
 
 def test_a_black_box_is_checked_statistically(capsys: pytest.CaptureFixture[str]) -> None:
     assert check("env.id=MountainCar-v0", "env.symmetry=declared_for_check:car") == 1
     assert "statistical" in capsys.readouterr().out
+
+
+def test_state_maps_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["env.symmetry=declared_for_check:line", "env.state_maps=declared_for_check:line_maps"]
+    assert check(*DICT_LINE, *given, "transitions=2000") == 0
+    assert "exact" in capsys.readouterr().out
+
+
+def test_an_empty_declaration_is_undecided(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("env=cartpole", "env.symmetry=declared_for_check:empty") == 3
+    assert "nothing to check" in capsys.readouterr().out
+
+
+def test_what_there_is_no_time_for_is_undecided(folder: Path) -> None:
+    declared = "env.symmetry=declared_for_check:car"
+    assert check("env.id=MountainCar-v0", declared, "budget=0.05") == 3
+    assert json.loads((folder / "out" / "report.json").read_text())["outcome"] == "undecided"
 
 
 def test_discovery_prints_a_declaration_that_can_be_pasted(
@@ -141,6 +164,8 @@ def test_discovery_says_where_there_is_none(capsys: pytest.CaptureFixture[str]) 
     [
         (["env=cartpole", "transitions=10"], "transitions must be at least 2000"),
         (["env=cartpole", "level=2"], "level must be between 0 and 1"),
+        (["env=cartpole", "budget=0"], "budget must be above 0"),
+        (["env=cartpole", "env.state_maps=declared_for_check:car"], "must be a dict of functions"),
         (["env.id=MountainCar-v0"], "no symmetry is known for MountainCar-v0"),
         ([], "which environment?"),
     ],

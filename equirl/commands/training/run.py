@@ -17,6 +17,7 @@ from equirl.agents.native.native_network import parameter_count
 from equirl.agents.training.callbacks import EquivarianceCallback, save_atomically
 from equirl.agents.training.checkpoint_callback import CheckpointCallback, DivergenceCallback
 from equirl.agents.training.checkpoints import Checkpoint
+from equirl.agents.training.declaration_check import DeclarationCheckCallback
 from equirl.agents.training.evaluation import Episodes, play_episodes
 from equirl.agents.training.evaluation_callback import EvaluationCallback
 from equirl.agents.training.resumed_logger import resumed_logger
@@ -81,6 +82,7 @@ class Training:
         )
         self.equivariance = EquivarianceCallback()
         self.checkpoints = checkpoints
+        self.declared = symmetry if settings.env.symmetry is not None else None
         checkpoints.callbacks = (self.evaluation, self.equivariance)
 
     def prepare(self, resumes: bool) -> None:
@@ -104,6 +106,12 @@ class Training:
             *([self.checkpoints] if saves else []),
             InterruptionCallback(interruption, self.checkpoints if saves else None),
         ]
+        if self.declared is not None and self.settings.check != "off":
+            warn(
+                f"env.symmetry={self.settings.env.symmetry} was never checked (equirl check does): "
+                "it is tested on the first steps; check=off silences this"
+            )
+            callbacks.insert(0, DeclarationCheckCallback(self.declared, warn))
         self._learn(callbacks)
         interruption.at_once = True
         model, evaluation = self.model, self.evaluation

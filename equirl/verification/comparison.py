@@ -1,0 +1,199 @@
+"""Two environments with the same past, one of them put into the moved state, then both step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from equirl.symmetry import Symmetry
+from equirl.verification.fresh_draws import MOST_STATES, Place, check_by_fresh_draws, is_random
+from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
+
+StateMap = Callable[[Any], None]
+
+Past = tuple[int, list[Any]]
+"""The seed of an episode and the actions so far."""
+
+LONGEST_PAST = 60
+
+STEPS = 3
+"""Compared after a state was moved: a few steps on, hidden state shows too."""
+
+
+class Comparison:
+    """The exact check of one generator.
+
+    Args:
+        make_env: makes an environment.
+        symmetry: what is claimed.
+        name: of the generator.
+        state_map: puts an unwrapped environment from s into gs.
+        tolerance: relative difference that counts as none.
+        on_step: called after each environment step.
+    """
+
+    def __init__(
+        self,
+        make_env: Callable[[], gym.Env[Any, Any]],
+        symmetry: Symmetry,
+        name: str,
+        state_map: StateMap,
+        tolerance: float,
+        on_step: Callable[[], object],
+    ) -> None:
+        self.make_env, self.symmetry, self.name = make_env, symmetry, name
+        self.g = symmetry.group.index(name)
+        self.state_map, self.tolerance, self.on_step = state_map, tolerance, on_step
+        self.worst = dict.fromkeys(QUANTITIES, 0.0)
+        self.examples: dict[str, CounterExample] = {}
+        self.steps = self.looked_at = 0
+        self.disputed: list[tuple[Past, Any]] = []
+
+    def verdicts(
+        self, count: int, level: float, seed: int, deadline: float
+    ) -> tuple[list[Verdict], list[str]]:
+        """The verdicts after about ``count`` steps, and remarks.
+
+        Args:
+            count: number of environment steps.
+            level: of the test by fresh draws, where the environment turns out to be random.
+            seed: of the play.
+            deadline: of `time.monotonic`.
+        """
+        generator = np.random.default_rng(seed)
+        self.symmetry.action_space.seed(int(generator.integers(2**31)))
+        while self.steps < count and time.monotonic() < deadline:
+            self._compare_once(generator)
+            if len(self.disputed) == 1 and self._is_random_there():
+                verdicts = self._by_fresh_draws(level, seed)
+                return verdicts, [
+                    f"{self.name}: the environment draws at random and the state map does not "
+                    "mirror its draws, so both states were played many times with fresh seeds"
+                ]
+        remarks = []
+        if self.disputed and self.looked_at > 0:
+            remarks = [
+                f"{self.name}: the same seed leads to the same outcome at these states; if the "
+                "environment draws from a generator other than its np_random, that may be the cause"
+            ]
+        return [self._verdict(quantity) for quantity in QUANTITIES], remarks
+
+    def _verdict(self, quantity: str) -> Verdict:
+        outcome: Any = "refused" if quantity in self.examples else "holds"
+        detail = ""
+        if self.looked_at == 0:
+            outcome, detail = "undecided", "nothing was compared: raise transitions"
+        return Verdict(
+            self.name,
+            quantity,
+            "exact",
+            outcome,
+            self.worst[quantity],
+            self.looked_at,
+            self.examples.get(quantity),
+            detail,
+        )
+
+    def _compare_once(self, generator: np.random.Generator) -> None:
+        """One episode up to some state, which is moved; then a few steps on both sides."""
+        seed, length = int(generator.integers(2**31)), int(generator.integers(LONGEST_PAST))
+        past = [self.symmetry.action_space.sample() for _ in range(length)]
+        both = self._at((seed, past))
+        if both is None:
+            return
+        env, twin, observation = both
+        for _ in range(STEPS):
+            action = self.symmetry.action_space.sample()
+            moved_action = self._moved_action(action)
+            following, reward, terminated, truncated, _ = env.step(action)
+            found, found_reward, found_terminated, _, _ = twin.step(moved_action)
+            self._count(1)
+            self.looked_at += 1
+            expected = self.symmetry.transform_observation(self.g, following)
+            pairs = {
+                "dynamics": (expected, found),
+                "reward": (float(reward), float(found_reward)),
+                "termination": (bool(terminated), bool(found_terminated)),
+            }
+            apart = False
+            for quantity, (wanted, got) in pairs.items():
+                difference = relative_difference(wanted, got)
+                apart = apart or difference > self.tolerance
+                if difference > max(self.worst[quantity], self.tolerance):
+                    self.examples[quantity] = CounterExample(
+                        observation,
+                        action,
+                        following,
+                        self.symmetry.transform_observation(self.g, observation),
+                        moved_action,
+                        wanted,
+                        got,
+                    )
+                self.worst[quantity] = max(self.worst[quantity], difference)
+            if apart:
+                self.disputed.append(((seed, past), action))
+            past, observation = [*past, action], following
+            if apart or terminated or truncated:  # what follows a breach is no evidence of its own
+                break
+
+    def _at(self, past: Past) -> tuple[gym.Env[Any, Any], gym.Env[Any, Any], Any] | None:
+        """An environment with this past, another moved by g, and s; None if the episode is over."""
+        seed, actions = past
+        # New ones for every episode: a state map may leave the random generator in a mirror, and
+        # not every environment forgets all of the episode before.
+        env, twin = self.make_env(), self.make_env()
+        observation, _ = env.reset(seed=seed)
+        twin.reset(seed=seed)
+        for action in actions:
+            observation, _, terminated, truncated, _ = env.step(action)
+            twin.step(action)
+            self._count(1)
+            if terminated or truncated:
+                return None
+        self.state_map(twin.unwrapped)
+        return env, twin, observation
+
+    def _place(self, past: Past, action: Any) -> Place | None:
+        both = self._at(past)
+        if both is None:
+            return None
+        env, twin, observation = both
+        return Place(env, twin, observation, action, self._moved_action(action))
+
+    def _is_random_there(self) -> bool:
+        past, action = self.disputed[0]
+        place = self._place(past, action)
+        return place is not None and is_random(place)
+
+    def _by_fresh_draws(self, level: float, seed: int) -> list[Verdict]:
+        generator = np.random.default_rng(seed + 1)
+        tried = list(self.disputed)
+        while len(tried) < MOST_STATES:
+            length = int(generator.integers(LONGEST_PAST))
+            past = [self.symmetry.action_space.sample() for _ in range(length)]
+            tried.append(
+                ((int(generator.integers(2**31)), past), self.symmetry.action_space.sample())
+            )
+        places = [self._place(past, action) for past, action in tried]
+        usable = [place for place in places if place is not None]
+        return check_by_fresh_draws(self.symmetry, self.name, usable, level, seed)
+
+    def _moved_action(self, action: Any) -> Any:
+        moved = self.symmetry.transform_action(self.g, action)
+        return int(moved) if np.ndim(moved) == 0 else moved
+
+    def _count(self, steps: int) -> None:
+        self.steps += steps
+        self.on_step()
+
+
+def relative_difference(expected: Any, found: Any) -> float:
+    """The largest difference, relative to the size of what is expected (at least one)."""
+    if isinstance(expected, dict):
+        return max(relative_difference(expected[key], found[key]) for key in expected)
+    a, b = np.asarray(expected, dtype=np.float64), np.asarray(found, dtype=np.float64)
+    return float(np.abs(a - b).max(initial=0) / (1 + np.abs(a).max(initial=0)))

@@ -1,0 +1,179 @@
+"""Environments that give their law: every (s, a) is compared, no chance involved.
+
+Gymnasium's FrozenLake, Taxi and CliffWalking hold it as ``env.unwrapped.P[s][a]``, a list of
+(probability, s', reward, terminated).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+
+from equirl.envs.symmetry_wrapper import SymmetryWrapper
+from equirl.symmetry import Symmetry
+from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
+
+Law = dict[Any, float]
+"""Outcome -> probability."""
+
+MOST_ROWS = 20
+"""Of the table of what differs."""
+
+ROUNDING = 1e-9
+
+
+def law_of(env: gym.Env[Any, Any]) -> dict[int, dict[int, Any]] | None:
+    """P, where the environment has one that it keeps to and that no wrapper changes."""
+    layer: Any = env
+    while isinstance(layer, gym.Wrapper):
+        if type(layer) not in (OrderEnforcing, PassiveEnvChecker, TimeLimit, SymmetryWrapper):
+            return None
+        layer = layer.env
+    law: Any = getattr(layer, "P", None)
+    states, actions = layer.observation_space, layer.action_space
+    if not isinstance(states, spaces.Discrete) or not isinstance(actions, spaces.Discrete):
+        return None
+    try:
+        fits = all(len(law[s][a]) > 0 for s in range(states.n) for a in range(actions.n))
+    except (TypeError, KeyError, IndexError):
+        return None
+    return law if fits and states.start == 0 and _keeps_to(layer, law) else None
+
+
+def _keeps_to(env: Any, law: Any) -> bool:
+    """Whether a few hundred steps are what the law allows."""
+    generator = np.random.default_rng(0)
+    state, _ = env.reset(seed=0)
+    for _ in range(300):
+        action = int(generator.integers(env.action_space.n))
+        following, reward, over, _, _ = env.step(action)
+        allowed = law[int(state)][action]
+        if not any(
+            n == following and abs(float(r) - float(reward)) < ROUNDING and bool(d) == bool(over)
+            for p, n, r, d in allowed
+            if p > 0
+        ):
+            return False
+        state = env.reset()[0] if over else following
+    return True
+
+
+def check_law(
+    env: gym.Env[Any, Any], law: Any, symmetry: Symmetry, name: str
+) -> tuple[list[Verdict], list[str]]:
+    """Compare P(· | gs, ga) with g P(· | s, a) for all s that are acted in, or whose image is.
+
+    Returns:
+        The verdicts, and a table of what differs, one line for each (s, a).
+    """
+    unwrapped: Any = env.unwrapped
+    states, actions = int(unwrapped.observation_space.n), int(unwrapped.action_space.n)
+    g = symmetry.group.index(name)
+    move = [int(symmetry.transform_observation(g, s)) for s in range(states)]
+    move_action = [int(symmetry.transform_action(g, a)) for a in range(actions)]
+    acted_in = _acted_in(unwrapped, law, states, actions)
+    worst, plainest = dict.fromkeys(QUANTITIES, 0.0), dict.fromkeys(QUANTITIES, 0.0)
+    examples: dict[str, CounterExample] = {}
+    lines = []
+    pairs = [(s, a) for s in range(states) for a in range(actions)]
+    pairs = [(s, a) for s, a in pairs if s in acted_in or move[s] in acted_in]
+    for s, a in pairs:
+        here, there = _laws(law[s][a], move), _laws(law[move[s]][move_action[a]], None)
+        apart = {q: _distance(here[q], there[q]) for q in (*QUANTITIES, "jointly")}
+        if apart["jointly"] < ROUNDING:
+            continue
+        if all(apart[q] < ROUNDING for q in QUANTITIES):
+            apart["dynamics"] = apart["jointly"]
+        for q in QUANTITIES:
+            worst[q] = max(worst[q], apart[q])
+            # Where both are acted in it is plainest: nobody acts in the end of an episode.
+            plainness = apart[q] + (s in acted_in and move[s] in acted_in)
+            if apart[q] > ROUNDING and plainness > plainest[q]:
+                plainest[q] = plainness
+                examples[q] = CounterExample(
+                    s,
+                    a,
+                    law[s][a][0][1],
+                    move[s],
+                    move_action[a],
+                    _shown(here[q], q),
+                    _shown(there[q], q),
+                    tally=(
+                        f"should be: {_shown(here[q], q)}",
+                        f"is:        {_shown(there[q], q)}",
+                    ),
+                )
+        which = max(QUANTITIES, key=lambda q: apart[q])
+        lines.append(
+            f"  s = {s}, a = {a}: {_shown(here[which], which)}; "
+            f"at gs = {move[s]}, ga = {move_action[a]}: {_shown(there[which], which)}"
+        )
+    verdicts = [
+        Verdict(
+            name,
+            q,
+            "law",
+            "refused" if q in examples else "holds",
+            worst[q],
+            len(pairs),
+            examples.get(q),
+            "" if q in examples else "all (s, a) compared",
+        )
+        for q in QUANTITIES
+    ]
+    return verdicts, _table(name, lines, len(pairs))
+
+
+def _table(name: str, lines: list[str], count: int) -> list[str]:
+    if not lines:
+        return []
+    more = [f"  and {len(lines) - MOST_ROWS} more"] if len(lines) > MOST_ROWS else []
+    head = f"{name}: the laws of {len(lines)} of {count} pairs (s, a) differ from their image's:"
+    return [head, *lines[:MOST_ROWS], *more]
+
+
+def _acted_in(env: Any, law: Any, states: int, actions: int) -> set[int]:
+    """States that can be reached and are not the end of an episode."""
+    initial = getattr(env, "initial_state_distrib", None)
+    if initial is None or len(initial) != states:
+        return set(range(states))
+    reached = {s for s in range(states) if initial[s] > 0}
+    waiting = list(reached)
+    while waiting:
+        s = waiting.pop()
+        for a in range(actions):
+            for probability, following, _, over in law[s][a]:
+                if probability > 0 and not over and following not in reached:
+                    reached.add(int(following))
+                    waiting.append(int(following))
+    return reached
+
+
+def _laws(outcomes: Any, move: list[int] | None) -> dict[str, Law]:
+    """The law of s', of the reward and of the end, moved by g, and of all three together."""
+    laws: dict[str, Law] = {q: defaultdict(float) for q in (*QUANTITIES, "jointly")}
+    for probability, following, reward, over in outcomes:
+        s = int(following) if move is None else move[int(following)]
+        values = {"dynamics": s, "reward": round(float(reward), 9), "termination": bool(over)}
+        for quantity, value in values.items():
+            laws[quantity][value] += float(probability)
+        laws["jointly"][tuple(values.values())] += float(probability)
+    return laws
+
+
+def _distance(one: Law, other: Law) -> float:
+    """The largest difference of probabilities."""
+    return max(abs(one.get(key, 0) - other.get(key, 0)) for key in {*one, *other})
+
+
+def _shown(law: Law, quantity: str) -> str:
+    if quantity == "termination":
+        return f"ends with probability {law.get(True, 0):.3g}"
+    word = "s' =" if quantity == "dynamics" else "reward"
+    likely = sorted((item for item in law.items() if item[1] > 0), key=lambda item: -item[1])
+    return ", ".join(f"{word} {value:g} ({p:.3g})" for value, p in likely[:4])

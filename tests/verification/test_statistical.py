@@ -1,0 +1,177 @@
+"""The statistical check: its level, its power, and what must not disturb it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from equirl import Symmetry
+from equirl.envs import symmetry_of
+from equirl.verification.evidence import Scores
+from equirl.verification.permutation import significance, units_of
+from equirl.verification.play import Play, collect
+from equirl.verification.statistical import check_statistically, compare_initial_states
+from equirl.verification.verdicts import Verdict
+
+
+def _games() -> Any:
+    """The small environments beside this file."""
+    path = Path(__file__).with_name("games.py")
+    spec = importlib.util.spec_from_file_location("games", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["games"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+games = _games()
+
+
+def verdicts_on(env: Any, count: int, seed: int = 0, **kwargs: Any) -> list[Verdict]:
+    symmetry = Symmetry.from_generators(env.observation_space, env.action_space, env.mirror)
+    played = collect(env, count, seed)
+    return check_statistically(symmetry, "mirror", played, 0.05, seed=seed, **kwargs)
+
+
+def refused(verdicts: list[Verdict]) -> set[str]:
+    return {verdict.quantity for verdict in verdicts if verdict.outcome == "refused"}
+
+
+@pytest.mark.parametrize("balls", [3, 10])
+def test_a_hidden_counter_that_ends_episodes_is_no_evidence(balls: int) -> None:
+    """Parity of a stretch's number was its place in the episode: refused seven times of seven."""
+    runs = [verdicts_on(games.Catch(balls), 3000, s, measure_sensitivity=False) for s in range(4)]
+    assert sum(bool(refused(run)) for run in runs) <= 1
+
+
+def test_visiting_one_side_only_is_no_evidence() -> None:
+    walks = [games.Walk(starts_right=True, length=10) for _ in range(4)]
+    runs = [verdicts_on(walk, 4000, s, measure_sensitivity=False) for s, walk in enumerate(walks)]
+    assert sum(bool(refused(run)) for run in runs) <= 1
+
+
+@pytest.mark.parametrize(
+    ("env", "quantity"),
+    [
+        pytest.param(games.Walk(noise=(0.3, 0.4)), "dynamics", id="another variance"),
+        pytest.param(games.Walk(mixture=True), "dynamics", id="another mixture"),
+        pytest.param(games.Walk(push=0.5), "dynamics", id="in a twentieth of the states"),
+        pytest.param(games.Walk(sparse=(1, 0.5)), "reward", id="a sparse reward"),
+        pytest.param(games.Walk(end=(-9.0, 2.0)), "termination", id="an end"),
+        pytest.param(games.ConnectFour(column_reward=0.1), "reward", id="one column of a board"),
+    ],
+)
+def test_a_breach_is_refused(env: Any, quantity: str) -> None:
+    assert quantity in refused(verdicts_on(env, 6000, measure_sensitivity=False))
+
+
+def test_a_discrete_state_is_a_category() -> None:
+    env = games.lake(games.HOLE_MOVED)
+    symmetry = Symmetry.from_generators(env.observation_space, env.action_space, games.DIAGONAL)
+    verdicts = check_statistically(symmetry, "t", collect(env, 15_000, 0), 0.05)
+    assert "termination" in refused(verdicts)
+    ended = next(v for v in verdicts if v.quantity == "termination").counter_example
+    assert ended is not None
+    assert any("of" in line for line in ended.tally)
+
+
+def test_a_dict_is_compared_key_by_key() -> None:
+    assert "dynamics" in refused(verdicts_on(games.Walk(push=1.0, as_dict=True), 4000))
+
+
+def test_what_holds_says_what_would_have_been_seen() -> None:
+    verdicts = verdicts_on(games.Walk(), 6000)
+    assert {v.outcome for v in verdicts} == {"holds"}
+    dynamics = next(v for v in verdicts if v.quantity == "dynamics")
+    assert "shifted by" in dynamics.detail
+
+
+def test_without_overlap_it_is_undecided() -> None:
+    env = gym.make("MountainCar-v0")
+    elsewhere = Symmetry.from_generators(
+        env.observation_space, env.action_space, {"mirror": (lambda s: -s - [3, 0], [2, 1, 0])}
+    )
+    verdicts = check_statistically(elsewhere, "mirror", collect(env, 2000, 0), 0.05)
+    assert all(v.outcome == "undecided" and "overlap" in v.detail for v in verdicts)
+
+
+def test_too_few_transitions_are_undecided() -> None:
+    assert {v.outcome for v in verdicts_on(games.Walk(), 100)} == {"undecided"}
+
+
+def test_noise_in_place_of_evidence_is_significant_as_often_as_the_level_says() -> None:
+    generator = np.random.default_rng(0)
+    p_values = []
+    for _ in range(60):
+        sums = generator.normal(size=(80, 5))
+        scores = [
+            Scores(family, np.stack([part, -part]), np.zeros(part.shape[1]), one_sided)
+            for family, part, one_sided in (
+                ("averages", sums[:, :4], False),
+                ("trees", sums[:, 4:], True),
+            )
+        ]
+        p_values.append(significance(scores, 0.05, generator).p_values.min())
+    assert np.mean(np.array(p_values) < 0.05) <= 0.15
+    assert 0.2 < np.median(p_values) < 0.8
+
+
+def test_units_are_whole_episodes_where_there_are_enough() -> None:
+    played = collect(games.Walk(length=40), 2000, seed=0)
+    units = units_of(played, np.random.default_rng(0))
+    assert not units.are_stretches
+    assert all(len(np.unique(units.numbers[played.episodes == e])) == 1 for e in range(50))
+
+
+def test_one_long_episode_is_cut_into_stretches() -> None:
+    n = 3000
+    zeros = np.zeros(n)
+    played = Play(zeros, zeros.astype(int), zeros, zeros, zeros > 0, np.zeros(n, dtype=int))
+    units = units_of(played, np.random.default_rng(0))
+    assert units.are_stretches
+    assert 24 <= units.count <= 60
+
+
+def test_initial_states_are_compared_by_mean_and_spread() -> None:
+    centred = np.random.default_rng(0).normal(size=(400, 2))
+    assert compare_initial_states(np.stack([centred, -centred])) > 0.01
+    shifted = centred + np.array([0.5, 0])
+    assert compare_initial_states(np.stack([shifted, -shifted])) < 0.01
+    wide = centred * [1, 3]
+    assert compare_initial_states(np.stack([wide, wide[:, ::-1]])) < 0.01
+
+
+def test_an_invariant_observation_has_symmetric_initial_states() -> None:
+    states = np.random.default_rng(0).normal(size=(50, 3))
+    assert compare_initial_states(np.stack([states, states])) == 1.0
+
+
+def test_cartpole_with_a_weaker_push_is_refused_and_itself_holds() -> None:
+    for wrapper, outcome in ((games.WeakRight, "refused"), (gym.Wrapper, "holds")):
+        env = wrapper(gym.make("CartPole-v1"))
+        verdicts = check_statistically(
+            symmetry_of(env.unwrapped), "mirror", collect(env, 6000, 0), 0.05
+        )
+        dynamics = next(verdict for verdict in verdicts if verdict.quantity == "dynamics")
+        assert dynamics.outcome == outcome
+
+
+def test_the_wrong_action_permutation_is_found() -> None:
+    env = gym.make("CartPole-v1")
+    wrong = Symmetry.from_generators(
+        env.observation_space, spaces.Discrete(2), {"mirror": (np.negative, [0, 1])}
+    )
+    verdicts = check_statistically(wrong, "mirror", collect(env, 6000, 0), level=0.05)
+    dynamics = next(verdict for verdict in verdicts if verdict.quantity == "dynamics")
+    assert dynamics.outcome == "refused"
+    assert dynamics.counter_example is not None
+    assert dynamics.counter_example.moved_action == dynamics.counter_example.action

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,7 @@ class RunDirectory:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass(frozen=True)
 class SweepDirectory:
     """The files of a sweep; its runs lie beside them, each in its `RunDirectory`.
 
@@ -170,12 +172,22 @@ class SweepDirectory:
         path: the directory.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.summary = self.path / "sweep.json"
-        self.jobs = self.path / "jobs"
-        # A file of this name says that the sweep is to end.
-        self.stop = self.jobs / "stop"
+    path: Path
+
+    @property
+    def summary(self) -> Path:
+        """What became of all jobs, once the sweep is over."""
+        return self.path / "sweep.json"
+
+    @property
+    def jobs(self) -> Path:
+        """The folder of what is known of each job."""
+        return self.path / "jobs"
+
+    @property
+    def stop(self) -> Path:
+        """A file that is there when the sweep is to end."""
+        return self.jobs / "stop"
 
     def __str__(self) -> str:
         return str(self.path)

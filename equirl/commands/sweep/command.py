@@ -122,7 +122,7 @@ class Sweep:
     """
 
     def __init__(self, config: DictConfig) -> None:
-        self.folder = SweepDirectory(config.hydra.sweep.dir)
+        self.folder = SweepDirectory(Path(config.hydra.sweep.dir))
         _check_launcher(config)
         jobs = _planned(config)
         if jobs is not None:

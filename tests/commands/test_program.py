@@ -85,7 +85,6 @@ except SystemExit:
 """
 
 
-@pytest.mark.xfail(reason="importing equirl imports torch", strict=False)
 @pytest.mark.parametrize("argument", ["--help", "--version", "trian"])
 def test_what_needs_no_command_is_answered_at_once(argument: str, tmp_path: Path) -> None:
     done = run(sys.executable, "-c", MODULES, argument, cwd=tmp_path)

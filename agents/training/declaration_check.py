@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from equirl.agents.policy_spaces import for_policy
 from equirl.symmetry import Symmetry
 from equirl.verification.play import Step, as_play
 from equirl.verification.statistical import check_statistically
@@ -89,7 +90,7 @@ class DeclarationCheckCallback(BaseCallback):
         return self._episodes - 1
 
     def _test(self) -> None:
-        carried = self.symmetry.carried_to(self.model.observation_space)
+        carried = for_policy(self.symmetry, self.model.observation_space)
         self._steps.sort(key=lambda step: step[5:])  # those of several environments alternate
         played = as_play(carried.observation_space, self._steps)
         names = [carried.group.names[g] for g in carried.group.generators]

@@ -11,6 +11,7 @@ from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor
 
 from equirl import Symmetry
+from equirl.agents.policy_spaces import for_policy
 from shared.hardware import needs_cuda
 from shared.policy_tasks import ENVIRONMENTS, VARIANTS, agent
 from shared.sampled import q_values, raw_observations
@@ -65,10 +66,11 @@ def test_q_values_of_replayed_observations_are_equivariant(name: str, method: st
     model.learn(40)
     assert model.replay_buffer is not None
     batch: Any = model.replay_buffer.sample(5).observations
+    buffered = for_policy(symmetry, symmetry.observation_space)
 
     def moved(g: int) -> Any:
         channels_last = last(batch)
-        return first(symmetry.transform_observation(g, channels_last))
+        return first(buffered.transform_observation(g, channels_last))
 
     def last(tensors: Any) -> Any:
         return each_image(tensors, lambda image: image.permute(0, 2, 3, 1))

@@ -47,7 +47,8 @@ def seen_by(g: int, group: FiniteGroup, rows: Tensor) -> Tensor:
 def image_symmetry(name: str, size: int, channels: int = 3) -> Symmetry:
     images = spaces.Box(0, 255, (size, size, channels), np.uint8)
     declared = Symmetry.from_generators(images, spaces.Discrete(4), IMAGE_SYMMETRIES[name])
-    return declared.carried_to(spaces.Box(0, 255, (channels, size, size), np.uint8))
+    seen = spaces.Box(0, 255, (channels, size, size), np.uint8)
+    return declared.carried_to(seen, {None: (2, 0, 1)})
 
 
 @every_dtype

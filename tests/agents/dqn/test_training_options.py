@@ -74,7 +74,9 @@ def losses_and_gradients(agent: EquivariantDQN) -> tuple[list[float], torch.Tens
         agent.policy.zero_grad()
         torch.autograd.backward(loss)
         losses.append(loss.item())
-        gradients += [p.grad.flatten() for p in agent.q_net.parameters() if p.grad is not None]
+        # Cloned: with CUDA graphs the next step writes its gradients in the same place.
+        found = [p.grad for p in agent.q_net.parameters() if p.grad is not None]
+        gradients += [gradient.flatten().clone() for gradient in found]
     return losses, torch.cat(gradients)
 
 

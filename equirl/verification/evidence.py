@@ -73,7 +73,7 @@ class Scores:
         """``[..., J]`` sums over units -> in standard deviations, without sign if two-sided."""
         deviation = self.deviation
         size = (totals if self.is_one_sided else np.abs(totals)) - allowance
-        scaled: FloatArray = np.where(deviation > 0, size / np.maximum(deviation, 1e-300), -9.0)
+        scaled: FloatArray = np.where(deviation > 1e-9, size / np.maximum(deviation, 1e-300), -9.0)
         return scaled
 
     @cached_property

@@ -77,10 +77,13 @@ def explained(verdict: Verdict) -> str:
     lines = [f"\n{verdict.generator} fails for {verdict.quantity}; the plainest example:"]
     if example.tally:
         lines += [
-            f"  s  = {_whole(example.observation)}, action {_whole(example.action)}",
-            f"  gs = {_whole(example.moved_observation)}, action {_whole(example.moved_action)}",
+            *_state("s ", example.observation, example.action),
+            *_state("gs", example.moved_observation, example.moved_action),
+            *(f"  {line}" for line in example.tally),
         ]
-        return "\n".join([*lines, *(f"  {line}" for line in example.tally)])
+        if verdict.quantity == "dynamics" and verdict.method == "statistical":
+            lines += _differing(example)
+        return "\n".join(lines)
     lines += [
         f"  from s  = {_whole(example.observation)}, action {_whole(example.action)}",
         f"  so from gs = {_whole(example.moved_observation)}, "
@@ -135,6 +138,17 @@ def _boards(name: str, expected: Any, found: Any) -> list[str]:
         left = " ".join(cell.rjust(width) for cell in row)
         lines.append(f"    {left}    |    {' '.join(cell.rjust(width) for cell in other)}")
     return lines
+
+
+def _state(name: str, observation: Any, action: Any) -> list[str]:
+    """A state and an action; small boards as tables."""
+    array = np.asarray(observation) if not isinstance(observation, dict) else np.zeros(0)
+    if array.ndim != 2 or max(array.shape) > LARGEST_BOARD:
+        return [f"  {name} = {_whole(observation)}, action {_whole(action)}"]
+    cells = [[_number(x) for x in row] for row in array]
+    width = max(len(cell) for row in cells for cell in row)
+    rows = ["    " + " ".join(cell.rjust(width) for cell in row) for row in cells]
+    return [f"  {name}, action {_whole(action)}:", *rows]
 
 
 def _whole(value: Any) -> str:

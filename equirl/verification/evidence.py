@@ -152,6 +152,8 @@ class Groundwork:
         """Simple functions of (s, a), times the surprise and its size, entry by entry."""
         inner = self._functions_of_surprise(self.surprises(copies, quantity)[:, columns])
         outer = self._functions_of_state
+        if inner.shape[1] == 0:
+            inner = np.zeros((len(outer), 1))
         room = max(1, MOST_SCORES // outer.shape[1])
         if inner.shape[1] > room:
             inner = inner[:, np.sort(np.argsort(-inner.std(axis=0), kind="stable")[:room])]

@@ -77,7 +77,7 @@ def explained(verdict: Verdict) -> str:
     lines = [f"\n{verdict.generator} fails for {verdict.quantity}; the plainest example:"]
     if example.tally:
         lines += [
-            *_state("s ", example.observation, example.action),
+            *_state("s", example.observation, example.action),
             *_state("gs", example.moved_observation, example.moved_action),
             *(f"  {line}" for line in example.tally),
         ]
@@ -144,7 +144,7 @@ def _state(name: str, observation: Any, action: Any) -> list[str]:
     """A state and an action; small boards as tables."""
     array = np.asarray(observation) if not isinstance(observation, dict) else np.zeros(0)
     if array.ndim != 2 or max(array.shape) > LARGEST_BOARD:
-        return [f"  {name} = {_whole(observation)}, action {_whole(action)}"]
+        return [f"  {name:2} = {_whole(observation)}, action {_whole(action)}"]
     cells = [[_number(x) for x in row] for row in array]
     width = max(len(cell) for row in cells for cell in row)
     rows = ["    " + " ".join(cell.rjust(width) for cell in row) for row in cells]

@@ -192,7 +192,7 @@ def compare_initial_states(
         return 1.0
     x = copies[..., differing]
     x = (x - x.mean(axis=(0, 1))) / np.maximum(x.std(axis=(0, 1)), 1e-12)
-    both = np.concatenate([x, np.square(x)], axis=2).round(9)  # rounding is no evidence
+    both = np.concatenate([x, np.square(x)], axis=2).round(4)  # rounding is no evidence
     k = len(both)
     signs = np.array([1.0] + [-1.0 / (k - 1)] * (k - 1))
     sums = np.stack([np.tensordot(np.roll(signs, shift), both, axes=1) for shift in range(k)])

@@ -35,7 +35,7 @@ def worst_example(
         i, j = _nearest(ground, quantity)
         return _example(symmetry, name, play, quantity, i, j, ())
     here, there = pair
-    lines = (
+    lines: tuple[str, ...] = (
         f"from (s, a):   {_law(play, here, quantity)}",
         f"from (gs, ga): {_law(play, there, quantity)}",
     )

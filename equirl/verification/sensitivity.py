@@ -18,7 +18,7 @@ from equirl.verification.encoding import Column, Encoder, FloatArray
 from equirl.verification.evidence import Groundwork, Scores
 from equirl.verification.play import Play
 
-REGION = 0.1
+REGION = 0.05
 """The share of the transitions that a planted violation changes."""
 
 SHIFTS = (0.1, 0.2, 0.5, 1.0, 2.0)

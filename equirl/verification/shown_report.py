@@ -51,7 +51,7 @@ def conclusion(report: SymmetryReport) -> str:
         return "the symmetry holds"
     if report.is_refuted:
         return "NOT a symmetry"
-    open_ones = [v for v in report.verdicts if v.outcome == "undecided"]
+    open_ones = report.undecided
     what = ", ".join(dict.fromkeys(f"{v.generator} ({v.quantity})" for v in open_ones))
     reasons = "; ".join(dict.fromkeys(v.detail for v in open_ones if v.detail))
     return f"undecided for {what}: {reasons}"
@@ -142,7 +142,7 @@ def _boards(name: str, expected: Any, found: Any) -> list[str]:
 
 def _state(name: str, observation: Any, action: Any) -> list[str]:
     """A state and an action; small boards as tables."""
-    array = np.asarray(observation) if not isinstance(observation, dict) else np.zeros(0)
+    array: Any = np.zeros(0) if isinstance(observation, dict) else np.asarray(observation)
     if array.ndim != 2 or max(array.shape) > LARGEST_BOARD:
         return [f"  {name:2} = {_whole(observation)}, action {_whole(action)}"]
     cells = [[_number(x) for x in row] for row in array]

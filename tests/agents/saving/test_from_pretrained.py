@@ -68,7 +68,7 @@ def test_normalisation_is_part_of_the_network(name: str, tmp_path: Path) -> None
     here, there = (q_values(plain, behind.normalize_obs(raw)) for raw in (seen, moved))
     torch.testing.assert_close(q_values(model, seen), (here + there[:, [1, 0]]) / 2)
     model.save(tmp_path / "ours.zip")
-    again = restore(read_agent(tmp_path / "ours.zip"))
+    again = restore(read_agent(tmp_path / "ours.zip"), device="cpu")
     assert torch.equal(q_values(again, seen), q_values(model, seen))
 
 

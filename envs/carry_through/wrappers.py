@@ -94,6 +94,13 @@ def _not_normalized(symmetry: Symmetry, layer: Any) -> Symmetry:
     return symmetry
 
 
+def _resized(symmetry: Symmetry, layer: Any) -> Symmetry:
+    raise SymmetryError(
+        "AtariWrapper, or its WarpFrame, makes other images of those that the symmetry inside it "
+        "moves: declare it for what comes out, SymmetryWrapper(AtariWrapper(env), symmetry)"
+    )
+
+
 def _transposed(symmetry: Symmetry, layer: Any) -> Symmetry:
     return with_channels_first(symmetry, layer.observation_space)
 
@@ -155,6 +162,10 @@ KNOWN: dict[str, Carry] = {
             "gymnasium.wrappers.vector:TransformReward",
             "rl_zoo3.gym_patches:PatchedTimeLimit",
             "stable_baselines3.common.atari_wrappers:ClipRewardEnv",
+            # These play actions of their own before an episode begins, and then hand all on.
+            "stable_baselines3.common.atari_wrappers:EpisodicLifeEnv",
+            "stable_baselines3.common.atari_wrappers:FireResetEnv",
+            "stable_baselines3.common.atari_wrappers:NoopResetEnv",
             "stable_baselines3.common.monitor:Monitor",
             "stable_baselines3.common.vec_env:VecCheckNan",
             "stable_baselines3.common.vec_env:VecMonitor",
@@ -175,6 +186,7 @@ KNOWN: dict[str, Carry] = {
     "minigrid.wrappers:ImgObsWrapper": observations.image_alone,
     "stable_baselines3.common.atari_wrappers:MaxAndSkipEnv": observations.maximum_of_frames,
     "stable_baselines3.common.atari_wrappers:StickyActionEnv": actions.sticky_from_zero,
+    "stable_baselines3.common.atari_wrappers:WarpFrame": _resized,
     "stable_baselines3.common.vec_env:VecExtractDictObs": observations.extracted,
     "stable_baselines3.common.vec_env:VecFrameStack": observations.stacked_along_channels,
     "stable_baselines3.common.vec_env:VecNormalize": _not_normalized,

@@ -119,3 +119,11 @@ def test_help_of_a_command_lists_its_keys(
     for key in keys:
         assert f"\n  {key} " in outcome.out
     assert f"equirl {command} " in outcome.out
+
+
+@pytest.mark.parametrize("arguments", ["--help", "train --help"])
+def test_a_reader_that_has_had_enough_ends_it_quietly(arguments: str) -> None:
+    # `true` reads nothing at all.
+    line = f"{sys.executable} -m equirl {arguments} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")

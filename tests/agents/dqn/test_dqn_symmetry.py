@@ -27,7 +27,7 @@ from equirl import Symmetry
 from equirl.agents import EquivariantDQN
 from equirl.envs import SymmetryWrapper
 from equirl.envs.boards.grid_world import GRID_WORLD_GENERATORS
-from equirl.errors import SymmetryError
+from equirl.errors import AgentError, SymmetryError
 from shared.small_agents import SMALL, cartpole
 
 MIRROR = {"mirror": (np.negative, [1, 0])}
@@ -164,3 +164,9 @@ def test_a_word_that_does_not_exist_is_answered_with_those_that_do(name: str) ->
     words = {"method": method, name: "equitone"}
     with pytest.raises(ValueError, match=f"^{name} must be one of {known}, got 'equitone'"):
         EquivariantDQN("MlpPolicy", cartpole(), **words, **SMALL)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"symmetry": MIRROR}])
+def test_an_agent_without_an_environment_is_refused(kwargs: dict[str, Any]) -> None:
+    with pytest.raises(AgentError, match="built for an environment, got None"):
+        EquivariantDQN("MlpPolicy", None, **kwargs, **SMALL)

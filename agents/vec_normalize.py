@@ -17,7 +17,7 @@ from equirl.actions.maps import Maps
 from equirl.actions.signed_permutations import SignedPermutations
 from equirl.agents.saving.saved_normalisation import SETTINGS, read_normalisation
 from equirl.envs import symmetry_of
-from equirl.envs.carry_through import lifted
+from equirl.envs.carry_through import lifted, not_normalized
 from equirl.envs.transposed_images import with_channels_first
 from equirl.errors import AgentError, SymmetryError
 from equirl.symmetry import Symmetry
@@ -220,11 +220,8 @@ def check_normalization(env: Any, symmetry: Any = None) -> None:
         return
     while isinstance(env, VecEnvWrapper):
         is_plain = isinstance(env, VecNormalize) and not isinstance(env, SymmetricVecNormalize)
-        if is_plain and env.norm_obs:
-            raise SymmetryError(
-                "VecNormalize changes observations and breaks the symmetry: use "
-                "SymmetricVecNormalize (from_plain takes statistics over), or norm_obs=False"
-            )
+        if is_plain:
+            not_normalized(symmetry, env)
         env = env.venv
 
 

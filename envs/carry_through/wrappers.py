@@ -85,11 +85,17 @@ def unchanged(symmetry: Symmetry, layer: Any) -> Symmetry:
     return symmetry
 
 
-def _not_normalized(symmetry: Symmetry, layer: Any) -> Symmetry:
+def not_normalized(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of SB3's ``VecNormalize``, which keeps no symmetry of observations that it normalises.
+
+    Raises:
+        SymmetryError: it does normalise them.
+    """
     if layer.norm_obs:
         raise SymmetryError(
             f"{type(layer).__name__} normalises observations by statistics that are not symmetric: "
-            "use equirl.agents.SymmetricVecNormalize, or norm_obs=False"
+            "use equirl.agents.SymmetricVecNormalize (from_plain takes statistics over), or "
+            "norm_obs=False"
         )
     return symmetry
 
@@ -189,7 +195,7 @@ KNOWN: dict[str, Carry] = {
     "stable_baselines3.common.atari_wrappers:WarpFrame": _resized,
     "stable_baselines3.common.vec_env:VecExtractDictObs": observations.extracted,
     "stable_baselines3.common.vec_env:VecFrameStack": observations.stacked_along_channels,
-    "stable_baselines3.common.vec_env:VecNormalize": _not_normalized,
+    "stable_baselines3.common.vec_env:VecNormalize": not_normalized,
     "stable_baselines3.common.vec_env:VecTransposeImage": _transposed,
 }
 """By ``module:Class``, since no module is imported for it. A subclass that leaves `BEHAVIOUR` alone

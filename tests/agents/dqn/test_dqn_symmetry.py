@@ -12,12 +12,10 @@ import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import (
     NormalizeObservation,
-    TransformObservation,
 )
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
-    VecExtractDictObs,
     VecFrameStack,
     VecMonitor,
     VecNormalize,
@@ -70,27 +68,13 @@ def unregistered() -> gym.Env[Any, Any]:
     return Unregistered()
 
 
-class NamedCartPole(SymmetryWrapper[Any, Any]):
-    """CartPole with its observation under a key."""
-
-    def __init__(self) -> None:
-        named = TransformObservation(
-            cartpole(), lambda s: {"state": s}, spaces.Dict(state=cartpole().observation_space)
-        )
-        super().__init__(named, {"mirror": ({"state": np.negative}, [1, 0])})
-
-
 @pytest.mark.parametrize(
     ("make_env", "message"),
     [
         (unregistered, r"no symmetry is known for Unregistered: .*SymmetryWrapper\(env, \{"),
         (
             lambda: VecNormalize(DummyVecEnv([cartpole])),
-            "VecNormalize .*: use SymmetricVecNormalize .* or norm_obs=False",
-        ),
-        (
-            lambda: VecExtractDictObs(DummyVecEnv([NamedCartPole]), "state"),
-            "VecExtractDictObs may change .*: do the same inside each environment",
+            "VecNormalize .*: use equirl.agents.SymmetricVecNormalize .* or norm_obs=False",
         ),
         (
             lambda: NormalizeObservation(cartpole()),
@@ -109,7 +93,6 @@ class NamedCartPole(SymmetryWrapper[Any, Any]):
     ids=[
         "unknown",
         "VecNormalize",
-        "VecExtractDictObs",
         "NormalizeObservation",
         "outside",
         "different",
@@ -128,7 +111,7 @@ def test_running_statistics_are_refused_whoever_declares_the_symmetry(
     outside: Callable[[Any], Any], tmp_path: Path
 ) -> None:
     symmetry = SymmetryWrapper(cartpole()).symmetry
-    message = r"VecNormalize .*: use SymmetricVecNormalize .* or norm_obs=False"
+    message = r"VecNormalize .*: use equirl.agents.SymmetricVecNormalize .* or norm_obs=False"
     envs = outside(VecNormalize(DummyVecEnv([cartpole])))
     kwargs = {**SMALL, "policy_kwargs": {"symmetry": symmetry, "net_arch": [16]}}
     with pytest.raises(SymmetryError, match=message):

@@ -170,9 +170,10 @@ class SymmetricVecNormalize(VecNormalize):
             array([0., 0., 0., 0.])
         """
         if isinstance(plain, VecNormalize):
-            settings: Any = {name: getattr(plain, name) for name in SETTINGS}
-            returns, seen = plain.ret_rms, getattr(plain, "obs_rms", None)
             venv = plain.venv if venv is None else venv
+            settings: Any = {name: getattr(plain, name) for name in SETTINGS}
+            returns: Any = plain.ret_rms
+            seen: Any = getattr(plain, "obs_rms", None)
         else:
             saved = read_normalisation(plain)
             settings, returns, seen = saved.settings, saved.returns, saved.observations.get(None)

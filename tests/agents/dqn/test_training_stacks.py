@@ -186,6 +186,7 @@ def assert_symmetric(
 
 
 SMALL = [
+    "algorithm=dqn",
     "algorithm.buffer_size=300",
     "algorithm.learning_starts=100",
     "algorithm.train_freq=50",

@@ -15,9 +15,9 @@ from equirl.actions.affines import Affines
 from equirl.actions.lookups import Lookups
 from equirl.actions.maps import Maps
 from equirl.actions.signed_permutations import SignedPermutations
-from equirl.agents.saved_normalization import SETTINGS, read_vec_normalize
+from equirl.agents.saving.saved_normalisation import SETTINGS, read_normalisation
 from equirl.envs import symmetry_of
-from equirl.envs.carry_through import lifted
+from equirl.envs.carry_through import lifted, not_normalized
 from equirl.envs.transposed_images import with_channels_first
 from equirl.errors import AgentError, SymmetryError
 from equirl.symmetry import Symmetry
@@ -170,15 +170,19 @@ class SymmetricVecNormalize(VecNormalize):
             array([0., 0., 0., 0.])
         """
         if isinstance(plain, VecNormalize):
-            saved, venv = vars(plain), plain.venv if venv is None else venv
+            venv = plain.venv if venv is None else venv
+            settings: Any = {name: getattr(plain, name) for name in SETTINGS}
+            returns: Any = plain.ret_rms
+            seen: Any = getattr(plain, "obs_rms", None)
         else:
-            saved = read_vec_normalize(plain)
+            saved = read_normalisation(plain)
+            settings, returns, seen = saved.settings, saved.returns, saved.observations.get(None)
         if venv is None:
             raise SymmetryError("a file holds no environments: from_plain(path, venv)")
-        envs = cls(venv, symmetry, **{name: saved[name] for name in SETTINGS})
-        envs.ret_rms = _statistics(saved["ret_rms"])
+        envs = cls(venv, symmetry, **settings)
+        envs.ret_rms = _statistics(returns)
         if envs.norm_obs:
-            old = _statistics(saved["obs_rms"])
+            old = _statistics(seen)
             if old.mean.shape != venv.observation_space.shape:
                 raise SymmetryError(
                     f"the statistics are of observations of shape {old.mean.shape}, the "
@@ -217,11 +221,8 @@ def check_normalization(env: Any, symmetry: Any = None) -> None:
         return
     while isinstance(env, VecEnvWrapper):
         is_plain = isinstance(env, VecNormalize) and not isinstance(env, SymmetricVecNormalize)
-        if is_plain and env.norm_obs:
-            raise SymmetryError(
-                "VecNormalize changes observations and breaks the symmetry: use "
-                "SymmetricVecNormalize (from_plain takes statistics over), or norm_obs=False"
-            )
+        if is_plain:
+            not_normalized(symmetry, env)
         env = env.venv
 
 

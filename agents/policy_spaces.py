@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from equirl.actions import GroupAction
-from equirl.actions.layout import Leaf
+from equirl.actions import GroupAction, Leaf
 from equirl.envs.transposed_images import with_channels_first
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry

@@ -11,16 +11,25 @@ from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
-from equirl.actions.affines import Affines
-from equirl.actions.lookups import Lookups
-from equirl.actions.maps import Maps
-from equirl.actions.signed_permutations import SignedPermutations
-from equirl.agents.saved_normalization import SETTINGS, read_vec_normalize
+from equirl.actions import Affines, Lookups, Maps, SignedPermutations
+from equirl.agents.saving.reading.inert_pickles import Inert, value_of
+from equirl.agents.saving.reading.saved_normalisation import read_vec_normalize
 from equirl.envs import symmetry_of
 from equirl.envs.carry_through import lifted
 from equirl.envs.transposed_images import with_channels_first
 from equirl.errors import AgentError, SymmetryError
 from equirl.symmetry import Symmetry
+
+SETTINGS = (
+    "training",
+    "norm_obs",
+    "norm_reward",
+    "clip_obs",
+    "clip_reward",
+    "gamma",
+    "epsilon",
+)
+"""What a `VecNormalize` is made with, under the names that it keeps."""
 
 
 class OrbitMeanStd(RunningMeanStd):
@@ -173,10 +182,13 @@ class SymmetricVecNormalize(VecNormalize):
             saved, venv = vars(plain), plain.venv if venv is None else venv
         else:
             saved = read_vec_normalize(plain)
+            lacking = [s for s in SETTINGS if not isinstance(saved.get(s), int | float)]
+            if lacking:
+                raise AgentError(f"{plain} is not a saved VecNormalize: it lacks {lacking[0]}")
         if venv is None:
             raise SymmetryError("a file holds no environments: from_plain(path, venv)")
         envs = cls(venv, symmetry, **{name: saved[name] for name in SETTINGS})
-        envs.ret_rms = _statistics(saved["ret_rms"])
+        envs.ret_rms = _statistics(saved.get("ret_rms"))
         if envs.norm_obs:
             old = _statistics(saved["obs_rms"])
             if old.mean.shape != venv.observation_space.shape:
@@ -192,11 +204,13 @@ class SymmetricVecNormalize(VecNormalize):
 def _statistics(saved: Any) -> RunningMeanStd:
     """The running mean and variance of a wrapper, or of a file."""
     try:
-        statistics = RunningMeanStd(shape=np.shape(saved.mean))
-        statistics.mean = np.array(saved.mean, dtype=np.float64)
-        statistics.var = np.array(saved.var, dtype=np.float64)
-        statistics.count = float(saved.count)
-    except (AttributeError, TypeError, ValueError) as error:
+        state = saved.state if isinstance(saved, Inert) else vars(saved)
+        mean, var, count = (value_of(state[name]) for name in ("mean", "var", "count"))
+        statistics = RunningMeanStd(shape=np.shape(mean))
+        statistics.mean = np.array(mean, dtype=np.float64)
+        statistics.var = np.array(var, dtype=np.float64)
+        statistics.count = float(count)
+    except (KeyError, TypeError, ValueError) as error:
         raise AgentError(
             f"expected a running mean and variance of one array, got {type(saved).__name__}"
         ) from error

@@ -14,8 +14,7 @@ from torch import Tensor
 from equirl.agents.dqn.dqn import DoubleDQN
 from equirl.agents.policy_spaces import for_policy
 from equirl.agents.vec_normalize import check_normalization
-from equirl.envs import symmetry_of
-from equirl.envs.registry import Declaration
+from equirl.envs import Declaration, symmetry_of
 from equirl.saved_symmetry import from_json, to_json
 from equirl.symmetry import Symmetry
 

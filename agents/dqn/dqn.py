@@ -28,11 +28,9 @@ from equirl.agents.shortcuts.arithmetic import FasterArithmetic
 from equirl.agents.shortcuts.training import may_take_shortcuts, take_steps
 from equirl.agents.symmetrized_network import spelled_policy_kwargs
 from equirl.agents.vec_normalize import check_normalization
-from equirl.envs import symmetry_of
-from equirl.envs.registry import Declaration
+from equirl.envs import Declaration, symmetry_of
 from equirl.errors import AgentError
-from equirl.symmetrize import Method
-from equirl.symmetrize.weightings import shared_among_best
+from equirl.symmetrize import Method, shared_among_best
 from equirl.symmetry import Symmetry
 
 SelfEquivariantDQN = TypeVar("SelfEquivariantDQN", bound="EquivariantDQN")

@@ -9,8 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from equirl.actions import GroupAction
-from equirl.actions.signed_permutations import SignedPermutations
+from equirl.actions import GroupAction, SignedPermutations
 from equirl.errors import SymmetryError
 
 

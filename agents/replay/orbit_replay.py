@@ -13,8 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from equirl.agents.policy_spaces import for_policy
 from equirl.agents.vec_normalize import SymmetricVecNormalize
-from equirl.envs.registry import Declaration, declared_symmetry
-from equirl.envs.symmetry_by_id import symmetry_by_id
+from equirl.envs import Declaration, declared_symmetry, symmetry_by_id
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 

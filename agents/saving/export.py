@@ -22,7 +22,7 @@ from stable_baselines3 import DQN
 from torch import Tensor, nn
 
 from equirl import __version__
-from equirl.actions.layout import Leaf, leaves_of
+from equirl.actions import Leaf, leaves_of
 from equirl.agents.dqn.policies import EquivariantQNetwork
 from equirl.agents.native.native_policies import NativeEquivariantQNetwork
 from equirl.errors import AgentError, ConfigError

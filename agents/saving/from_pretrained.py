@@ -15,14 +15,14 @@ from equirl.agents.dqn.dqn import EquivariantDQN
 from equirl.agents.features import NormalisedCombined, NormalisedFlatten
 from equirl.agents.saving.agent_file import read_parts
 from equirl.agents.saving.architecture import in_todays_layout
-from equirl.agents.saving.saved_agent import SavedAgent, read_agent
-from equirl.agents.saving.saved_normalisation import (
+from equirl.agents.saving.reading.saved_normalisation import (
     SavedNormalisation,
     read_normalisation,
     statistics_beside,
     was_normalised,
 )
-from equirl.agents.saving.saved_spaces import SavedSpace
+from equirl.agents.saving.reading.saved_spaces import SavedSpace
+from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.errors import AgentError
 
 Builder = Callable[..., BaseAlgorithm]

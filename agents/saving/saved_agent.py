@@ -19,9 +19,9 @@ from equirl.agents.native.native_policies import NATIVE_POLICIES, NativeEquivari
 from equirl.agents.saving.agent_file import agent_path, read_parts
 from equirl.agents.saving.architecture import Architecture, in_todays_layout, read_architecture
 from equirl.agents.saving.feature_order import same_order, with_keys_in_order
-from equirl.agents.saving.library_classes import library_class
-from equirl.agents.saving.saved_schedules import read_linear_schedule, read_train_freq
-from equirl.agents.saving.saved_spaces import SavedSpace, read_space
+from equirl.agents.saving.reading.library_classes import library_class
+from equirl.agents.saving.reading.saved_schedules import read_linear_schedule, read_train_freq
+from equirl.agents.saving.reading.saved_spaces import SavedSpace, read_space
 from equirl.errors import AgentError, EquirlError, SymmetryError, UntrustedError
 from equirl.saved_symmetry import from_json
 from equirl.shown import reason, shortened, shown

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from equirl.actions import GroupAction
 from equirl.agents.shortcuts.perceptron import has_no_hooks, run_layers
-from equirl.symmetrize import Symmetrized
-from equirl.symmetrize.weightings import (
+from equirl.symmetrize import (
     INFINITE_BETA,
     TIE_TOLERANCE,
     LambdaWeighting,
+    Symmetrized,
     largest_entry,
 )
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from equirl.agents.dqn.policies import EquivariantQNetwork
 from equirl.agents.training.evaluation import stacked
 from equirl.errors import AgentError
-from equirl.symmetrize.weightings import LambdaWeighting, magnitude
+from equirl.symmetrize import LambdaWeighting, magnitude
 
 LARGEST_TABLE = 50_000_000
 """Numbers in the features of a table: 200 MB. Of longer data, so many transitions are drawn."""

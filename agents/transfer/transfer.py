@@ -25,8 +25,7 @@ from equirl.agents.transfer.weight_learning import (
     with_beta,
 )
 from equirl.errors import AgentError
-from equirl.symmetrize import Method
-from equirl.symmetrize.weightings import score_spread
+from equirl.symmetrize import Method, score_spread
 
 Stage = Literal["zero_shot", "weights", "finetune", "all"]
 MakeEnv = Callable[[], gym.Env[Any, Any]]

@@ -17,12 +17,11 @@ from PIL import Image
 from rich.console import Console
 from tqdm import tqdm
 
-from equirl.actions.layout import as_leaves
+from equirl.actions import as_leaves
 from equirl.commands.environments import check_run_dir, environment_maker, imported
 from equirl.configs.schema import CheckConfig
-from equirl.envs import SymmetryWrapper
+from equirl.envs import SymmetryWrapper, symmetry_of
 from equirl.envs.registry import registered_state_maps, registered_tolerance
-from equirl.envs.symmetry_search import symmetry_of
 from equirl.errors import ConfigError, SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.discovery import as_generators, discover_symmetries

@@ -21,11 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equirl.actions.affines import Affines
-from equirl.actions.layout import Block
-from equirl.actions.lookups import Lookups
-from equirl.actions.maps import Maps
-from equirl.actions.signed_permutations import SignedPermutations
+from equirl.actions import Affines, Block, Lookups, Maps, SignedPermutations
 from equirl.declaring.probes import (
     MATCHING,
     NOTHING,

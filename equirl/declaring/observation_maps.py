@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from equirl.actions.layout import Leaf
+from equirl.actions import Leaf
 from equirl.errors import SymmetryError
 from equirl.shown import reason, shown
 

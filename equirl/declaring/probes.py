@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from equirl.actions.layout import Block, Leaf, as_leaves, from_leaves, leaves_of
+from equirl.actions import Block, Leaf, as_leaves, from_leaves, leaves_of
 from equirl.declaring.observation_maps import ObservationMap, as_function
 from equirl.errors import SymmetryError
 from equirl.shown import reason

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from equirl.verification.learners import FloatArray, IntArray, polynomials
+from equirl.verification.statistics.learners import FloatArray, IntArray, polynomials
 
 
 def fitted_outcomes(

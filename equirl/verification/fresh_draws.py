@@ -16,8 +16,8 @@ import gymnasium as gym
 import numpy as np
 
 from equirl.symmetry import Symmetry
-from equirl.verification.encoding import FloatArray, columns_of, encoded
 from equirl.verification.play import stacked
+from equirl.verification.statistics.encoding import FloatArray, columns_of, encoded
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
 
 DRAWS = 60

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from equirl.envs.symmetry_wrapper import SymmetryWrapper
+from equirl.envs import SymmetryWrapper
 from equirl.symmetry import Symmetry
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
 

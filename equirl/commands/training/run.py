@@ -13,13 +13,12 @@ from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat, configure
 from stable_baselines3.dqn.policies import QNetwork
 
+from equirl.agents import EquivarianceCallback, EvaluationCallback
 from equirl.agents.native.native_network import parameter_count
-from equirl.agents.training.callbacks import EquivarianceCallback, save_atomically
 from equirl.agents.training.checkpoint_callback import CheckpointCallback, DivergenceCallback
-from equirl.agents.training.checkpoints import Checkpoint
+from equirl.agents.training.checkpoints import Checkpoint, save_atomically
 from equirl.agents.training.declaration_check import DeclarationCheckCallback
 from equirl.agents.training.evaluation import Episodes, play_episodes
-from equirl.agents.training.evaluation_callback import EvaluationCallback
 from equirl.agents.training.resumed_logger import resumed_logger
 from equirl.agents.transfer.zero_shot import ZeroShot
 from equirl.commands.composition import given_keys

@@ -24,8 +24,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from equirl.verification.encoding import QUANTITIES, Copies, FloatArray, IntArray
-from equirl.verification.learners import Inputs, conditional_means, log_odds, propensities
+from equirl.verification.statistics.encoding import QUANTITIES, Copies, FloatArray, IntArray
+from equirl.verification.statistics.learners import (
+    Inputs,
+    conditional_means,
+    log_odds,
+    propensities,
+)
 
 FLOOR = 0.01
 """Noise of this fraction of the spread is added: smaller differences may be the regression's."""

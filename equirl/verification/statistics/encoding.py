@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from equirl.actions.layout import Leaf, as_leaves, leaves_of
+from equirl.actions import Leaf, as_leaves, leaves_of
 from equirl.symmetry import Symmetry
 from equirl.verification.play import Play
 

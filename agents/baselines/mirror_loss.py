@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, ReplayBuff
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
-from equirl.agents.dqn.dqn import DoubleDQN
+from equirl.agents.dqn import DoubleDQN
 from equirl.agents.policy_spaces import for_policy
 from equirl.agents.vec_normalize import check_normalization
 from equirl.envs import Declaration, symmetry_of

@@ -11,7 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import GymEnv
 
-from equirl.agents.dqn.dqn import EquivariantDQN
+from equirl.agents.dqn import EquivariantDQN
 from equirl.agents.features import NormalisedCombined, NormalisedFlatten
 from equirl.agents.saving.agent_file import read_parts
 from equirl.agents.saving.architecture import in_todays_layout

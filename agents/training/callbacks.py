@@ -12,11 +12,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.dqn.policies import QNetwork
 
 from equirl.agents.baselines.mirror_loss import MirrorLossDQN
-from equirl.agents.dqn.policies import EquivariantQNetwork
+from equirl.agents.dqn import EquivariantQNetwork
 from equirl.agents.native.native_policies import NativeEquivariantQNetwork
 from equirl.agents.training.periodic_callback import PeriodicCallback
 from equirl.symmetry import Symmetry
-from equirl.verification.exact import equivariance_error
+from equirl.verification import equivariance_error
 
 MAX_ELEMENTS_SHOWN = 48
 """Larger groups get no curve per element."""

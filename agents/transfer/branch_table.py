@@ -12,7 +12,7 @@ import torch
 from stable_baselines3 import DQN
 from torch import Tensor
 
-from equirl.agents.dqn.policies import EquivariantQNetwork
+from equirl.agents.dqn import EquivariantQNetwork
 from equirl.agents.training.evaluation import stacked
 from equirl.errors import AgentError
 from equirl.symmetrize import LambdaWeighting, magnitude

@@ -24,7 +24,7 @@ from equirl.envs import SymmetryWrapper, symmetry_of
 from equirl.envs.registry import registered_state_maps, registered_tolerance
 from equirl.errors import ConfigError, SymmetryError
 from equirl.symmetry import Symmetry
-from equirl.verification.discovery import as_generators, discover_symmetries
+from equirl.verification import as_generators, discover_symmetries
 from equirl.verification.exact import EXACT_TOLERANCE, check_symmetry, steps_of_play
 from equirl.verification.play import collect
 from equirl.verification.shown_report import as_table, conclusion, explained

@@ -32,7 +32,7 @@ FOR_ALL = {"errors", "shown", "recording", "old_names"}
 """What any room may import."""
 
 MAY_IMPORT = {
-    **dict.fromkeys(FOR_ALL, set[str]()),
+    **{name: set[str]() for name in FOR_ALL},
     "groups": set(),
     "actions": {"groups"},
     "declaring": {"groups", "actions"},

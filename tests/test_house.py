@@ -257,3 +257,14 @@ def test_what_the_first_version_called_its_modules_still_imports(old: str) -> No
     for name in USED_OUTSIDE.get(old, []):
         assert getattr(module, name) is not None
     assert OLD_NAMES.get(old, old) in modules(), "the table names a module that is not there"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_every_path_that_a_page_names_is_there(page: str) -> None:
+    root = Path(__file__).parents[1]
+    text = (root / page).read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:equirl|envs|agents|configs|tests|docs)/[\w/.]*)`", text)
+    assert paths
+    for path in paths:
+        # ``equirl/GridWorld-v0`` has a hyphen, and is an environment.
+        assert (root / path).exists(), path

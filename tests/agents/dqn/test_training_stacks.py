@@ -185,12 +185,12 @@ def assert_symmetric(
 
 
 SMALL = [
-    "env.dqn.buffer_size=300",
-    "env.dqn.learning_starts=100",
-    "env.dqn.train_freq=50",
-    "env.dqn.gradient_steps=1",
-    "env.dqn.batch_size=4",
-    "env.net_arch=[16]",
+    "algorithm.buffer_size=300",
+    "algorithm.learning_starts=100",
+    "algorithm.train_freq=50",
+    "algorithm.gradient_steps=1",
+    "algorithm.batch_size=4",
+    "algorithm.net_arch=[16]",
     "device=cpu",
 ]
 

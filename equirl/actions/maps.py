@@ -78,7 +78,13 @@ class Maps(ABC):
         return self
 
     def constants(self, x: Any) -> dict[str, Any]:
-        """This stack's arrays as ``x`` needs them: same library, device and dtype."""
+        """This stack's arrays as ``x`` needs them: same library, device and dtype.
+
+        They are kept for each device and dtype that was met, and so are at most a few copies of
+        the arrays. Buffers of a module would not do: a `GroupAction` is not a module, moves arrays
+        and tensors alike, and is shared by environments, networks and replay buffers. Copies and
+        pickles of a stack do not take them along.
+        """
         key = (x.device, x.dtype) if isinstance(x, torch.Tensor) else x.dtype
         # In a graph they are part of it, whether they are known already or not.
         kept = {} if is_recording() else self._constants

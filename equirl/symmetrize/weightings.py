@@ -109,7 +109,7 @@ class LambdaWeighting(nn.Module):
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        # Zero until measured. Named running_ as SB3 copies such statistics to the target network.
+        # Zero until measured. Target networks are given what is named running_, as in batch norm.
         self.register_buffer("running_score_spread", torch.zeros(()))
 
     @property

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from equirl.actions import SignedPermutations
 from equirl.actions.maps import LARGE_POINT, Maps, select_entries
 from shared.map_stacks import (
     DTYPES,

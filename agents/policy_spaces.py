@@ -25,7 +25,7 @@ def for_policy(symmetry: Symmetry, observation_space: spaces.Space[Any]) -> Symm
 
     Args:
         symmetry: of the observations as the environment gives them.
-        observation_space: what the policy sees, in which SB3 may have put channels first.
+        observation_space: what the policy sees; SB3 may have put channels first.
 
     Raises:
         SymmetryError: SB3 has no encoding of one of the spaces, or the symmetry was declared for

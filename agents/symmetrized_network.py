@@ -160,7 +160,7 @@ def checked_symmetry(
     Args:
         symmetry: a symmetry, or the id of an environment whose symmetry is known.
         policy: the name of its class.
-        observation_space: of the policy, to which the symmetry of an id is carried.
+        observation_space: of the policy; the symmetry of an id is carried to it.
         action_space: of the policy.
 
     Raises:

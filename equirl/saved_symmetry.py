@@ -127,7 +127,7 @@ def from_json(described: Any) -> Symmetry:
     """The symmetry that `to_json` described. Runs nothing that the description says.
 
     Raises:
-        SymmetryError: it was saved by a later version, or is no such description.
+        SymmetryError: it was saved by a later version, or is not such a description.
     """
     try:
         permutations, actions = described["permutations"], described.get("actions")

@@ -142,7 +142,7 @@ class Symmetry:
                 None leaves everything in place. A permutation holds a 0 and signs do not, so
                 ``[1, 0]`` exchanges, ``[1]`` leaves in place and ``[-1]`` changes the sign.
 
-                Maps of actions are given in the same ways; but for ``Discrete`` actions as a
+                Maps of actions are given in the same ways, except for ``Discrete`` actions: as a
                 permutation that lists what each action becomes, ``permutation[a - start]`` for a.
                 On a ``Box`` they are signed permutations that map the box to itself, such as
                 a ↦ -a, or a ↦ low + high - a where that is exact in the dtype of the box.

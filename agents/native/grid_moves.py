@@ -41,7 +41,7 @@ def grid_moves(observations: GroupAction) -> list[GridMove]:
     Channels may be exchanged as well, and signs or levels changed.
 
     Raises:
-        SymmetryError: an element is no rotation or reflection of the grid.
+        SymmetryError: an element is not a rotation or reflection of the grid.
     """
     (leaf,), (maps,) = observations.leaves, observations.maps
     _, height, width = leaf.shape

@@ -52,7 +52,7 @@ def from_pretrained(
     environment hands out raw observations.
 
     Args:
-        path_or_model: the agent's ``.zip``, from which nothing is run; or a model, for an agent
+        path_or_model: the agent's ``.zip``, read and never run; or a model, for an agent
             that needs classes of your own.
         env: the environment it was trained in, with a symmetry, not normalised.
         method: see `equirl.Symmetrized`.
@@ -93,7 +93,7 @@ def from_pretrained(
 
 
 def normalising(agent: SavedAgent, normalisation: SavedNormalisation) -> dict[str, Any]:
-    """Policy arguments with which the network normalises what it sees.
+    """Policy arguments that make the network normalise what it sees.
 
     Args:
         agent: trained behind this normalisation.

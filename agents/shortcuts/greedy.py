@@ -65,7 +65,7 @@ def best_action(symmetrized: Symmetrized, outputs: Tensor, features: Tensor) -> 
     None where there are too many numbers, or some that are not finite.
 
     Args:
-        symmetrized: whose output was asked for, not looked at but for how it combines.
+        symmetrized: how the outputs are combined.
         outputs: Q(gs, ·), ``[|G|, actions]``.
         features: of gs, ``[|G|, feature_dim]``.
     """

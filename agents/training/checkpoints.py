@@ -51,7 +51,7 @@ class Checkpoint:
     Args:
         path: where it is.
         parameters: of policy and optimiser, by SB3's names.
-        state: everything else, but for the replay buffer.
+        state: everything else, except the replay buffer.
         rows: the files of the replay buffer.
     """
 

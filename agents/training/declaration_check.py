@@ -1,4 +1,4 @@
-"""A declared symmetry that nobody has checked, checked on what a training plays anyway."""
+"""An unchecked declaration of a symmetry, checked on what a training plays anyway."""
 
 from __future__ import annotations
 

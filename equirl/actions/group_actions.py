@@ -84,7 +84,7 @@ class GroupAction(Constructions):
             object.__setattr__(self, name, value)
 
     def _bounds_of_leaves(self) -> tuple[Bounds | None, ...]:
-        """Of finite entries, and of those of a Box of which there are tables."""
+        """Of finite entries, and of entries of a Box that tables rename."""
         bounds = [bounds_of(leaf) for leaf in self.leaves]
         for block, maps in zip(self.blocks, self.maps, strict=True):
             if isinstance(maps, Lookups):
@@ -193,7 +193,7 @@ class GroupAction(Constructions):
         return from_leaves(orbits, self.leaves)
 
     def orbit_head(self, x: torch.Tensor, entries: int) -> torch.Tensor | None:
-        """The first so many entries of every g·x, flat: ``[|G|, batch, entries]``.
+        """The first ``entries`` entries of every g·x, flat: ``[|G|, batch, entries]``.
 
         None where that would not be less work than the whole orbit.
         """
@@ -249,7 +249,7 @@ class GroupAction(Constructions):
         return [in_space(array, leaf, bounds) for array, leaf, bounds in given]
 
     def _is_plain_batch(self, x: Any, batch_dimensions: int) -> bool:
-        """Whether x is one tensor of points of the very shape, which needs no taking apart."""
+        """Whether x is one tensor of points of this shape, which can be moved as it is."""
         if not isinstance(x, torch.Tensor) or x.shape[batch_dimensions:] != self._plain_shape:
             return False
         return x.is_floating_point() or not self.leaves[0].is_float

@@ -142,7 +142,7 @@ class Maps(ABC):
         return int(moved.argmax())
 
     def rulers(self) -> dict[str, Any]:
-        """For a stack of generators, by array: up to which difference two coefficients are equal.
+        """For a stack of generators, by array: how far equal coefficients may differ.
 
         They are compared while a group is closed, when rounding errors have added up.
         """
@@ -210,7 +210,7 @@ def select_entries(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     if x.dtype in SIGNED_VIEWS:  # as in `gather_entries`
         return select_entries(x.view(SIGNED_VIEWS[x.dtype]), index).view(x.dtype)
     row_by_row = x.device.type == "cpu" and x.shape[1] >= LARGE_POINT and not x.requires_grad
-    if row_by_row and not is_recording():  # to which the batch has any size
+    if row_by_row and not is_recording():  # a graph must hold for a batch of any size
         selected = x.new_empty(len(x), len(index))
         for row, out in zip(x, selected, strict=True):
             torch.index_select(row, 0, index, out=out)

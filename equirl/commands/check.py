@@ -33,7 +33,7 @@ from equirl.verification.verdicts import QUANTITIES, CounterExample, SymmetryRep
 EXIT_CODES = {"holds": 0, "refused": 1, "undecided": 3}
 
 FIRST_STEPS = 200
-"""After so many, the time that the play will take is told."""
+"""After this many transitions, say how long the play will take."""
 
 
 def check(config: DictConfig) -> None:

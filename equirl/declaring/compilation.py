@@ -187,7 +187,7 @@ def _check_affine(reading: Reading, where: Array, maps: Affines) -> None:
             "signed permutation or affine map of the entries, or for whole numbers of few values "
             "one that renames them"
         )
-    # A map of which some power is the identity has determinant ±1.
+    # A map that has the identity among its powers has determinant ±1.
     log_volume = float(np.linalg.slogdet(maps.matrix[0])[1])
     if not abs(log_volume) < 0.01:
         raise SymmetryError(

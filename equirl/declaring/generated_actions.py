@@ -133,7 +133,7 @@ def _check_fits_dtype(group: FiniteGroup, maps: Maps, block: Block, window: Wind
 def _action(
     group: FiniteGroup, window: Window, blocks: Sequence[Block], elements: Sequence[BlockMaps]
 ) -> GroupAction:
-    """The action in which the group's elements, in their order, are these maps."""
+    """The action whose elements, in the group's order, are these maps."""
     stacks: list[Maps] = []
     for block, maps in zip(blocks, zip(*elements, strict=True), strict=True):
         stack: Maps = type(maps[0]).stacked(maps).polished(group.table)

@@ -26,7 +26,7 @@ TIE_TOLERANCE = {
 different rows of a batch, and a tie that is broken by rounding breaks equivariance."""
 
 PRECISE = (torch.float32, torch.float64)
-"""Dtypes in which one third is one third, as far as anybody can tell."""
+"""Dtypes that are precise enough for weights such as one third."""
 
 INFINITE_BETA = 20.0
 """From this β on, in units of the typical spread of scores along an orbit, λ is equizero."""

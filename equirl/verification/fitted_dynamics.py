@@ -1,4 +1,4 @@
-"""Dynamics fitted to random play, by which the search for symmetries screens its candidates."""
+"""Dynamics fitted to random play, which screen the candidates in the search for symmetries."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Training:
         if not evaluation.history or evaluation.history[-1].step != model.num_timesteps:
             evaluation.evaluate()
         if saves and self.checkpoints.between_rounds:
-            self.checkpoints.save()  # from which to train longer
+            self.checkpoints.save()  # so that it can be trained longer
         interruption.raise_if_noted()
         seconds = self.checkpoints.seconds
         save_atomically(model, self.directory.final_model)
@@ -126,7 +126,7 @@ class Training:
             self.directory.best_model,
             device=self.settings.device,
             buffer_size=1,
-            n_steps=1,  # of which SB3 would warn in whatever it loads
+            n_steps=1,  # SB3 warns about any other number when it loads
         )
         episodes = self.settings.eval.final_episodes
         fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + episodes)

@@ -66,7 +66,7 @@ class Significance:
 
     Args:
         p_values: of each score, corrected for there being several.
-        critical: the largest size from which on each score would have been significant.
+        critical: the size at which each score would have been significant.
     """
 
     p_values: FloatArray

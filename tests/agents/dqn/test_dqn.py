@@ -16,18 +16,14 @@ from gymnasium.wrappers import (
     RecordEpisodeStatistics,
 )
 from stable_baselines3 import DQN
-from stable_baselines3.common.buffers import NStepReplayBuffer
-from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
     VecNormalize,
 )
 
-from equirl.agents import EquivariantDQN, EquivariantDQNPolicy
+from equirl.agents import EquivariantDQN
 from equirl.agents.training.callbacks import EquivarianceCallback
 from equirl.envs import SymmetryWrapper
 from equirl.errors import SymmetryError
@@ -43,25 +39,6 @@ def states(model: DQN, count: int = 64) -> np.ndarray:
 def q_values(model: DQN) -> torch.Tensor:
     with torch.no_grad():
         return model.q_net(model.policy.obs_to_tensor(states(model))[0])
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_our_policy_lives_a_whole_life_in_stock_dqn(method: str, tmp_path: Path) -> None:
-    env = SymmetryWrapper(cartpole())
-    policy_kwargs = {"symmetry": env.symmetry, "method": method, "net_arch": [16]}
-    model = DQN(EquivariantDQNPolicy, env, **{**SMALL, "policy_kwargs": policy_kwargs})
-    model.learn(150)
-    model.save(tmp_path / "agent")
-    for loaded in (
-        DQN.load(tmp_path / "agent", device="cpu"),
-        DQN.load(tmp_path / "agent", env=env, device="cpu"),
-    ):
-        assert type(loaded.policy) is EquivariantDQNPolicy
-        assert torch.equal(q_values(loaded), q_values(model))
-        actions, _ = loaded.predict(states(loaded), deterministic=True)
-        np.testing.assert_array_equal(actions, model.predict(states(model), deterministic=True)[0])
-        mirrored, _ = loaded.predict(-states(loaded), deterministic=True)
-        np.testing.assert_array_equal(mirrored, 1 - actions)
 
 
 @pytest.mark.parametrize("variant", [
@@ -129,43 +106,6 @@ def test_predict_takes_one_observation_and_many(method: str) -> None:
         assert one == action
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_callbacks_and_the_evaluation_of_sb3_work(method: str, tmp_path: Path) -> None:
-    model = EquivariantDQN("MlpPolicy", cartpole(), method, **SMALL)
-    model.learn(
-        120,
-        callback=[
-            EvalCallback(
-                Monitor(SymmetryWrapper(cartpole())),
-                n_eval_episodes=2,
-                eval_freq=60,
-                log_path=str(tmp_path),
-                best_model_save_path=str(tmp_path),
-                verbose=0,
-            ),
-            CheckpointCallback(60, str(tmp_path), name_prefix="agent"),
-        ],
-    )
-    assert np.load(tmp_path / "evaluations.npz")["results"].shape == (2, 2)
-    assert (tmp_path / "agent_60_steps.zip").is_file()
-    last = EquivariantDQN.load(tmp_path / "agent_120_steps", device="cpu")
-    assert last.num_timesteps == 120
-    best = EquivariantDQN.load(tmp_path / "best_model", device="cpu")
-    mean, _ = evaluate_policy(best, Monitor(cartpole()), n_eval_episodes=2)
-    assert mean >= 8  # no CartPole episode is shorter
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_four_environments_at_once(method: str) -> None:
-    envs = make_vec_env("CartPole-v1", n_envs=4, seed=0)
-    model = EquivariantDQN("MlpPolicy", envs, method, **SMALL)
-    before = q_values(model)
-    model.learn(160)
-    assert model.num_timesteps == 160
-    assert model.symmetry.group.names == ("e", "mirror")
-    assert not torch.equal(q_values(model), before)
-
-
 def in_a_process(env: gym.Env[Any, Any]) -> Callable[[], gym.Env[Any, Any]]:
     """Makes the same environment in a process that cannot import this module."""
     return partial(gym.make, env.spec)
@@ -204,15 +144,6 @@ def test_a_symmetry_that_cannot_be_seen_in_another_process_is_refused(
             EquivariantDQN("MlpPolicy", envs, **SMALL)
     finally:
         envs.close()
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_n_step_returns_work(method: str) -> None:
-    model = EquivariantDQN("MlpPolicy", cartpole(), method, n_steps=3, **SMALL)
-    assert isinstance(model.replay_buffer, NStepReplayBuffer)
-    before = q_values(model)
-    model.learn(120)
-    assert not torch.equal(q_values(model), before)
 
 
 @pytest.mark.parametrize("method", METHODS)

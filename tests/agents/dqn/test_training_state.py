@@ -70,13 +70,6 @@ def test_an_agent_saved_between_steps_goes_on_bit_for_bit(tmp_path: Any) -> None
         assert torch.equal(states[1][key], value), key
 
 
-def test_the_learning_rate_follows_its_schedule() -> None:
-    model = agent({"method": "equitune"}, square_env(), learning_rate=lambda left: 0.5 * left)
-    model._current_progress_remaining = 0.25
-    model.train(1, 8)
-    assert model.policy.optimizer.param_groups[0]["lr"] == 0.125
-
-
 def test_parameters_that_are_frozen_stay_as_they_are() -> None:
     model = agent({"method": "equitune"}, square_env())
     twin = stock_twin(model, "MlpPolicy", square_env())

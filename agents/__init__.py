@@ -1,9 +1,10 @@
 """The Stable-Baselines3 side: policies, the DQN subclass, replay, transfer, callbacks."""
 
 from equirl.agents.baselines.mirror_loss import MirrorLossDQN
-from equirl.agents.dqn.dqn import DoubleDQN, EquivariantDQN
-from equirl.agents.dqn.policies import (
+from equirl.agents.dqn import (
+    DoubleDQN,
     EquivariantCnnPolicy,
+    EquivariantDQN,
     EquivariantDQNPolicy,
     EquivariantMultiInputPolicy,
     EquivariantQNetwork,

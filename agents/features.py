@@ -29,7 +29,7 @@ class SmallCnn(BaseFeaturesExtractor):
         channels: of each convolution.
 
     Raises:
-        ValueError: the observations are no images, or their channels come last.
+        ValueError: the observations are not images, or their channels come last.
 
     Example:
         >>> import numpy as np

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from equirl.actions import GroupAction
-from equirl.actions.layout import Leaf
+from equirl.actions import GroupAction, Leaf
 from equirl.envs.transposed_images import with_channels_first
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
@@ -26,7 +25,7 @@ def for_policy(symmetry: Symmetry, observation_space: spaces.Space[Any]) -> Symm
 
     Args:
         symmetry: of the observations as the environment gives them.
-        observation_space: what the policy sees, in which SB3 may have put channels first.
+        observation_space: what the policy sees; SB3 may have put channels first.
 
     Raises:
         SymmetryError: SB3 has no encoding of one of the spaces, or the symmetry was declared for

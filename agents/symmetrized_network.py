@@ -12,11 +12,17 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim, prepro
 from torch import Tensor
 
 from equirl.agents.policy_spaces import for_policy
-from equirl.envs.symmetry_by_id import symmetry_by_id
+from equirl.envs import symmetry_by_id
 from equirl.errors import SymmetryError
-from equirl.symmetrize import OPTIONS, Method, Symmetrized, resolve, resolve_saved
-from equirl.symmetrize.structures import OutputAction
-from equirl.symmetrize.weightings import LearnedScore
+from equirl.symmetrize import (
+    OPTIONS,
+    LearnedScore,
+    Method,
+    OutputAction,
+    Symmetrized,
+    resolve,
+    resolve_saved,
+)
 from equirl.symmetry import Symmetry
 
 
@@ -154,7 +160,7 @@ def checked_symmetry(
     Args:
         symmetry: a symmetry, or the id of an environment whose symmetry is known.
         policy: the name of its class.
-        observation_space: of the policy, to which the symmetry of an id is carried.
+        observation_space: of the policy; the symmetry of an id is carried to it.
         action_space: of the policy.
 
     Raises:

@@ -11,11 +11,8 @@ from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
-from equirl.actions.affines import Affines
-from equirl.actions.lookups import Lookups
-from equirl.actions.maps import Maps
-from equirl.actions.signed_permutations import SignedPermutations
-from equirl.agents.saving.saved_normalisation import SETTINGS, read_normalisation
+from equirl.actions import Affines, Lookups, Maps, SignedPermutations
+from equirl.agents.saving.reading.saved_normalisation import SETTINGS, read_normalisation
 from equirl.envs import symmetry_of
 from equirl.envs.carry_through import lifted, not_normalized
 from equirl.envs.transposed_images import with_channels_first

@@ -3,17 +3,26 @@
 import gymnasium as gym
 
 from equirl.envs import known_symmetries as known_symmetries
-from equirl.envs.registry import register_symmetry, registered_ids
+from equirl.envs.known_by_id import symmetry_by_id
+from equirl.envs.registry import (
+    Declaration,
+    declared_symmetry,
+    register_symmetry,
+    registered_ids,
+)
 from equirl.envs.symmetry_search import symmetry_of
 from equirl.envs.symmetry_wrapper import SymmetryWrapper
 from equirl.envs.transform_wrappers import RandomTransformWrapper, TransformWrapper
 
 __all__ = [
+    "Declaration",
     "RandomTransformWrapper",
     "SymmetryWrapper",
     "TransformWrapper",
+    "declared_symmetry",
     "register_symmetry",
     "registered_ids",
+    "symmetry_by_id",
     "symmetry_of",
 ]
 

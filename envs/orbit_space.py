@@ -8,9 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from equirl.actions.affines import Affines
-from equirl.actions.maps import Maps
-from equirl.actions.signed_permutations import SignedPermutations
+from equirl.actions import Affines, Maps, SignedPermutations
 from equirl.symmetry import Symmetry
 
 Bounds = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]

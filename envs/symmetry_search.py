@@ -176,7 +176,7 @@ def _of_gymnasiums_vector_env(env: Any, declaration: Symmetry | Declaration | No
 
 
 class _Question(type):
-    """A class whose instances are the layers of which the answer is yes."""
+    """A class whose instances are the layers for which the answer is yes."""
 
     def __instancecheck__(cls, layer: Any) -> bool:
         name, count = cls.__name__, vars(cls)["count"]
@@ -189,7 +189,7 @@ class _Question(type):
 
 
 def _question(name: str, count: int) -> type[Any]:
-    """``Declares`` or ``Changes`` a symmetry, with so many layers that declare one inside it."""
+    """``Declares`` or ``Changes`` a symmetry, with ``count`` layers that declare one inside it."""
     return _Question(name, (), {"count": count})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from gymnasium import spaces
 
-from equirl.actions.layout import leaves_of
+from equirl.actions import leaves_of
 from equirl.symmetry import Symmetry
 
 

@@ -14,8 +14,9 @@ from types import ModuleType
 from typing import Any
 
 OLD_NAMES = {
+    "equirl.agents.callbacks": "equirl.agents.training.callbacks",
     "equirl.agents.checkpoint_callback": "equirl.agents.training.checkpoint_callback",
-    "equirl.agents.device_replay": "equirl.agents.replay",
+    "equirl.agents.device_replay": "equirl.agents.replay.device_replay",
     "equirl.agents.double_dqn": "equirl.agents.dqn.dqn",
     "equirl.agents.evaluation": "equirl.agents.training.evaluation",
     "equirl.agents.evaluation_callback": "equirl.agents.training.evaluation_callback",
@@ -25,11 +26,15 @@ OLD_NAMES = {
     "equirl.agents.policies": "equirl.agents.dqn.policies",
     "equirl.agents.restore": "equirl.agents.saving.restore",
     "equirl.agents.saved_agent": "equirl.agents.saving.saved_agent",
+    "equirl.discovery": "equirl.verification.discovery",
     "equirl.envs.grid_world": "equirl.envs.boards.grid_world",
     "equirl.envs.guarded": "equirl.envs.running.guarded",
     "equirl.envs.resumable": "equirl.envs.running.resumable",
     "equirl.envs.snake": "equirl.envs.boards.snake",
+    "equirl.group_actions": "equirl.actions",
+    "equirl.statistical_check": "equirl.verification.statistical",
     "equirl.symmetry_json": "equirl.saved_symmetry",
+    "equirl.verdicts": "equirl.verification.verdicts",
 }
 """Old module path to new one. Paths that did not move need no row."""
 

@@ -1,4 +1,4 @@
-"""Whether PyTorch is recording a graph, in which nothing may depend on the numbers at hand."""
+"""Whether PyTorch is recording a graph, where nothing may depend on the values of tensors."""
 
 import torch
 
@@ -6,8 +6,8 @@ import torch
 def is_recording() -> bool:
     """Whether a graph is being recorded that is to hold for other inputs than those at hand.
 
-    So it is in `torch.jit.trace`, `torch.export` and `torch.onnx.export`. `torch.compile` comes
-    back where numbers decide, and does not count.
+    True in `torch.jit.trace`, `torch.export` and `torch.onnx.export`. `torch.compile` does not
+    count: it compiles anew where values decide.
     """
     # Torch leaves is_tracing untyped.
     is_tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]

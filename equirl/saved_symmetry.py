@@ -13,12 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from equirl.actions import GroupAction
-from equirl.actions.affines import Affines
-from equirl.actions.layout import Leaf, leaves_of
-from equirl.actions.lookups import Lookups
-from equirl.actions.maps import Maps
-from equirl.actions.signed_permutations import SignedPermutations
+from equirl.actions import Affines, GroupAction, Leaf, Lookups, Maps, SignedPermutations, leaves_of
 from equirl.errors import SymmetryError
 from equirl.groups import FiniteGroup
 from equirl.symmetry import Symmetry
@@ -132,7 +127,7 @@ def from_json(described: Any) -> Symmetry:
     """The symmetry that `to_json` described. Runs nothing that the description says.
 
     Raises:
-        SymmetryError: it was saved by a later version, or is no such description.
+        SymmetryError: it was saved by a later version, or is not such a description.
     """
     try:
         permutations, actions = described["permutations"], described.get("actions")

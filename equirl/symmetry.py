@@ -12,17 +12,15 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 
-from equirl.actions.group_actions import Elements, GroupAction
-from equirl.actions.layout import leaves_of
-from equirl.actions.policy_outputs import policy_outputs
-from equirl.declaring.action_maps import (
+from equirl.actions import Elements, GroupAction, leaves_of, output_actions
+from equirl.declaring import (
+    ObservationMap,
     checked_action_space,
+    checked_generators,
+    close_actions,
     declared_action,
     unmoved,
 )
-from equirl.declaring.declarations import checked_generators
-from equirl.declaring.generated_actions import close_actions
-from equirl.declaring.observation_maps import ObservationMap
 from equirl.errors import EquirlWarning, SymmetryError
 from equirl.groups import FiniteGroup
 
@@ -65,7 +63,7 @@ class Symmetry:
     def __post_init__(self) -> None:
         if self.observations.group != self.group or self.actions.group != self.group:
             raise SymmetryError("observations and actions must be acted on by the same group")
-        outputs = policy_outputs(self.actions, self.action_space)
+        outputs = output_actions(self.actions, self.action_space)
         object.__setattr__(self, "_policy_outputs", outputs)
 
     @property
@@ -144,7 +142,7 @@ class Symmetry:
                 None leaves everything in place. A permutation holds a 0 and signs do not, so
                 ``[1, 0]`` exchanges, ``[1]`` leaves in place and ``[-1]`` changes the sign.
 
-                Maps of actions are given in the same ways; but for ``Discrete`` actions as a
+                Maps of actions are given in the same ways, except for ``Discrete`` actions: as a
                 permutation that lists what each action becomes, ``permutation[a - start]`` for a.
                 On a ``Box`` they are signed permutations that map the box to itself, such as
                 a ↦ -a, or a ↦ low + high - a where that is exact in the dtype of the box.

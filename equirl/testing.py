@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from equirl.actions import GroupAction
-from equirl.symmetrize.structures import OutputAction
-from equirl.symmetrize.weightings import TIE_TOLERANCE
+from equirl.symmetrize import TIE_TOLERANCE, OutputAction
 
 TOLERANCE = TIE_TOLERANCE
 """Largest error by dtype, relative to max(1, |f(x)|): 1e-5 in float32, 1e-12 in float64."""

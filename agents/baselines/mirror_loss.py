@@ -11,11 +11,10 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, ReplayBuff
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
-from equirl.agents.dqn.dqn import DoubleDQN
+from equirl.agents.dqn import DoubleDQN
 from equirl.agents.policy_spaces import for_policy
 from equirl.agents.vec_normalize import check_normalization
-from equirl.envs import symmetry_of
-from equirl.envs.registry import Declaration
+from equirl.envs import Declaration, symmetry_of
 from equirl.saved_symmetry import from_json, to_json
 from equirl.symmetry import Symmetry
 
@@ -100,7 +99,7 @@ class MirrorLossDQN(DoubleDQN):
         return td_loss + self.mirror_weight * self._asymmetry(sample.observations, q_values)
 
     def _asymmetry(self, observations: PyTorchObs, q_values: Tensor) -> Tensor:
-        # From the global state (NPY002), which SB3 seeds and from which its buffers draw as well.
+        # From the global state (NPY002): SB3 seeds it, and its buffers draw from it.
         elements = np.random.randint(1, self.symmetry.group.order, size=len(q_values))  # noqa: NPY002
         g = torch.from_numpy(elements).to(q_values.device)
         moved = self.q_net(self.symmetry.observations.move_each(g, observations))

@@ -28,11 +28,9 @@ from equirl.agents.shortcuts.arithmetic import FasterArithmetic
 from equirl.agents.shortcuts.training import may_take_shortcuts, take_steps
 from equirl.agents.symmetrized_network import spelled_policy_kwargs
 from equirl.agents.vec_normalize import check_normalization
-from equirl.envs import symmetry_of
-from equirl.envs.registry import Declaration
+from equirl.envs import Declaration, symmetry_of
 from equirl.errors import AgentError
-from equirl.symmetrize import Method
-from equirl.symmetrize.weightings import shared_among_best
+from equirl.symmetrize import Method, shared_among_best
 from equirl.symmetry import Symmetry
 
 SelfEquivariantDQN = TypeVar("SelfEquivariantDQN", bound="EquivariantDQN")
@@ -115,7 +113,7 @@ class DoubleDQN(DQN):
 
     @property
     def has_standard_loss(self) -> bool:
-        """Whether `targets` and `loss` are those of this class, overridden by nobody."""
+        """Whether `targets` and `loss` are those of this class, not overridden."""
         return all(
             getattr(type(self), name) is getattr(DoubleDQN, name)
             and isinstance(vars(self).get(name, None), (FasterArithmetic, type(None)))
@@ -162,8 +160,8 @@ class EquivariantDQN(DoubleDQN):
         gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
         init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
         canonical_score: ``"lexicographic"`` or ``"learned"``.
-        orbit_samples: for `equitune`: so many random elements of the orbit in the loss rather than
-            all, which costs less and adds noise; targets and actions see the whole orbit.
+        orbit_samples: for `equitune`: this many random elements of the orbit in the loss, not
+            all: it costs less and adds noise; targets and actions see the whole orbit.
         compile: training steps through `torch.compile`, with CUDA graphs on a GPU. The first ones
             take some seconds to a minute; on a CPU it needs a C++ compiler.
         bf16: the networks in training in bfloat16 (`torch.autocast`), for large ones on a GPU.

@@ -9,8 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from equirl.actions import GroupAction
-from equirl.actions.signed_permutations import SignedPermutations
+from equirl.actions import GroupAction, SignedPermutations
 from equirl.errors import SymmetryError
 
 
@@ -42,7 +41,7 @@ def grid_moves(observations: GroupAction) -> list[GridMove]:
     Channels may be exchanged as well, and signs or levels changed.
 
     Raises:
-        SymmetryError: an element is no rotation or reflection of the grid.
+        SymmetryError: an element is not a rotation or reflection of the grid.
     """
     (leaf,), (maps,) = observations.leaves, observations.maps
     _, height, width = leaf.shape

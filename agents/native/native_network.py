@@ -93,7 +93,7 @@ class Architecture:
 
 
 class FramewiseFlatten(BaseFeaturesExtractor):
-    """The orbit of what is no image: ``[batch · |G|, *shape] -> [batch, |G|, inputs]``."""
+    """Orbits of anything but images: ``[batch · |G|, *shape] -> [batch, |G|, inputs]``."""
 
     def __init__(self, observation_space: spaces.Space[Any], order: int) -> None:
         super().__init__(observation_space, FlattenExtractor(observation_space).features_dim)
@@ -116,7 +116,7 @@ class GroupCnn(BaseFeaturesExtractor):
 
     Raises:
         SymmetryError: it is none of rotations and reflections.
-        AgentError: the observations are no images, or too small for the convolutions.
+        AgentError: the observations are not images, or too small for the convolutions.
     """
 
     def __init__(self, symmetry: Symmetry, architecture: Architecture, scale: float) -> None:
@@ -196,7 +196,7 @@ def build(
 
 
 def matching_scale(symmetry: Symmetry, architecture: Architecture, parameters: int) -> float:
-    """The scale for `build` with which the network has as nearly so many parameters as can be."""
+    """The scale for `build` that brings the number of parameters nearest to this one."""
 
     def count(scale: float) -> int:
         with torch.device("meta"):  # sizes alone: no memory, no random numbers

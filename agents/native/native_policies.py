@@ -31,7 +31,7 @@ class NativeEquivariantQNetwork(QNetwork):
         match_parameters: as many parameters as the plain network, as nearly as can be, and not as
             many units.
         architecture: the plain network.
-        kwargs: everything `QNetwork` takes, but for its features extractor.
+        kwargs: everything `QNetwork` takes, except its features extractor.
 
     Raises:
         SymmetryError: the symmetry does not fit the observations or actions, or is none that group
@@ -62,7 +62,7 @@ class NativeEquivariantQNetwork(QNetwork):
         parameters = plain_parameters(carried, architecture) if match_parameters else None
         scale = 1.0 if parameters is None else matching_scale(carried, architecture, parameters)
         extractor, layers = build(carried, architecture, scale)
-        with torch.device("meta"):  # the plain layers, in whose place ours come at once
+        with torch.device("meta"):  # the plain layers, which ours replace at once
             super().__init__(
                 **kwargs, features_extractor=extractor, features_dim=extractor.features_dim
             )

@@ -79,7 +79,7 @@ class DeviceReplayBuffer(ReplayBuffer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Array-likes, for whose sake nothing else in SB3's buffer needs to change.
+        # Array-likes, so that nothing else in SB3's buffer needs to change.
         self.observations: Any = self._on_device(self.observations)
         if not self.optimize_memory_usage:
             self.next_observations: Any = self._on_device(self.next_observations)
@@ -113,6 +113,6 @@ class DeviceNStepReplayBuffer(DeviceReplayBuffer, NStepReplayBuffer):
     """
 
 
-# In SB3 the samples of dicts are no ReplayBufferSamples.
+# SB3 has another class for samples of dicts than ReplayBufferSamples.
 class DeviceDictReplayBuffer(DeviceReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
     """`DeviceReplayBuffer` for dict observations."""

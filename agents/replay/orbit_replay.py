@@ -13,8 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from equirl.agents.policy_spaces import for_policy
 from equirl.agents.vec_normalize import SymmetricVecNormalize
-from equirl.envs.registry import Declaration, declared_symmetry
-from equirl.envs.symmetry_by_id import symmetry_by_id
+from equirl.envs import Declaration, declared_symmetry, symmetry_by_id
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 
@@ -72,7 +71,7 @@ class OrbitReplayBuffer(ReplayBuffer):
         return obs  # they are moved before
 
 
-# In SB3 the samples of dicts are no ReplayBufferSamples.
+# SB3 has another class for samples of dicts than ReplayBufferSamples.
 class OrbitDictReplayBuffer(OrbitReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
     """`OrbitReplayBuffer` for dict observations."""
 
@@ -89,7 +88,7 @@ def _moved(
 ) -> dict[str, Any]:
     if symmetry.group.order == 1:
         return {}
-    # From the global state (NPY002), which SB3 seeds and from which its buffers draw as well.
+    # From the global state (NPY002): SB3 seeds it, and its buffers draw from it.
     g = np.random.randint(symmetry.group.order, size=len(samples.actions))  # noqa: NPY002
     return {
         "observations": symmetry.transform_observation(g, samples.observations),

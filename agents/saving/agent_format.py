@@ -51,7 +51,7 @@ def check_format(path: object, data: dict[str, Any]) -> None:
 def check_saved_format(path: Any) -> None:
     """`check_format` of what `DQN.load` takes, before anything in it is unpickled.
 
-    What is no readable zip is left for SB3 to refuse.
+    SB3 refuses what is not a readable zip.
     """
     file = path if hasattr(path, "read") else Path(path)
     if isinstance(file, Path) and not file.is_file():

@@ -22,8 +22,8 @@ from stable_baselines3 import DQN
 from torch import Tensor, nn
 
 from equirl import __version__
-from equirl.actions.layout import Leaf, leaves_of
-from equirl.agents.dqn.policies import EquivariantQNetwork
+from equirl.actions import Leaf, leaves_of
+from equirl.agents.dqn import EquivariantQNetwork
 from equirl.agents.native.native_policies import NativeEquivariantQNetwork
 from equirl.errors import AgentError, ConfigError
 from equirl.runs.atomic_write import written_whole

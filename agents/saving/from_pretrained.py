@@ -11,18 +11,18 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import GymEnv
 
-from equirl.agents.dqn.dqn import EquivariantDQN
+from equirl.agents.dqn import EquivariantDQN
 from equirl.agents.features import NormalisedCombined, NormalisedFlatten
 from equirl.agents.saving.agent_file import read_parts
 from equirl.agents.saving.architecture import in_todays_layout
-from equirl.agents.saving.saved_agent import SavedAgent, read_agent
-from equirl.agents.saving.saved_normalisation import (
+from equirl.agents.saving.reading.saved_normalisation import (
     SavedNormalisation,
     read_normalisation,
     statistics_beside,
     was_normalised,
 )
-from equirl.agents.saving.saved_spaces import SavedSpace
+from equirl.agents.saving.reading.saved_spaces import SavedSpace
+from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.errors import AgentError
 
 Builder = Callable[..., BaseAlgorithm]
@@ -52,7 +52,7 @@ def from_pretrained(
     environment hands out raw observations.
 
     Args:
-        path_or_model: the agent's ``.zip``, from which nothing is run; or a model, for an agent
+        path_or_model: the agent's ``.zip``, read and never run; or a model, for an agent
             that needs classes of your own.
         env: the environment it was trained in, with a symmetry, not normalised.
         method: see `equirl.Symmetrized`.
@@ -93,7 +93,7 @@ def from_pretrained(
 
 
 def normalising(agent: SavedAgent, normalisation: SavedNormalisation) -> dict[str, Any]:
-    """Policy arguments with which the network normalises what it sees.
+    """Policy arguments that make the network normalise what it sees.
 
     Args:
         agent: trained behind this normalisation.

@@ -8,7 +8,7 @@ import gymnasium as gym
 from gymnasium import Space
 from stable_baselines3 import DQN
 
-from equirl.agents.dqn.dqn import EquivariantDQN
+from equirl.agents.dqn import EquivariantDQN
 from equirl.agents.saving.saved_agent import SavedAgent
 from equirl.envs import symmetry_of
 from equirl.errors import AgentError, SymmetryError, UntrustedError

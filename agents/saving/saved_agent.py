@@ -19,9 +19,9 @@ from equirl.agents.native.native_policies import NATIVE_POLICIES, NativeEquivari
 from equirl.agents.saving.agent_file import agent_path, read_parts
 from equirl.agents.saving.architecture import Architecture, in_todays_layout, read_architecture
 from equirl.agents.saving.feature_order import same_order, with_keys_in_order
-from equirl.agents.saving.library_classes import library_class
-from equirl.agents.saving.saved_schedules import read_linear_schedule, read_train_freq
-from equirl.agents.saving.saved_spaces import SavedSpace, read_space
+from equirl.agents.saving.reading.library_classes import library_class
+from equirl.agents.saving.reading.saved_schedules import read_linear_schedule, read_train_freq
+from equirl.agents.saving.reading.saved_spaces import SavedSpace, read_space
 from equirl.errors import AgentError, EquirlError, SymmetryError, UntrustedError
 from equirl.saved_symmetry import from_json
 from equirl.shown import reason, shortened, shown
@@ -131,7 +131,7 @@ class SavedAgent:
 
     @property
     def symmetrization(self) -> dict[str, Any]:
-        """The policy's arguments beside its symmetry (method, init, …), in so far as saved."""
+        """The policy's arguments beside its symmetry (method, init, …), those that were saved."""
         described = _described(self.data, "policy_kwargs")
         names = [name for name in SYMMETRIZATION if name != "symmetry" and name in described]
         return {name: described[name] for name in names}
@@ -259,7 +259,7 @@ class SavedAgent:
         """The weights for the order in which the model's space has the keys of a Dict.
 
         Raises:
-            AgentError: a features extractor of which it is not known what an order means to it.
+            AgentError: it is not known what the order of keys means to its features extractor.
         """
         saved, now = self.observation_space.space, model.observation_space
         if same_order(saved, now):
@@ -287,7 +287,7 @@ class SavedAgent:
         """Arguments of its policy's class.
 
         Args:
-            given: by hand; they count before what the file says.
+            given: by the user; they count before what the file says.
 
         Raises:
             UntrustedError: the file names a class that only its pickle holds.

@@ -15,10 +15,11 @@ from torch import Tensor
 from equirl.agents.dqn.policies import EquivariantQNetwork
 from equirl.agents.shortcuts.greedy import moved_actions
 from equirl.agents.shortcuts.perceptron import Perceptron
-from equirl.symmetrize import Method, Symmetrized
-from equirl.symmetrize.weightings import (
+from equirl.symmetrize import (
     INFINITE_BETA,
     LambdaWeighting,
+    Method,
+    Symmetrized,
     largest_entry,
     shared_among_best,
 )

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from equirl.actions import GroupAction
 from equirl.agents.shortcuts.perceptron import has_no_hooks, run_layers
-from equirl.symmetrize import Symmetrized
-from equirl.symmetrize.weightings import (
+from equirl.symmetrize import (
     INFINITE_BETA,
     TIE_TOLERANCE,
     LambdaWeighting,
+    Symmetrized,
     largest_entry,
 )
 
@@ -65,7 +65,7 @@ def best_action(symmetrized: Symmetrized, outputs: Tensor, features: Tensor) -> 
     None where there are too many numbers, or some that are not finite.
 
     Args:
-        symmetrized: whose output was asked for, not looked at but for how it combines.
+        symmetrized: how the outputs are combined.
         outputs: Q(gs, ·), ``[|G|, actions]``.
         features: of gs, ``[|G|, feature_dim]``.
     """

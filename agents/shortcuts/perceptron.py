@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NARROW = 8
-"""Below so many columns, such as entries of an observation, a product is made transposed."""
+"""Below this many columns (entries of an observation, say) a product is made transposed."""
 
 
 class Perceptron:

@@ -15,7 +15,7 @@ import torch
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from torch import Tensor
 
-from equirl.actions.maps import LARGE_POINT
+from equirl.actions import LARGE_POINT
 from equirl.agents.shortcuts.closed_form import ClosedForm, Rows
 from equirl.agents.shortcuts.fused_adam import adam_step
 from equirl.agents.shortcuts.perceptron import has_no_hooks

@@ -1,71 +1,25 @@
-"""Callbacks for SB3's `learn`: what equivariance looks like in TensorBoard, and saving."""
+"""`EquivarianceCallback`: what equivariance looks like in TensorBoard."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.dqn.policies import QNetwork
 
 from equirl.agents.baselines.mirror_loss import MirrorLossDQN
-from equirl.agents.dqn.policies import EquivariantQNetwork
+from equirl.agents.dqn import EquivariantQNetwork
 from equirl.agents.native.native_policies import NativeEquivariantQNetwork
-from equirl.runs.atomic_write import written_whole
+from equirl.agents.training.periodic_callback import PeriodicCallback
 from equirl.symmetry import Symmetry
-from equirl.verification.exact import equivariance_error
+from equirl.verification import equivariance_error
 
 MAX_ELEMENTS_SHOWN = 48
 """Larger groups get no curve per element."""
-
-
-def save_atomically(model: BaseAlgorithm, path: Path) -> None:
-    """Save a model so that ``path`` holds either the old file or the whole new one, never half."""
-    with written_whole(path) as aside:
-        model.save(aside)
-
-
-class PeriodicCallback(BaseCallback):
-    """Does something whenever that many environment steps have been taken since the last time.
-
-    Args:
-        every: environment steps between two times; training that goes on counts anew.
-    """
-
-    def __init__(self, every: int) -> None:
-        super().__init__()
-        self.every = every
-        self._next = every
-        self._goes_on = False
-
-    def _init_callback(self) -> None:
-        if not self._goes_on:
-            self._next = self.model.num_timesteps + self.every
-        self._goes_on = False
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
-        return {"next": self._next}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on, in the next `learn`, from such a state."""
-        self._next, self._goes_on = state["next"], True
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps < self._next:
-            return True
-        self._next = self.num_timesteps + self.every
-        return self._on_time()
-
-    @abstractmethod
-    def _on_time(self) -> bool:
-        """What is done; False stops the training."""
 
 
 class EquivarianceCallback(PeriodicCallback):

@@ -11,7 +11,6 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from equirl.agents.replay.replay_rows import ReplayRows
-from equirl.agents.training.callbacks import PeriodicCallback
 from equirl.agents.training.checkpoints import (
     Checkpoint,
     go_on_from,
@@ -19,6 +18,7 @@ from equirl.agents.training.checkpoints import (
     replay_files,
     save_checkpoint,
 )
+from equirl.agents.training.periodic_callback import PeriodicCallback
 from equirl.errors import AgentError, RunError
 
 

@@ -14,6 +14,7 @@ import cloudpickle
 import numpy as np
 import torch
 from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecTransposeImage
 
@@ -50,7 +51,7 @@ class Checkpoint:
     Args:
         path: where it is.
         parameters: of policy and optimiser, by SB3's names.
-        state: everything else, but for the replay buffer.
+        state: everything else, except the replay buffer.
         rows: the files of the replay buffer.
     """
 
@@ -63,6 +64,12 @@ class Checkpoint:
     def step(self) -> int:
         """Environment steps that had been taken."""
         return int(self.state["attributes"]["num_timesteps"])
+
+
+def save_atomically(model: BaseAlgorithm, path: Path) -> None:
+    """Save a model so that ``path`` holds either the old file or the whole new one, never half."""
+    with written_whole(path) as aside:
+        model.save(aside)
 
 
 def save_checkpoint(

@@ -1,4 +1,4 @@
-"""A declared symmetry that nobody has checked, checked on what a training plays anyway."""
+"""An unchecked declaration of a symmetry, checked on what a training plays anyway."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from equirl.agents.policy_spaces import for_policy
 from equirl.symmetry import Symmetry
+from equirl.verification import check_statistically
 from equirl.verification.play import Step, as_play
-from equirl.verification.statistical import check_statistically
 
 MOST_BYTES = 2**26
 """Of observations that are kept for the check."""

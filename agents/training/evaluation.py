@@ -17,7 +17,7 @@ class Player(Protocol):
     """A model of SB3, or a policy alone."""
 
     def predict(self, observation: Any, *, deterministic: bool = False) -> tuple[Any, Any]:
-        """Actions for a batch of observations, and a state that nobody asks for."""
+        """Actions for a batch of observations, and a state, which is not used."""
 
 
 @dataclass(frozen=True)

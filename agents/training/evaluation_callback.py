@@ -12,8 +12,9 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from equirl.agents.training.callbacks import PeriodicCallback, save_atomically
+from equirl.agents.training.checkpoints import save_atomically
 from equirl.agents.training.evaluation import Episodes, Player, play_episodes
+from equirl.agents.training.periodic_callback import PeriodicCallback
 from equirl.runs.atomic_write import written_whole
 from equirl.runs.run_directory import RunDirectory
 

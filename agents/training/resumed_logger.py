@@ -16,7 +16,7 @@ class _ResumedOutput(TensorBoardOutputFormat):
 
 
 def resumed_logger(folder: Path, step: int) -> Logger:
-    """A logger for going on after ``step``: what was logged of later steps is no longer shown.
+    """A logger for going on after ``step``: what was logged of later steps is not shown.
 
     Args:
         folder: with the TensorBoard files written so far.

@@ -12,13 +12,13 @@ import torch
 from stable_baselines3 import DQN
 from torch import Tensor
 
-from equirl.agents.dqn.policies import EquivariantQNetwork
+from equirl.agents.dqn import EquivariantQNetwork
 from equirl.agents.training.evaluation import stacked
 from equirl.errors import AgentError
-from equirl.symmetrize.weightings import LambdaWeighting, magnitude
+from equirl.symmetrize import LambdaWeighting, magnitude
 
 LARGEST_TABLE = 50_000_000
-"""Numbers in the features of a table: 200 MB. Of longer data, so many transitions are drawn."""
+"""The most numbers in the features of a table: 200 MB. Longer data are sampled."""
 
 STATES_AT_ONCE = 256
 """The most whose orbits the network is given at once."""
@@ -63,10 +63,10 @@ def play_transitions(
     seed: int,
     on_step: Callable[[], None] = lambda: None,
 ) -> Transitions:
-    """Play exactly so many environment steps, episode after episode with the next of the models.
+    """Play exactly ``steps`` environment steps, each episode with the next of the models.
 
     Args:
-        models: who acts, greedily but for ``epsilon``.
+        models: who acts, greedily except with probability ``epsilon``.
         make_env: makes the environment.
         steps: environment steps.
         epsilon: probability of a random action.

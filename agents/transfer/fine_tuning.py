@@ -10,8 +10,8 @@ import gymnasium as gym
 from stable_baselines3 import DQN
 from stable_baselines3.common.utils import LinearSchedule
 
-from equirl.agents.training.callbacks import PeriodicCallback
 from equirl.agents.training.evaluation import Episodes, play_episodes
+from equirl.agents.training.periodic_callback import PeriodicCallback
 
 LEARNING_STARTS = 1000
 """Environment steps played before the first gradient step: the replay buffer begins empty."""

@@ -12,7 +12,7 @@ import gymnasium as gym
 from stable_baselines3 import DQN
 from tqdm import tqdm
 
-from equirl.agents.dqn.dqn import EquivariantDQN
+from equirl.agents.dqn import EquivariantDQN
 from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.agents.training.evaluation import Episodes, play_episodes
 from equirl.agents.transfer.branch_table import branch_table, play_transitions, weighting_of
@@ -25,8 +25,7 @@ from equirl.agents.transfer.weight_learning import (
     with_beta,
 )
 from equirl.errors import AgentError
-from equirl.symmetrize import Method
-from equirl.symmetrize.weightings import score_spread
+from equirl.symmetrize import Method, score_spread
 
 Stage = Literal["zero_shot", "weights", "finetune", "all"]
 MakeEnv = Callable[[], gym.Env[Any, Any]]

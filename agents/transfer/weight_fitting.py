@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from equirl.agents.transfer.branch_table import BranchTable
-from equirl.symmetrize.weightings import LambdaWeighting
+from equirl.symmetrize import LambdaWeighting
 
 
 def fit_bellman_error(

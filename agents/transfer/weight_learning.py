@@ -24,7 +24,7 @@ from equirl.agents.transfer.branch_table import (
 )
 from equirl.agents.transfer.successive_halving import Halving, successive_halving
 from equirl.agents.transfer.weight_fitting import fit_bellman_error, refine
-from equirl.symmetrize.weightings import INFINITE_BETA, LambdaWeighting, score_spread
+from equirl.symmetrize import INFINITE_BETA, LambdaWeighting, score_spread
 
 WeightingState = dict[str, Tensor]
 """The state of a `LambdaWeighting`: a candidate."""

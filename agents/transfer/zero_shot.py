@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from equirl.agents.dqn.policies import EquivariantDQNPolicy
+from equirl.agents.dqn import EquivariantDQNPolicy
 from equirl.symmetrize import Method
 from equirl.symmetry import Symmetry
 

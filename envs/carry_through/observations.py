@@ -14,12 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from equirl.actions import GroupAction
-from equirl.actions.layout import Leaf, leaves_of
-from equirl.actions.lookups import Lookups
-from equirl.actions.maps import Maps
-from equirl.actions.signed_permutations import SignedPermutations
-from equirl.declaring.generated_actions import compile_action
+from equirl.actions import GroupAction, Leaf, Lookups, Maps, SignedPermutations, leaves_of
+from equirl.declaring import compile_action
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 

@@ -23,7 +23,7 @@ BEHAVIOUR = (
 def loaded_classes(references: Iterable[str]) -> dict[type[Any], str]:
     """The classes that ``module:Class`` references name, without importing a module for it.
 
-    What has not been imported, nothing can be an instance of.
+    Nothing can be an instance of a class that has not been imported.
     """
     found = {}
     for reference in references:

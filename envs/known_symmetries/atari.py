@@ -51,7 +51,7 @@ class Crop(gym.ObservationWrapper[Frame, Any, Any], RecordConstructorArgs):
         bottom: the row after the last one kept.
 
     Raises:
-        ValueError: the observations are no images, or have no such rows.
+        ValueError: the observations are not images, or have no such rows.
     """
 
     def __init__(self, env: gym.Env[Frame, Any], top: int, bottom: int) -> None:

@@ -1,7 +1,7 @@
 """MinAtar: minatar/environments/*.py (`pip install "equirl[minatar]"`).
 
 Observations are bool ``[row, column, channel]``, 10 × 10; the six actions are none, left, up,
-right, down, fire, of which ``-v1`` keeps those that do something (minatar/gym.py). What the sticky
+right, down, fire; ``-v1`` keeps those that do something (minatar/gym.py). What the sticky
 actions repeat (`Environment.last_action`) is hidden state and mirrored with the rest.
 
 SpaceInvaders is missing because it has no mirror: when two columns of aliens are equally near,

@@ -25,7 +25,7 @@ FAULT = "equirl_fault"
 class GuardedEnv(gym.Wrapper[Any, Any, Any, Any]):
     """Brings what the environment hands out to its spaces, and refuses what is not of them.
 
-    One NaN in the replay buffer makes every Q-value NaN some thousand steps later, when nobody can
+    One NaN in the replay buffer makes every Q-value NaN some thousand steps later, when no one can
     tell any more where it came from.
 
     Raises:

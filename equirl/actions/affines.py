@@ -36,7 +36,7 @@ class Affines(Maps):
         return cls(matrix, np.concatenate([stack.offset for stack in stacks], axis=1))
 
     def rulers(self) -> dict[str, Any]:
-        """Relative to the numbers at hand, in units of each entry in which these are balanced.
+        """Relative to the size of the numbers, in units that balance the entries.
 
         A matrix typed in single precision comes back to the identity to about 1e-6, in skew
         coordinates less so; a rotation by one radian comes no nearer than 6e-5 in 710 steps.

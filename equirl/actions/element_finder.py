@@ -19,7 +19,7 @@ class ElementFinder:
     """Finds an element among those listed so far, by fingerprint and then in full.
 
     Args:
-        generators: of the group, to whose numbers differences are relative.
+        generators: of the group; differences are relative to their numbers.
     """
 
     def __init__(self, generators: Sequence[BlockMaps]) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from equirl.actions.affines import Affines
-from equirl.actions.image_moves import Move, moved_pixels
+from equirl.actions.constructions import Constructions
 from equirl.actions.layout import Block, Leaf, as_leaves, from_leaves
 from equirl.actions.lookups import Lookups
 from equirl.actions.maps import Maps
@@ -25,7 +24,7 @@ Elements = int | str | npt.NDArray[np.integer[Any]] | torch.Tensor | Sequence[in
 
 
 @dataclass(frozen=True, eq=False)
-class GroupAction:
+class GroupAction(Constructions):
     """A group acting on the points of a space: ``e·x = x`` and ``(g·h)·x = g·(h·x)``.
 
     A point is an array, a tensor, or a dict of them; everything comes back in the library and on
@@ -85,7 +84,7 @@ class GroupAction:
             object.__setattr__(self, name, value)
 
     def _bounds_of_leaves(self) -> tuple[Bounds | None, ...]:
-        """Of finite entries, and of those of a Box of which there are tables."""
+        """Of finite entries, and of entries of a Box that tables rename."""
         bounds = [bounds_of(leaf) for leaf in self.leaves]
         for block, maps in zip(self.blocks, self.maps, strict=True):
             if isinstance(maps, Lookups):
@@ -97,144 +96,6 @@ class GroupAction:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GroupAction:
         return self  # immutable
-
-    @classmethod
-    def on_vectors(
-        cls,
-        group: FiniteGroup,
-        matrices: npt.ArrayLike | None = None,
-        permutations: npt.ArrayLike | None = None,
-    ) -> GroupAction:
-        """An action on vectors of n entries, from |G| matrices or permutations, identity first.
-
-        Args:
-            group: the group G.
-            matrices: ``[|G|, n, n]``; g·x is ``matrices[g] @ x``.
-            permutations: ``[|G|, n]``; entry i of x becomes entry ``permutations[g, i]`` of g·x.
-
-        Example:
-            >>> from equirl.groups import cyclic
-            >>> turns = [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
-            >>> turn = GroupAction.on_vectors(cyclic(3), permutations=turns)
-            >>> turn.transform(1, np.array([5.0, 6.0, 7.0]))
-            array([7., 5., 6.])
-        """
-        if (matrices is None) == (permutations is None):
-            raise SymmetryError("give either matrices or permutations")
-        if permutations is not None:
-            given = _checked_permutations(group, permutations)
-            return cls._on_array(group, SignedPermutations(np.argsort(given, axis=1)))
-        matrix = np.array(matrices, dtype=np.float64)
-        maps = Affines(matrix, np.zeros(matrix.shape[:2]))
-        return cls._on_array(group, maps, dtype="float64")
-
-    @classmethod
-    def on_images(
-        cls, group: FiniteGroup, shape: tuple[int, ...], moves: Mapping[str, Move]
-    ) -> GroupAction:
-        """Turns and reflections of images ``[…, C, H, W]``: of their last two axes.
-
-        Args:
-            group: the group G.
-            shape: of one image, such as ``(3, 32, 32)`` or ``(8, 8)``.
-            moves: what elements that generate the group do: ``"rot90"`` (counter-clockwise),
-                ``"rot180"``, ``"fliplr"``, ``"flipud"``, ``"transpose"``, or a function that
-                exchanges the entries of an array of this shape.
-
-        Raises:
-            SymmetryError: the elements do not generate the group, the moves are not an action of
-                it, or a quarter turn is asked for of images that are not square.
-
-        Example:
-            >>> from equirl.groups import dihedral
-            >>> moves = {"r": "rot90", "s": "flipud"}
-            >>> square = GroupAction.on_images(dihedral(4), (1, 2, 2), moves)
-            >>> square.transform("r", np.array([[[1, 2], [3, 4]]]))
-            array([[[2, 4],
-                    [1, 3]]])
-        """
-        index = [moved_pixels(name, move, shape).ravel() for name, move in moves.items()]
-        words = group.words([group.index(name) for name in moves])
-        generators = SignedPermutations(np.stack(index)).with_all_arrays()
-        return cls._on_array(group, generators.products(words).simplified(), shape)
-
-    @classmethod
-    def on_tokens(
-        cls, group: FiniteGroup, permutations: npt.ArrayLike, length: int | None = None
-    ) -> GroupAction:
-        """Renames integer tokens 0 … V-1: token v becomes ``permutations[g, v]``.
-
-        On logits over the vocabulary the same permutations act by `on_vectors`, and on logits
-        ``[length, V]`` of a sequence by ``on_vectors(…).copies(length)``.
-
-        Args:
-            group: the group G.
-            permutations: ``[|G|, V]``.
-            length: of a sequence of tokens; None for points that are one token.
-
-        Raises:
-            SymmetryError: these are not permutations of the tokens, or not an action of the group.
-
-        Example:
-            >>> from equirl.groups import cyclic
-            >>> swap = GroupAction.on_tokens(cyclic(2), [[0, 1, 2], [0, 2, 1]], length=4)
-            >>> swap.transform(1, np.array([0, 1, 2, 2]))
-            array([0, 2, 1, 1])
-        """
-        table = _checked_permutations(group, permutations)
-        n, (order, values) = length or 1, table.shape
-        index = np.broadcast_to(np.arange(n), (order, n)).copy()
-        maps = Lookups(index, np.repeat(table[:, None], n, axis=1), np.zeros_like(index))
-        shape = () if length is None else (n,)
-        leaf = Leaf(None, shape, "int64", (0,) * n, (values,) * n)
-        return cls(group, (leaf,), ((0,),), (maps,))
-
-    @classmethod
-    def trivial(cls, group: FiniteGroup, shape: tuple[int, ...]) -> GroupAction:
-        """Every element leaves every array of this shape where it is (an invariant quantity)."""
-        size = int(np.prod(shape, dtype=np.int64))
-        index = np.broadcast_to(np.arange(size), (group.order, size)).copy()
-        return cls._on_array(group, SignedPermutations(index), shape)
-
-    @classmethod
-    def direct_sum(cls, *actions: GroupAction) -> GroupAction:
-        """The action on concatenated flat points (x, y, …) ↦ (gx, gy, …), a vector.
-
-        Args:
-            actions: of one group, each on points that are one array.
-
-        Raises:
-            SymmetryError: they are of several groups, on dicts, or on tokens and numbers at once.
-
-        Example:
-            >>> from equirl.groups import cyclic
-            >>> swap = GroupAction.on_vectors(cyclic(2), permutations=[[0, 1], [1, 0]])
-            >>> both = GroupAction.direct_sum(swap, GroupAction.trivial(cyclic(2), (1,)))
-            >>> both.transform(1, np.array([1.0, 2.0, 3.0]))
-            array([2., 1., 3.])
-        """
-        leaves = [leaf for action in actions for leaf in action.leaves]
-        group = actions[0].group
-        if any(action.group != group for action in actions):
-            raise SymmetryError("a direct sum needs actions of one group")
-        finite = {leaf.low is not None for leaf in leaves}
-        if any(leaf.key is not None for leaf in leaves) or len(finite) > 1:
-            raise SymmetryError(
-                "a direct sum needs actions on arrays, and all on tokens or all on numbers"
-            )
-        maps: list[Any] = [action.maps[0] for action in actions]
-        if any(isinstance(m, Affines) for m in maps):
-            maps = [m.as_affines() if isinstance(m, SignedPermutations) else m for m in maps]
-        dtypes = {leaf.dtype for leaf in leaves}
-        joined = type(maps[0]).joined(maps)
-        leaf = Leaf(
-            None,
-            (joined.entries,),
-            dtypes.pop() if len(dtypes) == 1 else "",
-            sum((leaf.low for leaf in leaves if leaf.low), ()) if True in finite else None,
-            sum((leaf.values for leaf in leaves if leaf.values), ()) if True in finite else None,
-        )
-        return cls(group, (leaf,), ((0,),), (joined,))
 
     def copies(self, n: int) -> GroupAction:
         """The same action on each of n points, ``[n, *shape]``: (x₁, …, xₙ) ↦ (gx₁, …, gxₙ).
@@ -251,17 +112,6 @@ class GroupAction:
         together = self.direct_sum(*[self] * n)
         leaf = replace(together.leaves[0], shape=(n, *self.leaves[0].shape))
         return GroupAction(self.group, (leaf,), together.blocks, together.maps)
-
-    @classmethod
-    def _on_array(
-        cls,
-        group: FiniteGroup,
-        maps: Maps,
-        shape: tuple[int, ...] | None = None,
-        dtype: str = "",
-    ) -> GroupAction:
-        leaf = Leaf(None, (maps.entries,) if shape is None else shape, dtype)
-        return cls(group, (leaf,), ((0,),), (maps,))
 
     def rearranged(
         self, leaves: Sequence[Leaf], axes: Mapping[str | None, Sequence[int]] | None = None
@@ -343,7 +193,7 @@ class GroupAction:
         return from_leaves(orbits, self.leaves)
 
     def orbit_head(self, x: torch.Tensor, entries: int) -> torch.Tensor | None:
-        """The first so many entries of every g·x, flat: ``[|G|, batch, entries]``.
+        """The first ``entries`` entries of every g·x, flat: ``[|G|, batch, entries]``.
 
         None where that would not be less work than the whole orbit.
         """
@@ -399,7 +249,7 @@ class GroupAction:
         return [in_space(array, leaf, bounds) for array, leaf, bounds in given]
 
     def _is_plain_batch(self, x: Any, batch_dimensions: int) -> bool:
-        """Whether x is one tensor of points of the very shape, which needs no taking apart."""
+        """Whether x is one tensor of points of this shape, which can be moved as it is."""
         if not isinstance(x, torch.Tensor) or x.shape[batch_dimensions:] != self._plain_shape:
             return False
         return x.is_floating_point() or not self.leaves[0].is_float
@@ -456,14 +306,6 @@ class GroupAction:
         return [
             joined[..., end - self.leaves[j].size : end] for j, end in zip(block, ends, strict=True)
         ]
-
-
-def _checked_permutations(group: FiniteGroup, permutations: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    given = np.asarray(permutations)
-    numbered = np.arange(given.shape[-1] if given.ndim else 0)
-    if given.ndim != 2 or (np.sort(given, axis=1) != numbered).any():
-        raise SymmetryError(f"expected {group.order} permutations of 0 … n-1, one a row")
-    return given.astype(np.int64)
 
 
 def _concatenate(parts: list[Any]) -> Any:

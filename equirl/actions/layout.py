@@ -60,8 +60,7 @@ def leaves_of(space: spaces.Space[Any], what: str = "observation") -> tuple[Leaf
     """The arrays that an observation (or what else) of ``space`` consists of.
 
     Raises:
-        SymmetryError: the space is of a kind that Stable-Baselines3's DQN cannot take either, or
-            its observations are empty.
+        SymmetryError: symmetries do not act on spaces of this kind, or its observations are empty.
     """
     if isinstance(space, spaces.Dict):
         leaves = []

@@ -78,7 +78,13 @@ class Maps(ABC):
         return self
 
     def constants(self, x: Any) -> dict[str, Any]:
-        """This stack's arrays as ``x`` needs them: same library, device and dtype."""
+        """This stack's arrays as ``x`` needs them: same library, device and dtype.
+
+        They are kept for each device and dtype that was met, and so are at most a few copies of
+        the arrays. Buffers of a module would not do: a `GroupAction` is not a module, moves arrays
+        and tensors alike, and is shared by environments, networks and replay buffers. Copies and
+        pickles of a stack do not take them along.
+        """
         key = (x.device, x.dtype) if isinstance(x, torch.Tensor) else x.dtype
         # In a graph they are part of it, whether they are known already or not.
         kept = {} if is_recording() else self._constants
@@ -136,7 +142,7 @@ class Maps(ABC):
         return int(moved.argmax())
 
     def rulers(self) -> dict[str, Any]:
-        """For a stack of generators, by array: up to which difference two coefficients are equal.
+        """For a stack of generators, by array: how far equal coefficients may differ.
 
         They are compared while a group is closed, when rounding errors have added up.
         """
@@ -204,7 +210,7 @@ def select_entries(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     if x.dtype in SIGNED_VIEWS:  # as in `gather_entries`
         return select_entries(x.view(SIGNED_VIEWS[x.dtype]), index).view(x.dtype)
     row_by_row = x.device.type == "cpu" and x.shape[1] >= LARGE_POINT and not x.requires_grad
-    if row_by_row and not is_recording():  # to which the batch has any size
+    if row_by_row and not is_recording():  # a graph must hold for a batch of any size
         selected = x.new_empty(len(x), len(index))
         for row, out in zip(x, selected, strict=True):
             torch.index_select(row, 0, index, out=out)

@@ -18,7 +18,7 @@ from equirl.actions.maps import NumpyArray
 from equirl.actions.signed_permutations import SignedPermutations
 
 
-def policy_outputs(actions: GroupAction, space: spaces.Space[Any]) -> dict[str, GroupAction]:
+def output_actions(actions: GroupAction, space: spaces.Space[Any]) -> dict[str, GroupAction]:
     """By name, the actions that `Symmetry` documents as its attributes; none for other spaces.
 
     Args:

@@ -132,7 +132,7 @@ class SignedPermutations(Maps):
         )
 
     def orbit_head(self, x: torch.Tensor, entries: int) -> torch.Tensor:
-        """The first so many entries of `orbit`, ``[batch, n] -> [batch, K, entries]``."""
+        """The first ``entries`` entries of `orbit`, ``[batch, n] -> [batch, K, entries]``."""
         constants = self.constants(x)
         index = constants["index"][:, :entries]
         moved = select_entries(x, index.reshape(-1)).view(len(x), *index.shape)

@@ -17,15 +17,14 @@ from PIL import Image
 from rich.console import Console
 from tqdm import tqdm
 
-from equirl.actions.layout import as_leaves
+from equirl.actions import as_leaves
 from equirl.commands.environments import check_run_dir, environment_maker, imported
 from equirl.configs.schema import CheckConfig
-from equirl.envs import SymmetryWrapper
+from equirl.envs import SymmetryWrapper, symmetry_of
 from equirl.envs.registry import registered_state_maps, registered_tolerance
-from equirl.envs.symmetry_search import symmetry_of
 from equirl.errors import ConfigError, SymmetryError
 from equirl.symmetry import Symmetry
-from equirl.verification.discovery import as_generators, discover_symmetries
+from equirl.verification import as_generators, discover_symmetries
 from equirl.verification.exact import EXACT_TOLERANCE, check_symmetry, steps_of_play
 from equirl.verification.play import collect
 from equirl.verification.shown_report import as_table, conclusion, explained
@@ -34,7 +33,7 @@ from equirl.verification.verdicts import QUANTITIES, CounterExample, SymmetryRep
 EXIT_CODES = {"holds": 0, "refused": 1, "undecided": 3}
 
 FIRST_STEPS = 200
-"""After so many, the time that the play will take is told."""
+"""After this many transitions, say how long the play will take."""
 
 
 def check(config: DictConfig) -> None:

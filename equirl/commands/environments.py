@@ -17,8 +17,7 @@ import torch
 from gymnasium.wrappers import FrameStackObservation
 
 from equirl.configs.schema import EnvConfig
-from equirl.envs import SymmetryWrapper, symmetry_of
-from equirl.envs.registry import Declaration
+from equirl.envs import Declaration, SymmetryWrapper, symmetry_of
 from equirl.envs.stacked_images import frames_as_channels
 from equirl.errors import ConfigError, EquirlError
 from equirl.runs.run_directory import RunDirectory

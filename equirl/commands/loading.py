@@ -64,7 +64,7 @@ def load_model(
 
 
 def environment_of(agent: SavedAgent, given: EnvConfig) -> EnvConfig:
-    """The environment given, or else the one trained in, but for what was given of it.
+    """The environment given, or else the one trained in, changed by the keys given.
 
     Raises:
         ConfigError: none is named, neither here nor in a run directory that the agent lies in.

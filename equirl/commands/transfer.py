@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from equirl.agents.saving.hub import local_agent
 from equirl.agents.saving.saved_agent import read_agent
-from equirl.agents.training.callbacks import save_atomically
+from equirl.agents.training.checkpoints import save_atomically
 from equirl.agents.transfer.fine_tuning import gentle
 from equirl.agents.transfer.transfer import Stage, transfer_agent
 from equirl.agents.transfer.weight_learning import FEWEST_STEPS

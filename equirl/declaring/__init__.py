@@ -1,6 +1,8 @@
 """From what a user declares (functions, arrays, names) to a `GroupAction`."""
 
+from equirl.declaring.action_maps import checked_action_space, declared_action, unmoved
 from equirl.declaring.by_name import Mirror, mirror_by_names
+from equirl.declaring.declarations import checked_generators
 from equirl.declaring.described import describe_action
 from equirl.declaring.generated_actions import close_actions, compile_action
 from equirl.declaring.observation_maps import ObservationMap
@@ -8,8 +10,12 @@ from equirl.declaring.observation_maps import ObservationMap
 __all__ = [
     "Mirror",
     "ObservationMap",
+    "checked_action_space",
+    "checked_generators",
     "close_actions",
     "compile_action",
+    "declared_action",
     "describe_action",
     "mirror_by_names",
+    "unmoved",
 ]

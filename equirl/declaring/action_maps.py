@@ -9,16 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from equirl.actions import GroupAction
-from equirl.actions.layout import leaves_of
-from equirl.actions.maps import Maps
-from equirl.actions.signed_permutations import SignedPermutations
+from equirl.actions import GroupAction, Maps, SignedPermutations, leaves_of
 from equirl.declaring.generated_actions import compiled_maps
 from equirl.declaring.observation_maps import ObservationMap
 from equirl.errors import SymmetryError
-from equirl.groups import FiniteGroup
-from equirl.groups.closures import Closure
-from equirl.groups.element_names import word_name
+from equirl.groups import Closure, FiniteGroup, word_name
 from equirl.shown import shown
 
 ActionSpace = spaces.Discrete | spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary

@@ -189,7 +189,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _exchanged(name: str, side: str, other: str) -> str | None:
-    """The name with the other side where it has this one, None where it has not."""
+    """The name with the other side where it has this one, else None."""
     if "*" in side or "?" in side:
         return _exchanged_glob(name, side, other)
     words = list(_TOKEN.finditer(name))

@@ -21,11 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equirl.actions.affines import Affines
-from equirl.actions.layout import Block
-from equirl.actions.lookups import Lookups
-from equirl.actions.maps import Maps
-from equirl.actions.signed_permutations import SignedPermutations
+from equirl.actions import Affines, Block, Lookups, Maps, SignedPermutations
 from equirl.declaring.probes import (
     MATCHING,
     NOTHING,
@@ -191,7 +187,7 @@ def _check_affine(reading: Reading, where: Array, maps: Affines) -> None:
             "signed permutation or affine map of the entries, or for whole numbers of few values "
             "one that renames them"
         )
-    # A map of which some power is the identity has determinant ±1.
+    # A map that has the identity among its powers has determinant ±1.
     log_volume = float(np.linalg.slogdet(maps.matrix[0])[1])
     if not abs(log_volume) < 0.01:
         raise SymmetryError(

@@ -7,11 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from equirl.actions import GroupAction
-from equirl.actions.affines import Affines
-from equirl.actions.lookups import Lookups
-from equirl.actions.maps import Maps, NumpyArray
-from equirl.actions.signed_permutations import SignedPermutations
+from equirl.actions import Affines, GroupAction, Lookups, Maps, NumpyArray, SignedPermutations
 from equirl.errors import SymmetryError
 
 MOST_ROWS = 200

@@ -11,18 +11,20 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from equirl.actions import GroupAction
-from equirl.actions.affines import Affines
-from equirl.actions.element_finder import BlockMaps, ElementFinder
-from equirl.actions.layout import Block
-from equirl.actions.maps import Maps
-from equirl.actions.signed_permutations import SignedPermutations
+from equirl.actions import (
+    Affines,
+    Block,
+    BlockMaps,
+    ElementFinder,
+    GroupAction,
+    Maps,
+    SignedPermutations,
+)
 from equirl.declaring.compilation import compiled
 from equirl.declaring.observation_maps import ObservationMap
 from equirl.declaring.probes import Probe, Window
 from equirl.errors import GroupError, SymmetryError
-from equirl.groups import FiniteGroup
-from equirl.groups.closures import MAX_ORDER, Closure, close_generators
+from equirl.groups import MAX_ORDER, Closure, FiniteGroup, close_generators
 
 UNBOUNDED = 2.0**30
 """A Box of whole numbers beyond this on both sides has no bounds to be kept."""
@@ -131,7 +133,7 @@ def _check_fits_dtype(group: FiniteGroup, maps: Maps, block: Block, window: Wind
 def _action(
     group: FiniteGroup, window: Window, blocks: Sequence[Block], elements: Sequence[BlockMaps]
 ) -> GroupAction:
-    """The action in which the group's elements, in their order, are these maps."""
+    """The action whose elements, in the group's order, are these maps."""
     stacks: list[Maps] = []
     for block, maps in zip(blocks, zip(*elements, strict=True), strict=True):
         stack: Maps = type(maps[0]).stacked(maps).polished(group.table)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from equirl.actions.layout import Leaf
+from equirl.actions import Leaf
 from equirl.errors import SymmetryError
 from equirl.shown import reason, shown
 
@@ -27,7 +27,7 @@ def as_function(
         leaves: what an observation consists of.
 
     Raises:
-        SymmetryError: an array is no map of such observations, or a key is missing or unknown.
+        SymmetryError: an array is not a map of such observations, or a key is missing or unknown.
     """
     if isinstance(given, Mapping):
         keys = [leaf.key for leaf in leaves if leaf.key is not None]
@@ -77,7 +77,7 @@ def _leaf_function(title: str, given: Any, leaf: Leaf) -> Callable[[Any], Any]:
 
 
 def _numbers(title: str, given: Any) -> npt.NDArray[Any]:
-    """An observation map that is no function, as an array of real numbers."""
+    """An observation map that is not a function, as an array of real numbers."""
     expected = f"{title} must be a function, a permutation, signs or a matrix, got {shown(given)}"
     try:
         array = np.asarray(given)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from equirl.actions.layout import Block, Leaf, as_leaves, from_leaves, leaves_of
+from equirl.actions import Block, Leaf, as_leaves, from_leaves, leaves_of
 from equirl.declaring.observation_maps import ObservationMap, as_function
 from equirl.errors import SymmetryError
 from equirl.shown import reason
@@ -28,13 +28,13 @@ WIDE = 2**20
 """Whole numbers are probed within this distance of the one next to 0."""
 
 NEAR = 64
-"""Two whole numbers that are told apart lie among so many; those of a byte wrap around at 256."""
+"""Two whole numbers that are told apart differ by less than this; a byte wraps around at 256."""
 
 SCALES = (0.1, 1.0, 10.0, 100.0, 1e4) * 3
 """How far from the bound or from 0 entries without bounds lie in random points."""
 
 ALL = 512
-"""A space of whole numbers with no more points than this is gone through completely."""
+"""A space of whole numbers with no more points than this is tried completely."""
 
 NOTHING, SEVERAL = -1, -2
 
@@ -293,7 +293,7 @@ def _pairs(results: Array, given: Array) -> set[tuple[int, int]]:
 
 
 def joined(count: int, pairs: Iterable[tuple[int, int]]) -> list[Block]:
-    """The smallest blocks of so many leaves that keep every pair together."""
+    """The smallest blocks of ``count`` leaves that keep every pair together."""
     block = list(range(count))
     for i, j in pairs:
         if block[i] != block[j]:

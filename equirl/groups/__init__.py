@@ -1,5 +1,7 @@
 """Finite groups: Cayley tables, the usual families, and the closure of generators."""
 
+from equirl.groups.closures import MAX_ORDER, Closure, close_generators
+from equirl.groups.element_names import word_name
 from equirl.groups.families import (
     cyclic,
     dihedral,
@@ -9,4 +11,15 @@ from equirl.groups.families import (
 )
 from equirl.groups.finite_groups import FiniteGroup
 
-__all__ = ["FiniteGroup", "cyclic", "dihedral", "direct_product", "from_permutations", "symmetric"]
+__all__ = [
+    "MAX_ORDER",
+    "Closure",
+    "FiniteGroup",
+    "close_generators",
+    "cyclic",
+    "dihedral",
+    "direct_product",
+    "from_permutations",
+    "symmetric",
+    "word_name",
+]

@@ -133,7 +133,7 @@ def analyse(
 
 
 def _check_baseline(runs: Sequence[Run], baseline: str) -> None:
-    """Refuse a baseline that there is none of; to report on no plain runs is no mistake."""
+    """Refuse a baseline that no run has. A report without plain runs is allowed."""
     methods = sorted({run.method for run in runs})
     if baseline in methods:
         return

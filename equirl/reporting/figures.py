@@ -36,7 +36,7 @@ RATIO_TICKS = (
     (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100),
     (0.001, 0.01, 0.1, 1, 10, 100, 1000),
 )
-"""On a logarithmic axis: the first of which no more than seven are on it."""
+"""Spacings of ticks on a logarithmic axis: the first one is taken that gives at most seven."""
 
 CLOCK_NAMES = {
     "steps": "environment steps",
@@ -45,7 +45,7 @@ CLOCK_NAMES = {
 }
 
 SCORE_NAMES = {"final": "final return", "area": "mean return over training"}
-"""Measures of which more is better, and that can be normalised."""
+"""Measures that can be normalised, and where more is better."""
 
 
 @dataclass(frozen=True)

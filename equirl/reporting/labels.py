@@ -129,7 +129,7 @@ def _told_apart(runs: Sequence[Run], group: Any, counts: Any, relabel: Any) -> l
 
 
 def _compared(run: Run) -> dict[str, Any]:
-    """The configuration; seeds begin with agents of their own, so which agent is no difference."""
+    """The configuration. Each seed begins with its own agent: ignore which."""
     began_with = run.config.get("pretrained")
     return {**run.config, "pretrained": began_with is not None}
 

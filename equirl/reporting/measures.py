@@ -26,7 +26,7 @@ class Measures:
     Args:
         reached: an evaluation's mean return was at least the threshold; None without threshold.
         steps_to_threshold: environment steps before the first such evaluation; where none reached
-            it, the horizon, to which it is a lower bound. None without threshold.
+            it, the horizon, a lower bound of it. None without threshold.
         seconds_to_threshold: likewise, by the clock on the wall; None also where not recorded.
         cpu_seconds_to_threshold: likewise, of the processor.
         area: mean return over the training, (1/H) ∫₀ᴴ R(t) dt.

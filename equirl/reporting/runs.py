@@ -75,12 +75,12 @@ def load_runs(paths: Iterable[str | Path], unfinished: bool = False) -> LoadedRu
         unfinished: also take runs without ``result.json``, as far as they came.
 
     Raises:
-        ConfigError: a path is no folder, holds no run, or one of its files is damaged.
+        ConfigError: a path is not a folder, holds no run, or one of its files is damaged.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if not path.is_dir():
-            why = "is no folder" if path.exists() else "does not exist"
+            why = "is not a folder" if path.exists() else "does not exist"
             raise ConfigError(f"{path} {why}: give run directories of equirl train, or folders")
         below = _run_directories(path)
         if not below:

@@ -1,16 +1,36 @@
 """Any model made exactly equivariant: `Symmetrized`, its methods and their weights."""
 
 from equirl.symmetrize.methods import METHODS, OPTIONS, Method, resolve, resolve_saved
+from equirl.symmetrize.structures import OutputAction
 from equirl.symmetrize.symmetrized import Branches, Symmetrized
-from equirl.symmetrize.weightings import Weights
+from equirl.symmetrize.weightings import (
+    INFINITE_BETA,
+    TIE_TOLERANCE,
+    LambdaWeighting,
+    LearnedScore,
+    Weights,
+    largest_entry,
+    magnitude,
+    score_spread,
+    shared_among_best,
+)
 
 __all__ = [
+    "INFINITE_BETA",
     "METHODS",
     "OPTIONS",
+    "TIE_TOLERANCE",
     "Branches",
+    "LambdaWeighting",
+    "LearnedScore",
     "Method",
+    "OutputAction",
     "Symmetrized",
     "Weights",
+    "largest_entry",
+    "magnitude",
     "resolve",
     "resolve_saved",
+    "score_spread",
+    "shared_among_best",
 ]

@@ -94,7 +94,7 @@ class Method:
     """Has parameters to learn, and so is not zero-shot."""
 
     is_hard: ClassVar[bool] = False
-    """All weights are 0 but for those of the maximisers, which are equal."""
+    """The maximisers share the weight equally, all other weights are 0."""
 
     @property
     def scores_input(self) -> bool:
@@ -295,7 +295,7 @@ def resolve(method: str | Method, **options: Any) -> Method:
 
 
 def resolve_saved(method: str | Method, **options: Any) -> Method:
-    """As `resolve`, but an option at its default is let pass where the method does not heed it.
+    """As `resolve`, but an option at its default may be one that the method does not heed.
 
     Agents that earlier versions saved, and configurations, say all options whatever the method.
     """

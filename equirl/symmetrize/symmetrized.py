@@ -66,7 +66,7 @@ class Symmetrized(nn.Module):
             orbit (weighted by softmax c where c is learned).
         init: where `lambda` starts: ``"equitune"`` (default) or ``"equizero"``.
         orbit_samples: for `equitune`: while a gradient is being computed, the average is estimated,
-            without bias, from so many elements of the orbit, drawn afresh for each x without
+            without bias, from this many elements of the orbit, drawn afresh for each x without
             replacement. Where there is no gradient the whole orbit counts. None: it always does.
 
     Raises:
@@ -184,7 +184,7 @@ class Symmetrized(nn.Module):
     def outputs(self, x: Any, **kwargs: Any) -> tuple[Any, Any]:
         """M and its features along the orbit, ``[|G|, batch, …]``, in one forward pass.
 
-        Where nobody looks at the features, the outputs stand in their place.
+        Where the method does not look at features, the outputs stand in their place.
         """
         outputs, features = self._run(map_parts(_rows, self.orbit(x)), kwargs)
         outputs = map_parts(self._unrows, outputs)

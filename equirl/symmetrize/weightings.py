@@ -26,7 +26,7 @@ TIE_TOLERANCE = {
 different rows of a batch, and a tie that is broken by rounding breaks equivariance."""
 
 PRECISE = (torch.float32, torch.float64)
-"""Dtypes in which one third is one third, as far as anybody can tell."""
+"""Dtypes that are precise enough for weights such as one third."""
 
 INFINITE_BETA = 20.0
 """From this β on, in units of the typical spread of scores along an orbit, λ is equizero."""
@@ -109,7 +109,7 @@ class LambdaWeighting(nn.Module):
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        # Zero until measured. Named running_ as SB3 copies such statistics to the target network.
+        # Zero until measured. Target networks are given what is named running_, as in batch norm.
         self.register_buffer("running_score_spread", torch.zeros(()))
 
     @property

@@ -137,7 +137,7 @@ class Comparison:
             if apart:
                 self.disputed.append(((seed, past), action))
             past, observation = [*past, action], following
-            if apart or terminated or truncated:  # what follows a breach is no evidence of its own
+            if apart or terminated or truncated:  # what follows a breach says nothing more
                 break
 
     def _at(self, past: Past) -> tuple[gym.Env[Any, Any], gym.Env[Any, Any], Any] | None:

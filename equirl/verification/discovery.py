@@ -14,9 +14,9 @@ from gymnasium import spaces
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.fitted_dynamics import fitted_outcomes
-from equirl.verification.learners import FloatArray
 from equirl.verification.play import Play
 from equirl.verification.statistical import check_statistically
+from equirl.verification.statistics.learners import FloatArray
 
 IntArray = npt.NDArray[np.int64]
 

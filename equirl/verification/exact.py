@@ -71,7 +71,7 @@ def check_symmetry(
     - Exactly, where ``state_maps`` can put the environment from s into gs: the same random numbers
       on both sides, every observation, reward and termination compared. Where draws are not
       mirrored by the state map, s and gs are played many times with fresh seeds instead.
-    - Else statistically, see `equirl.verification.evidence`: from random play alone.
+    - Else statistically, see `equirl.verification.statistics.evidence`: from random play alone.
 
     Args:
         env: the environment.

@@ -1,4 +1,4 @@
-"""Dynamics fitted to random play, by which the search for symmetries screens its candidates."""
+"""Dynamics fitted to random play, which screen the candidates in the search for symmetries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from equirl.verification.learners import FloatArray, IntArray, polynomials
+from equirl.verification.statistics.learners import FloatArray, IntArray, polynomials
 
 
 def fitted_outcomes(

@@ -16,8 +16,8 @@ import gymnasium as gym
 import numpy as np
 
 from equirl.symmetry import Symmetry
-from equirl.verification.encoding import FloatArray, columns_of, encoded
 from equirl.verification.play import stacked
+from equirl.verification.statistics.encoding import FloatArray, columns_of, encoded
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
 
 DRAWS = 60
@@ -113,7 +113,7 @@ def check_by_fresh_draws(
 
 
 def _draws(env: Any, action: Any, count: int, seed: int) -> list[Any] | None:
-    """(s', reward, terminated) of so many copies with fresh generators; None if not to be had."""
+    """(s', reward, terminated) of ``count`` copies with fresh generators; None if impossible."""
     outcomes = []
     try:
         for child in np.random.SeedSequence(seed).spawn(count):

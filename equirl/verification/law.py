@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from equirl.envs.symmetry_wrapper import SymmetryWrapper
+from equirl.envs import SymmetryWrapper
 from equirl.symmetry import Symmetry
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
 
@@ -91,7 +91,7 @@ def check_law(
             apart["dynamics"] = apart["jointly"]
         for q in QUANTITIES:
             worst[q] = max(worst[q], apart[q])
-            # Where both are acted in it is plainest: nobody acts in the end of an episode.
+            # Prefer a state where both go on: no action is taken where an episode has ended.
             plainness = apart[q] + (s in acted_in and move[s] in acted_in)
             if apart[q] > ROUNDING and plainness > plainest[q]:
                 plainest[q] = plainness

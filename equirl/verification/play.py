@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from equirl.actions.layout import as_leaves, from_leaves, leaves_of
+from equirl.actions import as_leaves, from_leaves, leaves_of
 
 Step = tuple[Any, Any, Any, float, bool, int, int]
 

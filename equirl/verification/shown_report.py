@@ -20,7 +20,7 @@ MOST_ENTRIES = 12
 """Entries shown of one observation."""
 
 LARGEST_BOARD = 16
-"""Arrays of up to so many rows and columns are shown as tables."""
+"""Arrays of at most this many rows and columns are shown as tables."""
 
 
 def as_table(report: SymmetryReport, title: str | None = None) -> Table:

@@ -1,7 +1,7 @@
 """Checking a symmetry on a black box, from random play alone.
 
-See `equirl.verification.evidence` for the test, `equirl.verification.permutation` for its p-values
-and `equirl.verification.sensitivity` for what it could have seen.
+In `equirl.verification.statistics`, see ``evidence`` for the test, ``permutation`` for its p-values
+and ``sensitivity`` for what it could have seen.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from equirl.symmetry import Symmetry
-from equirl.verification.counter_examples import worst_example
-from equirl.verification.encoding import (
+from equirl.verification.play import Play, collect
+from equirl.verification.statistics.counter_examples import worst_example
+from equirl.verification.statistics.encoding import (
     QUANTITIES,
     Encoder,
     columns_of,
     encoded,
     powers,
 )
-from equirl.verification.evidence import Groundwork, Scores
-from equirl.verification.permutation import significance, units_of
-from equirl.verification.play import Play, collect
-from equirl.verification.sensitivity import sensitivity
+from equirl.verification.statistics.evidence import Groundwork, Scores
+from equirl.verification.statistics.permutation import significance, units_of
+from equirl.verification.statistics.sensitivity import sensitivity
 from equirl.verification.verdicts import Verdict
 
 __all__ = ["Play", "check_initial_states", "check_statistically", "collect"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from equirl.verification.encoding import QUANTITIES
+from equirl.verification.statistics.encoding import QUANTITIES
 
 Outcome = Literal["holds", "refused", "undecided"]
 

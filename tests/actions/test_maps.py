@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from equirl.actions import SignedPermutations
 from equirl.actions.maps import LARGE_POINT, Maps, select_entries
 from shared.map_stacks import (
     DTYPES,
@@ -177,3 +179,12 @@ def test_entries_before_the_first_moved_one_are_kept_by_all(kept: int, moved: in
     maps: Any = signed_permutations(1, kept + 3, np.random.default_rng(0), offsets=False)
     maps = type(maps)(np.stack([np.arange(kept + 3), turn]))
     assert maps.first_moved() == moved
+
+
+def test_constants_are_kept_once_for_each_dtype_and_left_behind_by_pickles() -> None:
+    maps = SignedPermutations(np.array([[0, 1], [1, 0]]), np.array([[1.0, 1.0], [-1.0, -1.0]]))
+    for batch in range(1, 50):
+        for dtype in (torch.float32, torch.float64, torch.int64):
+            maps.orbit(torch.zeros(batch, 2, dtype=dtype))
+    assert len(maps._constants) == 3
+    assert not pickle.loads(pickle.dumps(maps))._constants

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTran
 from equirl.agents import EquivariantDQNPolicy
 from equirl.agents.policy_spaces import for_policy
 from equirl.envs import symmetry_of
-from equirl.envs.symmetry_by_id import symmetry_by_id
+from equirl.envs.known_by_id import symmetry_by_id
 from equirl.errors import SymmetryError
 from shared.wrapped_envs import cartpole
 

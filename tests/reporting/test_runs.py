@@ -131,7 +131,7 @@ def test_a_path_without_runs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for name, words in {
         "empty": "no run directory",
-        "file": "is no folder",
+        "file": "is not a folder",
         "nowhere": "does not exist",
     }.items():
         with pytest.raises(ConfigError, match=words):

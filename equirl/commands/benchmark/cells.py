@@ -49,7 +49,7 @@ class Measurement:
     Args:
         cell: the cell.
         method: the method, or what it is compared with.
-        unit: s (of one call), MiB, or steps/s, of which more is better.
+        unit: s (of one call), MiB, or steps/s, where more is better.
         value: the measurement.
         ratio: to the first method of the cell.
     """

@@ -55,7 +55,7 @@ def resumed_config(config: DictConfig) -> DictConfig:
 
 
 def repeated_config(config: DictConfig) -> DictConfig:
-    """The configuration of the run that ``repeat=`` names, but for the keys given beside it.
+    """The configuration of the run that ``repeat=`` names, with the keys given beside it.
 
     Raises:
         ConfigError: there is no such run, or a key is given that its method does not have.

@@ -13,13 +13,12 @@ from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat, configure
 from stable_baselines3.dqn.policies import QNetwork
 
+from equirl.agents import EquivarianceCallback, EvaluationCallback
 from equirl.agents.native.native_network import parameter_count
-from equirl.agents.training.callbacks import EquivarianceCallback, save_atomically
 from equirl.agents.training.checkpoint_callback import CheckpointCallback, DivergenceCallback
-from equirl.agents.training.checkpoints import Checkpoint
+from equirl.agents.training.checkpoints import Checkpoint, save_atomically
 from equirl.agents.training.declaration_check import DeclarationCheckCallback
 from equirl.agents.training.evaluation import Episodes, play_episodes
-from equirl.agents.training.evaluation_callback import EvaluationCallback
 from equirl.agents.training.resumed_logger import resumed_logger
 from equirl.agents.transfer.zero_shot import ZeroShot
 from equirl.commands.composition import given_keys
@@ -118,7 +117,7 @@ class Training:
         if not evaluation.history or evaluation.history[-1].step != model.num_timesteps:
             evaluation.evaluate()
         if saves and self.checkpoints.between_rounds:
-            self.checkpoints.save()  # from which to train longer
+            self.checkpoints.save()  # so that it can be trained longer
         interruption.raise_if_noted()
         seconds = self.checkpoints.seconds
         save_atomically(model, self.directory.final_model)
@@ -127,7 +126,7 @@ class Training:
             self.directory.best_model,
             device=self.settings.device,
             buffer_size=1,
-            n_steps=1,  # of which SB3 would warn in whatever it loads
+            n_steps=1,  # SB3 warns about any other number when it loads
         )
         episodes = self.settings.eval.final_episodes
         fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + episodes)

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from equirl.agents.saving.architecture import in_todays_layout
+from equirl.agents.saving.reading.saved_normalisation import was_normalised
 from equirl.agents.saving.saved_agent import read_agent
-from equirl.agents.saving.saved_normalisation import was_normalised
 from equirl.errors import AgentError
 from shared.saved_agents import saved
 

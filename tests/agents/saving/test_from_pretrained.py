@@ -15,9 +15,9 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from equirl.agents.saving.from_pretrained import from_pretrained
+from equirl.agents.saving.reading.saved_normalisation import read_normalisation
 from equirl.agents.saving.restore import restore
 from equirl.agents.saving.saved_agent import read_agent
-from equirl.agents.saving.saved_normalisation import read_normalisation
 from equirl.envs import SymmetryWrapper
 from equirl.errors import AgentError
 from shared.sampled import Sampled, q_values, raw_observations

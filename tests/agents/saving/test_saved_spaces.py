@@ -15,10 +15,10 @@ from gymnasium import spaces
 from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN
-from equirl.agents.saving.inert_pickles import Inert, read_inertly
+from equirl.agents.saving.reading.inert_pickles import Inert, read_inertly
+from equirl.agents.saving.reading.saved_spaces import read_space
 from equirl.agents.saving.restore import restore
 from equirl.agents.saving.saved_agent import read_agent
-from equirl.agents.saving.saved_spaces import read_space
 from equirl.envs import SymmetryWrapper
 from equirl.errors import AgentError
 from shared.sampled import Sampled, q_values, raw_observations

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from equirl.symmetry import Symmetry
-from equirl.verification.encoding import IntArray
-from equirl.verification.evidence import Groundwork
 from equirl.verification.play import Play
+from equirl.verification.statistics.encoding import IntArray
+from equirl.verification.statistics.evidence import Groundwork
 from equirl.verification.verdicts import CounterExample
 
 LEAST_VISITS = 5

@@ -6,7 +6,7 @@ surprises of originals and of moved copies are distributed alike at each (s, a),
 
     T = Σ_t w(s, a) · c · φ(s, a, surprise),     c = 1 for originals, −1/(K−1) for moved copies,
 
-is zero but for chance, for every function φ that was not fitted to the same episodes. Three
+is zero up to chance, for every function φ that was not fitted to the same episodes. Three
 families of φ are tried: products of simple functions of (s, a) and of the surprise (*averages*),
 the log odds that boosted trees give (*trees*), and the log ratio of counts where the same (s, a)
 recur (*counts*). w is the overlap weight (Li et al. 2018, arXiv 1404.1785): where only originals
@@ -24,8 +24,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from equirl.verification.encoding import QUANTITIES, Copies, FloatArray, IntArray
-from equirl.verification.learners import Inputs, conditional_means, log_odds, propensities
+from equirl.verification.statistics.encoding import QUANTITIES, Copies, FloatArray, IntArray
+from equirl.verification.statistics.learners import (
+    Inputs,
+    conditional_means,
+    log_odds,
+    propensities,
+)
 
 FLOOR = 0.01
 """Noise of this fraction of the spread is added: smaller differences may be the regression's."""
@@ -46,7 +51,7 @@ TREE_INPUTS = 40
 """Surprises that trees look at, those that vary most."""
 
 MIN_VISITS = 4.0
-"""Mean visits of an (s, a) in the other fold from which on counts are compared."""
+"""Counts are compared from this many mean visits of an (s, a) in the other fold."""
 
 
 BoolArray = npt.NDArray[np.bool_]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equirl.verification.encoding import FloatArray, IntArray
-from equirl.verification.evidence import Scores
 from equirl.verification.play import Play
+from equirl.verification.statistics.encoding import FloatArray, IntArray
+from equirl.verification.statistics.evidence import Scores
 
 MIN_UNITS = 24
 """With fewer episodes, stretches of episodes are permuted."""
@@ -66,7 +66,7 @@ class Significance:
 
     Args:
         p_values: of each score, corrected for there being several.
-        critical: the largest size from which on each score would have been significant.
+        critical: the size at which each score would have been significant.
     """
 
     p_values: FloatArray

@@ -30,10 +30,10 @@ TREES: dict[str, Any] = {
 """Of gradient-boosted trees: enough for steps and interactions, few enough to be quick."""
 
 TREE_ROWS = 24_000
-"""Trees are grown on at most so many transitions."""
+"""The most transitions that trees are grown on."""
 
 TREE_COLUMNS = 4
-"""Outcomes per quantity that trees are tried on, those of which polynomials explain least."""
+"""Outcomes per quantity that trees are tried on: those that polynomials explain least."""
 
 ROWS_PER_FEATURE = 20
 MAX_FEATURES = 200
@@ -108,7 +108,7 @@ def _means_at_places(inputs: Inputs, residuals: FloatArray) -> FloatArray:
 
 
 def _or_trees(inputs: Inputs, y: FloatArray, means: FloatArray) -> FloatArray:
-    """Trees instead, for the few columns of which least is explained, where they do better."""
+    """Trees instead, for the few columns that are explained least, where they do better."""
     fold, both = inputs.fold, inputs.both
     unexplained = np.square(y - means).mean(axis=0) / np.maximum(y.var(axis=0), 1e-12)
     poor = [int(j) for j in np.argsort(-unexplained)[:TREE_COLUMNS] if unexplained[j] > 0.05]

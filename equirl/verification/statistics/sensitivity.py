@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from equirl.actions.layout import as_leaves, from_leaves, leaves_of
-from equirl.verification.encoding import Column, Encoder, FloatArray
-from equirl.verification.evidence import Groundwork, Scores
+from equirl.actions import as_leaves, from_leaves, leaves_of
 from equirl.verification.play import Play
+from equirl.verification.statistics.encoding import Column, Encoder, FloatArray
+from equirl.verification.statistics.evidence import Groundwork, Scores
 
 REGION = 0.05
 """The share of the transitions that a planted violation changes."""

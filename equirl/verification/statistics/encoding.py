@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from equirl.actions.layout import Leaf, as_leaves, leaves_of
+from equirl.actions import Leaf, as_leaves, leaves_of
 from equirl.symmetry import Symmetry
 from equirl.verification.play import Play
 
@@ -170,7 +170,7 @@ class Encoder:
 
         Args:
             play: the transitions.
-            before: copies of the same transitions, of which only what followed was different.
+            before: copies of the same transitions, where only what followed was different.
         """
         space, k = self.symmetry.observation_space, len(self.elements)
         here, there, begun = [], [], []
@@ -247,7 +247,7 @@ def _snapped(copies: FloatArray) -> FloatArray:
 
 
 def _hashed(rows: FloatArray) -> IntArray:
-    """``[N]``: equal for rows equal to three decimals (and, but for an accident, only then)."""
+    """``[N]``: equal for rows equal to three decimals, and almost surely only then."""
     # An odd offset keeps values that differ by rounding away from the edges of the cells.
     cells = np.floor(rows * 1e3 + 0.4142).astype(np.int64)
     multipliers = np.random.default_rng(7).integers(2**61, size=rows.shape[1]) * 2 + 1

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from equirl.agents.saving.inert_pickles import Inert, read_inertly, value_of
+from equirl.agents.saving.reading.inert_pickles import Inert, read_inertly, value_of
 
 LIBRARIES = ("gymnasium", "gym")
 """Whose spaces are known. Agents of SB3 before version 2 have those of gym."""

@@ -1,0 +1,1 @@
+"""Parts of a saved agent read as data: nothing in the file is run."""

@@ -1,0 +1,46 @@
+"""`PeriodicCallback`: something done every so many environment steps."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+
+class PeriodicCallback(BaseCallback):
+    """Does something whenever that many environment steps have been taken since the last time.
+
+    Args:
+        every: environment steps between two times; training that goes on counts anew.
+    """
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.every = every
+        self._next = every
+        self._goes_on = False
+
+    def _init_callback(self) -> None:
+        if not self._goes_on:
+            self._next = self.model.num_timesteps + self.every
+        self._goes_on = False
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"next": self._next}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on, in the next `learn`, from such a state."""
+        self._next, self._goes_on = state["next"], True
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps < self._next:
+            return True
+        self._next = self.num_timesteps + self.every
+        return self._on_time()
+
+    @abstractmethod
+    def _on_time(self) -> bool:
+        """What is done; False stops the training."""

@@ -1,0 +1,1 @@
+"""What the statistical check is made of: evidence from transitions, and what chance explains."""

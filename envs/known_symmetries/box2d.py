@@ -1,4 +1,4 @@
-"""Gymnasium's Box2D: gymnasium/envs/box2d/lunar_lander.py (`pip install "equirl[box2d]"`)."""
+"""Gymnasium's Box2D: gymnasium/envs/box2d/ (`pip install "equirl[box2d]"`)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium import spaces
 
 from equirl.envs.registry import register_symmetry
+from equirl.symmetry import Generators
 
 Vector = npt.NDArray[Any]
 
@@ -82,11 +84,44 @@ def mirror_lunar_lander(env: Any) -> None:
     env.np_random = MirroredDraws(env.np_random)
 
 
-# lunar_lander.py: actions do nothing, fire left engine, fire main engine, fire right engine. The
-# terrain is hidden from the observation, but drawn symmetrically about the pad.
+def lunar_lander(
+    observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> Generators:
+    """Discrete: do nothing, fire left engine, main engine, right engine. Box: main, side engine."""
+    action = [0, 3, 2, 1] if isinstance(action_space, spaces.Discrete) else [1, -1]
+    return {"mirror": (mirror_lunar_lander_observation, action)}
+
+
+def exchange_walker_legs(env: Any) -> None:
+    """Give each leg of a BipedalWalker the place and motion of the other.
+
+    As with the lander, Box2D solves the joints of one leg before those of the other, and starts
+    from forces that it does not show.
+    """
+    legs = env.legs
+    other = (2, 3, 0, 1)
+    poses = [(tuple(legs[i].position), legs[i].angle) for i in other]
+    motions = [(tuple(legs[i].linearVelocity), legs[i].angularVelocity) for i in other]
+    contacts = [legs[i].ground_contact for i in (1, 3)]
+    for leg, pose, (velocity, spin) in zip(legs, poses, motions, strict=True):
+        leg.transform = pose
+        leg.linearVelocity, leg.angularVelocity = velocity, spin
+    env.world.Step(0.0, 0, 0)  # finds who touches whom now, and moves nothing
+    legs[3].ground_contact, legs[1].ground_contact = contacts
+
+
+# The terrain is hidden from the observation, but drawn symmetrically about the pad.
+for lander in ("LunarLander-v3", "LunarLanderContinuous-v3"):
+    register_symmetry(
+        lander, lunar_lander, state_maps={"mirror": mirror_lunar_lander}, tolerance=5e-3
+    )
+
+# bipedal_walker.py: the hull's angle, spin, velocity; of each leg hip, its speed, knee, its speed,
+# contact with the ground; the lidar. Actions: hip and knee of each leg.
+_WALKER = [0, 1, 2, 3, 9, 10, 11, 12, 13, 4, 5, 6, 7, 8, *range(14, 24)]
 register_symmetry(
-    "LunarLander-v3",
-    {"mirror": (mirror_lunar_lander_observation, [0, 3, 2, 1])},
-    state_maps={"mirror": mirror_lunar_lander},
+    "BipedalWalker-v3",
+    {"legs": (lambda observation: observation[_WALKER], lambda action: action[[2, 3, 0, 1]])},
+    state_maps={"legs": exchange_walker_legs},
     tolerance=5e-3,
 )

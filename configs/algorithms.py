@@ -1,7 +1,7 @@
 """The keys of each algorithm: SB3's names, meanings and defaults, and how it is run.
 
 A further algorithm is a dataclass here, a file in ``configs/algorithm/``, and a row of the table in
-`equirl.commands.training.families`.
+`equirl.agents.families`.
 """
 
 from __future__ import annotations

@@ -72,9 +72,7 @@ class CheckpointCallback(PeriodicCallback):
         ['step_40.zip', 'step_80.zip']
     """
 
-    def __init__(
-        self, folder: Path, every: int, callbacks: Sequence[Resumable] = ()
-    ) -> None:
+    def __init__(self, folder: Path, every: int, callbacks: Sequence[Resumable] = ()) -> None:
         super().__init__(every)
         self.folder = folder
         self.callbacks = callbacks

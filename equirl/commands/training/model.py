@@ -17,17 +17,12 @@ from equirl.agents import (
     DeviceReplayBuffer,
     DoubleDQN,
 )
+from equirl.agents.families import FAMILIES, Family, class_of
 from equirl.agents.native.native_policies import NATIVE_POLICIES
 from equirl.agents.saving.agent_format import description
 from equirl.commands.composition import check_actions
 from equirl.commands.environments import imported
-from equirl.commands.training.families import (
-    FAMILIES,
-    Family,
-    check_installed,
-    check_method,
-    class_of,
-)
+from equirl.commands.training.settings import check_algorithm
 from equirl.configs.algorithms import AlgorithmConfig
 from equirl.configs.schema import TrainConfig
 from equirl.errors import ConfigError
@@ -49,9 +44,8 @@ def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -
             refuses a hyper-parameter.
     """
     algorithm = settings.algorithm
-    check_installed(algorithm.name)
     check_actions(algorithm.name, env.action_space)
-    check_method(algorithm.name, settings.method.name)
+    check_algorithm(algorithm.name, settings.method.name)
     is_dict = isinstance(env.observation_space, spaces.Dict)
     if is_dict != (algorithm.policy == "MultiInputPolicy"):
         raise ConfigError(

@@ -8,14 +8,18 @@ from typing import Any, cast
 
 import gymnasium as gym
 from omegaconf import DictConfig, OmegaConf
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3 import A2C
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat, configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.dqn.policies import QNetwork
 
-from equirl.agents.training.callbacks import EquivarianceCallback, RolloutLogCallback, save_atomically
+from equirl.agents.training.callbacks import (
+    EquivarianceCallback,
+    RolloutLogCallback,
+    save_atomically,
+)
 from equirl.agents.training.checkpoint_callback import CheckpointCallback, DivergenceCallback
 from equirl.agents.training.checkpoints import Checkpoint
 from equirl.agents.training.declaration_check import DeclarationCheckCallback
@@ -134,9 +138,7 @@ class Training:
 
         # Of n_steps SB3 would warn in whatever off-policy agent it loads.
         smallest = {"buffer_size": 1, "n_steps": 1} if hasattr(model, "replay_buffer") else {}
-        best = type(model).load(
-            self.directory.best_model, device=self.settings.device, **smallest
-        )
+        best = type(model).load(self.directory.best_model, device=self.settings.device, **smallest)
         episodes = self.settings.eval.final_episodes
         fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + episodes)
         final = play_episodes(best, self.make_env, fresh)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 
+from equirl.agents.families import CONTRIB, FAMILIES
 from equirl.commands.environments import check_device
-from equirl.commands.training.families import check_method
+from equirl.configs.algorithms import ALGORITHMS
 from equirl.configs.fields import check_values
 from equirl.configs.schema import TrainConfig
 from equirl.errors import ConfigError
@@ -23,6 +25,22 @@ def check_settings(settings: TrainConfig) -> None:
     _check_options(settings)
 
 
+def check_algorithm(algorithm: str, method: str) -> None:
+    """Refuse an algorithm that is not installed, or a method that it does not have.
+
+    Raises:
+        ConfigError: saying how to install it, or naming the methods that it has.
+    """
+    extra = ALGORITHMS[algorithm].INSTALL
+    if extra is not None and importlib.util.find_spec(CONTRIB) is None:
+        raise ConfigError(f'algorithm={algorithm} needs pip install "equirl[{extra}]"')
+    methods = FAMILIES[algorithm].methods
+    if method not in methods:
+        raise ConfigError(
+            f"algorithm={algorithm} does not have method={method}; it has {', '.join(methods)}"
+        )
+
+
 def needs_symmetry(settings: TrainConfig) -> bool:
     """Whether the training has to know the symmetry of its environment."""
     return settings.method.name != "plain" or bool(settings.eval.zero_shot)
@@ -31,7 +49,7 @@ def needs_symmetry(settings: TrainConfig) -> bool:
 def _check_options(settings: TrainConfig) -> None:
     """Refuse options that the algorithm or the method would silently not heed."""
     algorithm, name = settings.algorithm, settings.method.name
-    check_method(algorithm.name, name)
+    check_algorithm(algorithm.name, name)
     given = {
         "compile": settings.compile,
         "bf16": settings.bf16,

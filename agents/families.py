@@ -7,9 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-from equirl.configs.algorithms import ALGORITHMS
-from equirl.configs.methods import METHODS
-from equirl.errors import ConfigError
+from equirl.errors import AgentError
 from equirl.symmetrize import METHODS as SYMMETRIZING
 
 
@@ -36,10 +34,8 @@ class Family:
     @property
     def methods(self) -> list[str]:
         """The names that ``method=`` takes."""
-        known = {*SYMMETRIZING, "plain", "augment", *self.others}
-        if self.mirror_loss is not None:
-            known.add("mirror_loss")
-        return [name for name in METHODS if name in known]
+        penalty = () if self.mirror_loss is None else ("mirror_loss",)
+        return [*SYMMETRIZING, *self.others, *penalty, "augment", "plain"]
 
 
 REPLAY = {
@@ -52,6 +48,8 @@ ROLLOUTS = {
     "dicts": "equirl.agents:OrbitDictRolloutBuffer",
 }
 
+CONTRIB = "sb3_contrib"
+
 FAMILIES: dict[str, Family] = {
     "dqn": Family(
         "stable_baselines3:DQN",
@@ -62,14 +60,14 @@ FAMILIES: dict[str, Family] = {
     ),
     "ppo": Family(
         "stable_baselines3:PPO",
-        "equirl.agents:EquivariantPPO",
+        "equirl.agents.actor_critic.ppo:EquivariantPPO",
         "equirl.agents:MirrorLossPPO",
         ROLLOUTS,
         is_on_policy=True,
     ),
     "a2c": Family(
         "stable_baselines3:A2C",
-        "equirl.agents:EquivariantA2C",
+        "equirl.agents.actor_critic.a2c:EquivariantA2C",
         "equirl.agents:MirrorLossA2C",
         ROLLOUTS,
         is_on_policy=True,
@@ -93,31 +91,13 @@ FAMILIES: dict[str, Family] = {
 """By the name that ``algorithm=`` takes."""
 
 
-def check_method(algorithm: str, method: str) -> None:
-    """Refuse a method that an algorithm does not have.
-
-    Raises:
-        ConfigError: naming those that it has.
-    """
-    methods = FAMILIES[algorithm].methods
-    if method not in methods:
-        raise ConfigError(
-            f"algorithm={algorithm} does not have method={method}; it has {', '.join(methods)}"
-        )
-
-
-def check_installed(algorithm: str) -> None:
-    """Refuse an algorithm whose extra is not installed.
-
-    Raises:
-        ConfigError: saying how to install it.
-    """
-    extra = ALGORITHMS[algorithm].INSTALL
-    if extra is not None and importlib.util.find_spec("sb3_contrib") is None:
-        raise ConfigError(f'algorithm={algorithm} needs pip install "equirl[{extra}]"')
-
-
 def class_of(reference: str) -> Any:
-    """The class that ``module:Class`` names."""
+    """The class that ``module:Class`` names.
+
+    Raises:
+        AgentError: sb3-contrib, which it is of, is not installed.
+    """
     module, _, name = reference.partition(":")
+    if module == CONTRIB and importlib.util.find_spec(CONTRIB) is None:
+        raise AgentError(f'{name} needs pip install "equirl[contrib]"')
     return getattr(importlib.import_module(module), name)

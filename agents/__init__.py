@@ -1,5 +1,12 @@
 """The Stable-Baselines3 side: policies, the DQN subclass, replay, transfer, callbacks."""
 
+from equirl.agents.actor_critic.a2c import EquivariantA2C
+from equirl.agents.actor_critic.policies import (
+    EquivariantActorCriticCnnPolicy,
+    EquivariantActorCriticPolicy,
+    EquivariantMultiInputActorCriticPolicy,
+)
+from equirl.agents.actor_critic.ppo import EquivariantPPO
 from equirl.agents.baselines.mirror_loss import MirrorLossDQN
 from equirl.agents.dqn.dqn import DoubleDQN, EquivariantDQN
 from equirl.agents.dqn.policies import (
@@ -36,10 +43,15 @@ __all__ = [
     "DeviceReplayBuffer",
     "DoubleDQN",
     "EquivarianceCallback",
+    "EquivariantA2C",
+    "EquivariantActorCriticCnnPolicy",
+    "EquivariantActorCriticPolicy",
     "EquivariantCnnPolicy",
     "EquivariantDQN",
     "EquivariantDQNPolicy",
+    "EquivariantMultiInputActorCriticPolicy",
     "EquivariantMultiInputPolicy",
+    "EquivariantPPO",
     "EquivariantQNetwork",
     "EvaluationCallback",
     "MirrorLossDQN",

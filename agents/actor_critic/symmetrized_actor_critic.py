@@ -1,4 +1,4 @@
-"""What the equivariant policies of PPO, A2C, TRPO and MaskablePPO share: one orbit for both nets."""
+"""What the equivariant policies of PPO, A2C, TRPO and MaskablePPO share."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
 
     where π are the parameters of the distribution of actions, logits or the mean of a Gaussian. So
     π_G(ga | gs) = π_G(a | s), log-probabilities and entropies with it, and V_G(gs) = V_G(s).
-    `equizero` and `lambda` score a branch by V(gs), what the plain critic says of it; `lambda` looks
-    at the last hidden layer of the actor.
+    `equizero` and `lambda` score a branch by V(gs), what the plain critic says of it; `lambda`
+    looks at the last hidden layer of the actor.
 
     Stands before the policy of SB3 that it makes equivariant. Its parameters have that one's keys;
     `lambda` (and a learned canonical score) add some.

@@ -1,6 +1,14 @@
 """The Stable-Baselines3 side: policies, the DQN subclass, replay, transfer, callbacks."""
 
+from equirl.agents.actor_critic.a2c import EquivariantA2C
+from equirl.agents.actor_critic.policies import (
+    EquivariantActorCriticCnnPolicy,
+    EquivariantActorCriticPolicy,
+    EquivariantMultiInputActorCriticPolicy,
+)
+from equirl.agents.actor_critic.ppo import EquivariantPPO
 from equirl.agents.baselines.mirror_loss import MirrorLossDQN
+from equirl.agents.baselines.mirror_loss_on_policy import MirrorLossA2C, MirrorLossPPO
 from equirl.agents.dqn.dqn import DoubleDQN, EquivariantDQN
 from equirl.agents.dqn.policies import (
     EquivariantCnnPolicy,
@@ -24,6 +32,7 @@ from equirl.agents.replay.orbit_replay import (
     OrbitNStepReplayBuffer,
     OrbitReplayBuffer,
 )
+from equirl.agents.replay.orbit_rollout import OrbitDictRolloutBuffer, OrbitRolloutBuffer
 from equirl.agents.saving.from_pretrained import from_pretrained
 from equirl.agents.training.callbacks import EquivarianceCallback
 from equirl.agents.training.evaluation_callback import EvaluationCallback
@@ -36,19 +45,28 @@ __all__ = [
     "DeviceReplayBuffer",
     "DoubleDQN",
     "EquivarianceCallback",
+    "EquivariantA2C",
+    "EquivariantActorCriticCnnPolicy",
+    "EquivariantActorCriticPolicy",
     "EquivariantCnnPolicy",
     "EquivariantDQN",
     "EquivariantDQNPolicy",
+    "EquivariantMultiInputActorCriticPolicy",
     "EquivariantMultiInputPolicy",
+    "EquivariantPPO",
     "EquivariantQNetwork",
     "EvaluationCallback",
+    "MirrorLossA2C",
     "MirrorLossDQN",
+    "MirrorLossPPO",
     "NativeEquivariantCnnPolicy",
     "NativeEquivariantPolicy",
     "NativeEquivariantQNetwork",
     "OrbitDictReplayBuffer",
+    "OrbitDictRolloutBuffer",
     "OrbitNStepReplayBuffer",
     "OrbitReplayBuffer",
+    "OrbitRolloutBuffer",
     "SmallCnn",
     "SymmetricVecNormalize",
     "Transferred",

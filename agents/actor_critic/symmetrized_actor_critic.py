@@ -1,4 +1,4 @@
-"""What the equivariant policies of PPO, A2C, TRPO and MaskablePPO share: one orbit for both nets."""
+"""What the equivariant policies of PPO, A2C, TRPO and MaskablePPO share."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
 
     where π are the parameters of the distribution of actions, logits or the mean of a Gaussian. So
     π_G(ga | gs) = π_G(a | s), log-probabilities and entropies with it, and V_G(gs) = V_G(s).
-    `equizero` and `lambda` score a branch by V(gs), what the plain critic says of it; `lambda` looks
-    at the last hidden layer of the actor.
+    `equizero` and `lambda` score a branch by V(gs), what the plain critic says of it; `lambda`
+    looks at the last hidden layer of the actor.
 
     Stands before the policy of SB3 that it makes equivariant. Its parameters have that one's keys;
     `lambda` (and a learned canonical score) add some.
@@ -66,8 +66,10 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         parent: Any = super()
         parent._build_mlp_extractor()
         group = self.symmetry.group
+        # One tensor for both, the value in the last column: one product with the weights.
+        both = GroupAction.direct_sum(self._output_action(), GroupAction.trivial(group, (1,)))
         self.symmetrized = self.symmetrize(
-            (self._output_action(), GroupAction.trivial(group, (1,))),
+            both,
             whole=self._plain,
             hidden=self._latents,
             last=self._outputs,
@@ -98,14 +100,16 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         """π_G(s), ``[batch, parameters]``, and V_G(s), ``[batch, 1]``."""
         symmetrized = self.symmetrized
         method = symmetrized.method
-        outputs: tuple[Tensor, Tensor]
-        if symmetrized.order == 1 or not method.needs_scores:
+        if symmetrized.order == 1:
+            actor, critic = self._latents(obs)
+            return self.action_net(actor), self.value_net(critic)
+        if not method.needs_scores:
             outputs = symmetrized(obs)
-        elif method.is_hard:
+        elif method.is_hard and torch.is_grad_enabled():
             outputs = symmetrized(obs, weights=self._choice(obs))
         else:
             outputs = symmetrized.combine(*self._weighed(obs))
-        return outputs
+        return outputs[:, :-1], outputs[:, -1:]
 
     def _choice(self, obs: PyTorchObs) -> Weights:
         """The weights of a method that chooses by V(gs), for which the critic alone is run."""
@@ -113,17 +117,17 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
             scores, scale = self._scores(*self.symmetrized.along_orbit(self._critic, obs))
         return self.symmetrized.weights(obs, scores=scores, scale=scale)
 
-    def _weighed(self, obs: PyTorchObs) -> tuple[Any, Weights]:
-        """π and V along the orbit, and the weights of a method that looks at both."""
-        outputs, features = self.symmetrized.outputs(obs)
+    def _weighed(self, obs: PyTorchObs) -> tuple[Tensor, Weights]:
+        """π and V along the orbit, and the weights of a method that scores by V."""
+        outputs, actor, critic = self.symmetrized.along_orbit(self._with_latents, obs)
         with torch.no_grad():
-            scores, scale = self._scores(outputs[1], features[1])
-        weights = self.symmetrized.weights(obs, outputs, features, scores=scores, scale=scale)
+            scores, scale = self._scores(outputs[..., -1:], critic)
+        weights = self.symmetrized.weights(obs, outputs, actor, scores=scores, scale=scale)
         return outputs, weights
 
     @torch.no_grad()
     def branches(self, obs: PyTorchObs) -> Branches:
-        """The branches (g⁻¹π(gs), V(gs)) and their weights, for looking at."""
+        """The branches (g⁻¹π(gs), V(gs)), the value in the last column, and their weights."""
         symmetrized = self.symmetrized
         if symmetrized.order == 1 or not symmetrized.method.needs_scores:
             return symmetrized.branches(obs)
@@ -161,8 +165,12 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         sizes = torch.zeros_like(self.log_std).index_add(0, classes, torch.ones_like(self.log_std))
         return (sums / sizes.clamp(min=1))[classes]
 
-    def _plain(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
+    def _plain(self, obs: PyTorchObs) -> Tensor:
         return self._outputs(self._latents(obs))
+
+    def _with_latents(self, obs: PyTorchObs) -> tuple[Tensor, Tensor, Tensor]:
+        latents = self._latents(obs)
+        return self._outputs(latents), *latents
 
     def _latents(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """The last hidden layers of the actor and of the critic."""
@@ -183,10 +191,10 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         latents = self.mlp_extractor.forward_critic(features)
         return self.value_net(latents), latents
 
-    def _outputs(self, latents: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def _outputs(self, latents: tuple[Tensor, Tensor]) -> Tensor:
         of_actor, of_critic = latents
-        return self.action_net(of_actor), self.value_net(of_critic)
+        return torch.cat([self.action_net(of_actor), self.value_net(of_critic)], dim=1)
 
 
-def _value(outputs: tuple[Tensor, Tensor]) -> Tensor:
-    return outputs[1].squeeze(-1)
+def _value(outputs: Tensor) -> Tensor:
+    return outputs[:, -1]

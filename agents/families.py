@@ -60,14 +60,14 @@ FAMILIES: dict[str, Family] = {
     ),
     "ppo": Family(
         "stable_baselines3:PPO",
-        "equirl.agents.actor_critic.ppo:EquivariantPPO",
+        "equirl.agents:EquivariantPPO",
         "equirl.agents:MirrorLossPPO",
         ROLLOUTS,
         is_on_policy=True,
     ),
     "a2c": Family(
         "stable_baselines3:A2C",
-        "equirl.agents.actor_critic.a2c:EquivariantA2C",
+        "equirl.agents:EquivariantA2C",
         "equirl.agents:MirrorLossA2C",
         ROLLOUTS,
         is_on_policy=True,

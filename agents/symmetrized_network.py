@@ -188,11 +188,9 @@ def fused_adam(symmetry: Symmetry, policy_kwargs: dict[str, Any]) -> dict[str, A
     chosen = {"fused", "foreach", "capturable", "differentiable"} & set(options)
     if symmetry.group.order == 1 or optimizer not in (torch.optim.Adam, torch.optim.AdamW):
         return policy_kwargs
-    return (
-        policy_kwargs
-        if chosen
-        else {**policy_kwargs, "optimizer_kwargs": {"fused": True, **options}}
-    )
+    if chosen:
+        return policy_kwargs
+    return {**policy_kwargs, "optimizer_kwargs": {"fused": True, **options}}
 
 
 def _spaces(

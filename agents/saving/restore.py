@@ -52,8 +52,6 @@ def restore(
     kwargs: dict[str, Any] = {"device": device}
     if not family.is_on_policy:  # SB3's defaults, as the file says these in a pickle only
         kwargs.update(buffer_size=1, train_freq=4, gradient_steps=1)
-    if agent.architecture.use_sde and not agent.is_equivariant:
-        kwargs["use_sde"] = True
     if not agent.is_equivariant:
         return agent.build(class_of(family.stock), env or _saved_spaces(agent), **kwargs)
     if not agent.policy_module.startswith("equirl."):

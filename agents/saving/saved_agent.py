@@ -34,6 +34,7 @@ SomeAlgorithm = TypeVar("SomeAlgorithm", bound=BaseAlgorithm)
 HYPER_PARAMETERS = (
     "batch_size",
     "buffer_size",
+    "ent_coef",
     "exploration_final_eps",
     "exploration_fraction",
     "exploration_initial_eps",
@@ -43,8 +44,13 @@ HYPER_PARAMETERS = (
     "learning_starts",
     "max_grad_norm",
     "n_steps",
+    "policy_delay",
+    "target_entropy",
+    "target_noise_clip",
+    "target_policy_noise",
     "target_update_interval",
     "tau",
+    "top_quantiles_to_drop_per_net",
 )
 """What an agent takes over from the file, where its class takes it and it is a plain number; and
 ``train_freq``."""
@@ -157,6 +163,10 @@ class SavedAgent:
         """
         hyper_parameters = self._hyper_parameters(self._stock_of(cls), given=set(kwargs))
         policy_kwargs = self.policy_kwargs(kwargs.pop("policy_kwargs", {}))
+        if self.architecture.use_sde:  # which has no part in deterministic actions
+            hyper_parameters["use_sde"] = True
+            if hasattr(cls, "equivariant_policy"):
+                policy_kwargs["evaluate_only"] = True
         env = maybe_make_env(env, verbose=0)
         name = self.architecture.policy
         policy: Any = NATIVE_POLICIES[name] if self.is_native else name
@@ -212,6 +222,9 @@ class SavedAgent:
             for name in HYPER_PARAMETERS
             if name in taken and isinstance(self.data.get(name), int | float)
         }
+        coefficient = self.data.get("ent_coef")
+        if isinstance(coefficient, str) and coefficient.startswith("auto"):
+            plain["ent_coef"] = coefficient
         schedule = read_linear_schedule(_described(self.data, "learning_rate"))
         if schedule is not None:
             plain["learning_rate"] = schedule

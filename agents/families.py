@@ -95,9 +95,12 @@ def class_of(reference: str) -> Any:
     """The class that ``module:Class`` names.
 
     Raises:
-        AgentError: sb3-contrib, which it is of, is not installed.
+        AgentError: there is none, or sb3-contrib, which it is of, is not installed.
     """
     module, _, name = reference.partition(":")
     if module == CONTRIB and importlib.util.find_spec(CONTRIB) is None:
         raise AgentError(f'{name} needs pip install "equirl[contrib]"')
-    return getattr(importlib.import_module(module), name)
+    found = getattr(importlib.import_module(module), name, None)
+    if found is None:
+        raise AgentError(f"{module} has no {name}")
+    return found

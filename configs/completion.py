@@ -53,8 +53,8 @@ def _misplaced(group: str, name: str, key: str) -> str:
     whole = f"{group}.{key}"
     if group == "algorithm" and key in GSDE:
         return (
-            f"{whole}: gSDE exploration (arXiv 2005.05719) is refused for training, as its noise is "
-            "a function of features that no symmetry is known of; leave the key out"
+            f"{whole}: gSDE exploration (arXiv 2005.05719) is refused for training, its noise is a "
+            "function of features that no symmetry is known of; leave the key out"
         )
     others = [
         other

@@ -157,7 +157,11 @@ def exchange_walker_legs(env: Any) -> None:
     for leg, pose, (velocity, spin) in zip(legs, poses, motions, strict=True):
         leg.transform = pose
         leg.linearVelocity, leg.angularVelocity = velocity, spin
-    env.world.Step(0.0, 0, 0)  # finds who touches whom now, and moves nothing
+    # Box2D looks for new contacts only where something was made; this step moves nothing.
+    marker = env.world.CreateStaticBody()
+    marker.CreateEdgeFixture(vertices=[(-100, -100), (-99, -100)])
+    env.world.Step(0.0, 0, 0)
+    env.world.DestroyBody(marker)
     legs[3].ground_contact, legs[1].ground_contact = contacts
 
 
@@ -167,8 +171,8 @@ for lander in ("LunarLander-v3", "LunarLanderContinuous-v3"):
         lander, lunar_lander, state_maps={"mirror": mirror_lunar_lander}, tolerance=5e-3
     )
 
-# bipedal_walker.py, behind `EvenHips`: the hull's angle, spin, velocity; of each leg hip, its speed, knee, its speed,
-# contact with the ground; the lidar. Actions: hip and knee of each leg.
+# bipedal_walker.py, behind `EvenHips`: the hull's angle, spin, velocity; of each leg hip, its speed,
+# knee, its speed, contact with the ground; the lidar. Actions: hip and knee of each leg.
 _WALKER = [0, 1, 2, 3, 9, 10, 11, 12, 13, 4, 5, 6, 7, 8, *range(14, 24)]
 register_symmetry(
     "BipedalWalker-v3",

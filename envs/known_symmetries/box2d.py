@@ -143,28 +143,6 @@ def _even_hip(walker: Any, leg: int) -> Any:
     return walker.world.CreateJoint(definition)
 
 
-def exchange_walker_legs(env: Any) -> None:
-    """Give each leg of a BipedalWalker the place and motion of the other.
-
-    As with the lander, Box2D solves the joints of one leg before those of the other, and starts
-    from forces that it does not show. Exact in flight only behind `EvenHips`.
-    """
-    legs = env.legs
-    other = (2, 3, 0, 1)
-    poses = [(tuple(legs[i].position), legs[i].angle) for i in other]
-    motions = [(tuple(legs[i].linearVelocity), legs[i].angularVelocity) for i in other]
-    contacts = [legs[i].ground_contact for i in (1, 3)]
-    for leg, pose, (velocity, spin) in zip(legs, poses, motions, strict=True):
-        leg.transform = pose
-        leg.linearVelocity, leg.angularVelocity = velocity, spin
-    # Box2D looks for new contacts only where something was made; this step moves nothing.
-    marker = env.world.CreateStaticBody()
-    marker.CreateEdgeFixture(vertices=[(-100, -100), (-99, -100)])
-    env.world.Step(0.0, 0, 0)
-    env.world.DestroyBody(marker)
-    legs[3].ground_contact, legs[1].ground_contact = contacts
-
-
 # The terrain is hidden from the observation, but drawn symmetrically about the pad.
 for lander in ("LunarLander-v3", "LunarLanderContinuous-v3"):
     register_symmetry(
@@ -172,11 +150,11 @@ for lander in ("LunarLander-v3", "LunarLanderContinuous-v3"):
     )
 
 # bipedal_walker.py, behind `EvenHips`: the hull's angle, spin, velocity; of each leg hip, its speed,
-# knee, its speed, contact with the ground; the lidar. Actions: hip and knee of each leg.
+# knee, its speed, contact with the ground; the lidar. Actions: hip and knee of each leg. There is no
+# state map: legs put in each other's place agree to 1e-2, but touch the ground a step later.
 _WALKER = [0, 1, 2, 3, 9, 10, 11, 12, 13, 4, 5, 6, 7, 8, *range(14, 24)]
 register_symmetry(
     "BipedalWalker-v3",
     {"legs": (lambda observation: observation[_WALKER], lambda action: action[[2, 3, 0, 1]])},
-    state_maps={"legs": exchange_walker_legs},
     tolerance=5e-3,
 )

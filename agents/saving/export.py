@@ -118,8 +118,8 @@ def export_policy(
     It takes a batch of any size of observations as the environment gives them (images in their own
     layout, in their own dtype; a Dict as one input for each key, of its name; anything else as
     ``observation``) and gives ``actions``, and of DQN ``q_values`` beside them. What it is, stands
-    in the metadata: ``equirl.version``, ``equirl.method``, ``equirl.group``, ``equirl.observations`` and
-    ``equirl.actions``, each as JSON; in a ``.pt2`` in the extra file ``equirl.json``.
+    in the metadata: ``equirl.version``, ``equirl.method``, ``equirl.group``,
+    ``equirl.observations`` and ``equirl.actions``, each as JSON; in a ``.pt2`` in the extra file ``equirl.json``.
 
     Args:
         model: an agent, equivariant or plain.

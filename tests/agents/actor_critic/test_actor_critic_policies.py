@@ -91,6 +91,8 @@ def test_the_policy_is_equivariant_on_every_space(
     symmetry = for_policy(model.symmetry, model.observation_space)
     points = first(seen(model.symmetry, 6, seed))
     taken = torch.from_numpy(np.stack([model.action_space.sample() for _ in range(7)]))
+    # As rollout buffers hand them out.
+    buffered = taken.float() if actions == "multi-binary" else taken
 
     def evaluated(inputs: Any) -> tuple[torch.Tensor, ...]:
         with torch.set_grad_enabled(learning):
@@ -103,11 +105,11 @@ def test_the_policy_is_equivariant_on_every_space(
 
     trivial, scalar = (GroupAction.trivial(symmetry.group, shape) for shape in ((1,), ()))
     outputs = (policy.output_action(), trivial, scalar, scalar)
-    before = evaluated({"obs": points, "done": taken})
+    before = evaluated({"obs": points, "done": buffered})
     for g in range(symmetry.group.order):
         moved = {
             "obs": symmetry.transform_observation(g, points),
-            "done": model.symmetry.transform_action(g, taken),
+            "done": model.symmetry.transform_action(g, taken).to(buffered.dtype),
         }
         for action, was, now in zip(outputs, before, evaluated(moved), strict=True):
             expected = action.transform(g, was)

@@ -181,6 +181,19 @@ def checked_symmetry(
     return symmetry
 
 
+def fused_adam(symmetry: Symmetry, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a policy, whose Adam takes one kernel for all parameters.
+
+    For the trivial group everything stays bit for bit SB3's; so does what the arguments say.
+    """
+    optimizer = policy_kwargs.get("optimizer_class", torch.optim.Adam)
+    options = policy_kwargs.get("optimizer_kwargs") or {}
+    chosen = {"fused", "foreach", "capturable", "differentiable"} & set(options)
+    if symmetry.group.order == 1 or optimizer not in (torch.optim.Adam, torch.optim.AdamW):
+        return policy_kwargs
+    return policy_kwargs if chosen else {**policy_kwargs, "optimizer_kwargs": {"fused": True, **options}}
+
+
 def _spaces(
     observation_space: spaces.Space[Any], action_space: spaces.Space[Any], *_: Any, **__: Any
 ) -> tuple[spaces.Space[Any], spaces.Space[Any]]:

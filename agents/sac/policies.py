@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from gymnasium import spaces
@@ -48,6 +48,15 @@ class EquivariantSquashedActor(SymmetrizedActor):
         SymmetryError: the symmetry does not fit the observations or actions.
     """
 
+    use_sde: bool
+    net_arch: list[int]
+    features_dim: int
+    features_extractor: Any
+    action_dist: Any
+    latent_pi: Any
+    mu: Any
+    log_std: Any
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         moved = self.symmetry.scaled_actions
@@ -70,10 +79,7 @@ class EquivariantSquashedActor(SymmetrizedActor):
         if self.symmetrized.order == 1 or not self.use_sde:
             return super().forward(obs, deterministic)
         if not deterministic:
-            raise AgentError(
-                "gSDE's noise is not equivariant: act with deterministic=True, or train with "
-                "use_sde=False"
-            )
+            _refuse_sde()
         return torch.tanh(self.combined(obs))
 
     def get_action_dist_params(
@@ -113,20 +119,75 @@ class EquivariantActor(EquivariantSquashedActor, Actor):
     """The actor of SAC made equivariant, see `EquivariantSquashedActor`."""
 
 
-class EquivariantSACPolicy(SymmetrizationArguments, SACPolicy):
-    """`SACPolicy` with an equivariant actor and invariant critics; works in stock `SAC`.
-
-    Actor and critics share the weights w_g(s) of the method. `equizero` and `lambda` score a branch
-    by the critic's lower estimate of its own action, min_i Q_i(gs, tanh μ(gs)), see
-    `equirl.agents.symmetrized_actor`.
+class SymmetrizedSACPolicy(SymmetrizationArguments):
+    """What the equivariant policies of SAC and TQC share; stands before the plain policy.
 
     Args:
         observation_space: see `SACPolicy`.
         action_space: see `SACPolicy`.
         lr_schedule: see `SACPolicy`.
         symmetry: ``env.symmetry`` of a `SymmetryWrapper`, see `SymmetrizationArguments`.
+        use_sde: gSDE; refused, but see ``evaluate_only``.
+        evaluate_only: the policy is of an agent that was trained before, and acts
+            deterministically, in which gSDE has no part.
         kwargs: the method and its options, see `SymmetrizationArguments`, and everything else
-            `SACPolicy` takes (net_arch, n_critics, …).
+            that the plain policy takes.
+
+    Raises:
+        AgentError: gSDE.
+    """
+
+    actor_class: ClassVar[type[Any]]
+    critic_class: ClassVar[type[Any]]
+
+    actor: Any
+    critic: Any
+    critic_target: Any
+    actor_kwargs: dict[str, Any]
+    critic_kwargs: dict[str, Any]
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        *,
+        symmetry: Symmetry | str | None = None,
+        use_sde: bool = False,
+        evaluate_only: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
+        if use_sde and not evaluate_only and symmetry.group.order > 1:
+            _refuse_sde()
+        self.evaluate_only = evaluate_only
+        kwargs = {"symmetry": symmetry, "use_sde": use_sde, **fused_adam(symmetry, kwargs)}
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)  # type: ignore[misc]
+        connect(self.actor, self.critic, self.critic_target)
+
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
+        """See `SACPolicy`."""
+        arguments = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return self.actor_class(**arguments, **self.symmetry_args).to(self.device)
+
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
+        """See `SACPolicy`; the critic or its target."""
+        arguments = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return self.critic_class(**arguments, **self.symmetry_args).to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "evaluate_only": self.evaluate_only}
+
+
+class EquivariantSACPolicy(SymmetrizedSACPolicy, SACPolicy):
+    """`SACPolicy` with an equivariant actor and invariant critics; works in stock `SAC`.
+
+    Actor and critics share the weights w_g(s) of the method. `equizero` and `lambda` score a branch
+    by the critic's lower estimate of its own action, min_i Q_i(gs, tanh μ(gs)), see
+    `equirl.agents.symmetrized_actor`.
 
     Example:
         >>> import gymnasium as gym
@@ -137,40 +198,8 @@ class EquivariantSACPolicy(SymmetrizationArguments, SACPolicy):
         >>> model = SAC(EquivariantSACPolicy, env, policy_kwargs=kwargs, buffer_size=1000)
     """
 
-    actor: EquivariantActor
-    critic: EquivariantContinuousCritic
-    critic_target: EquivariantContinuousCritic
-
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Box,
-        lr_schedule: Schedule,
-        *,
-        symmetry: Symmetry | str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
-        kwargs = fused_adam(symmetry, kwargs)
-        super().__init__(observation_space, action_space, lr_schedule, symmetry=symmetry, **kwargs)
-
-    def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)
-        connect(self.actor, self.critic, self.critic_target)
-
-    def make_actor(
-        self, features_extractor: BaseFeaturesExtractor | None = None
-    ) -> EquivariantActor:
-        """See `SACPolicy`."""
-        arguments = self._update_features_extractor(self.actor_kwargs, features_extractor)
-        return EquivariantActor(**arguments, **self.symmetry_args).to(self.device)
-
-    def make_critic(
-        self, features_extractor: BaseFeaturesExtractor | None = None
-    ) -> EquivariantContinuousCritic:
-        """See `SACPolicy`; the critic or its target."""
-        arguments = self._update_features_extractor(self.critic_kwargs, features_extractor)
-        return EquivariantContinuousCritic(**arguments, **self.symmetry_args).to(self.device)
+    actor_class = EquivariantActor
+    critic_class = EquivariantContinuousCritic
 
 
 class EquivariantSACCnnPolicy(EquivariantSACPolicy):
@@ -195,3 +224,11 @@ class EquivariantSACMultiInputPolicy(EquivariantSACPolicy):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+def _refuse_sde() -> NoReturn:
+    raise AgentError(
+        "gSDE (use_sde=True) draws its noise from features of s that the group does not move, and "
+        "so is not equivariant: train with use_sde=False; trained agents act with "
+        "deterministic=True"
+    )

@@ -21,7 +21,6 @@ from equirl.agents.sac.policies import (
     EquivariantSACPolicy,
 )
 from equirl.agents.symmetrized_actor import Weighed
-from equirl.errors import AgentError
 
 HOOKS = ("targets", "critic_loss", "actor_loss")
 
@@ -175,14 +174,6 @@ class SharingSoftActorCritic(SoftActorCritic):
         weights = None if weighed is None else weighed.weights
         values: Tensor = critic.values(observations, actions, weights)
         return values
-
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        if self.use_sde and self.policy.symmetry.group.order > 1:
-            raise AgentError(
-                f"{type(self).__name__} cannot explore by gSDE, whose noise is a function of the "
-                "features at s, which no element of the group moves: use_sde=False"
-            )
 
 
 class EquivariantSAC(EquivariantAlgorithm, SharingSoftActorCritic, SAC):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gymnasium import spaces
-from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import GymEnv
@@ -28,24 +27,39 @@ from equirl.shown import reason, shortened, shown
 from equirl.symmetrize import OPTIONS
 from equirl.symmetry import Symmetry
 
-SomeDQN = TypeVar("SomeDQN", bound=DQN)
+SomeAlgorithm = TypeVar("SomeAlgorithm", bound=BaseAlgorithm)
 
 HYPER_PARAMETERS = (
     "batch_size",
     "buffer_size",
-    "exploration_final_eps",
-    "exploration_fraction",
-    "exploration_initial_eps",
     "gamma",
     "gradient_steps",
     "learning_rate",
     "learning_starts",
-    "max_grad_norm",
     "n_steps",
-    "target_update_interval",
     "tau",
 )
-"""What a DQN agent takes over from the file, where it is a plain number; and ``train_freq``."""
+"""What an off-policy agent takes over from the file, where it is a plain number; and
+``train_freq``."""
+
+_EXPLORATION = (
+    "exploration_final_eps",
+    "exploration_fraction",
+    "exploration_initial_eps",
+    "max_grad_norm",
+    "target_update_interval",
+)
+_ENTROPY = ("ent_coef", "target_entropy", "target_update_interval")
+
+MORE_HYPER_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "dqn": _EXPLORATION,
+    "qrdqn": _EXPLORATION,
+    "sac": _ENTROPY,
+    "tqc": (*_ENTROPY, "top_quantiles_to_drop_per_net"),
+    "td3": ("policy_delay", "target_noise_clip", "target_policy_noise"),
+    "ddpg": (),
+}
+"""By algorithm, what else it takes over."""
 
 OBSOLETE = ("device",)
 """Arguments that policies of earlier SB3 versions had."""
@@ -141,11 +155,11 @@ class SavedAgent:
         """Widths of the hidden layers of a DQN agent's Q-network."""
         return list(self.architecture.net_arch["q"])
 
-    def build(self, cls: type[SomeDQN], env: GymEnv | str, **kwargs: Any) -> SomeDQN:
-        """A model of class ``cls`` with these weights, of a DQN agent.
+    def build(self, cls: type[SomeAlgorithm], env: GymEnv | str, **kwargs: Any) -> SomeAlgorithm:
+        """A model of class ``cls`` with these weights.
 
         Args:
-            cls: `DQN`, or a subclass.
+            cls: the class of the agent's algorithm, or a subclass.
             env: the environment.
             kwargs: constructor arguments of ``cls``; they count before what the file says.
 
@@ -153,9 +167,12 @@ class SavedAgent:
             AgentError: the agent was made for other observations or actions, or its description
                 is damaged.
         """
-        self._check_is_dqn()
+        self._check_is_for(cls)
         hyper_parameters = self._hyper_parameters(given=set(kwargs))
         policy_kwargs = self.policy_kwargs(kwargs.pop("policy_kwargs", {}))
+        if self.architecture.use_sde:  # which has no part in deterministic actions
+            hyper_parameters["use_sde"] = True
+            policy_kwargs["evaluate_only"] = True
         env = maybe_make_env(env, verbose=0)
         name = self.architecture.policy
         policy: Any = NATIVE_POLICIES[name] if self.is_native else name
@@ -177,13 +194,13 @@ class SavedAgent:
         self.give_weights(model)
         return model
 
-    def give_weights(self, model: DQN) -> None:
+    def give_weights(self, model: BaseAlgorithm) -> None:
         """Give a model of the same architecture these weights; it may be of another method.
 
         Raises:
             AgentError: the agent was made for other spaces, or has another network.
         """
-        self._check_is_dqn()
+        self._check_is_for(type(model))
         self.check_spaces(model.observation_space, model.action_space)
         if self.is_native != isinstance(model.policy, NativeEquivariantPolicy):
             held = "equivariant layers" if self.is_native else "the weights of a plain network"
@@ -207,9 +224,12 @@ class SavedAgent:
     def _hyper_parameters(self, given: set[str]) -> dict[str, Any]:
         plain = {
             name: self.data[name]
-            for name in HYPER_PARAMETERS
+            for name in (*HYPER_PARAMETERS, *MORE_HYPER_PARAMETERS[self.architecture.algorithm])
             if isinstance(self.data.get(name), int | float)
         }
+        coefficient = self.data.get("ent_coef")
+        if isinstance(coefficient, str) and coefficient.startswith("auto"):
+            plain["ent_coef"] = coefficient
         schedule = read_linear_schedule(_described(self.data, "learning_rate"))
         if schedule is not None:
             plain["learning_rate"] = schedule
@@ -277,10 +297,14 @@ class SavedAgent:
                 f"has {list(now)}, and {error}: give them in that order"
             ) from error
 
-    def _check_is_dqn(self) -> None:
-        if self.architecture.algorithm != "dqn":
+    def _check_is_for(self, cls: type[BaseAlgorithm]) -> None:
+        # By their names, as sb3-contrib need not be installed. DDPG is a TD3: the first counts.
+        names = (base.__name__.lower() for base in cls.__mro__)
+        wanted = next((name for name in names if name in MORE_HYPER_PARAMETERS), None)
+        if self.architecture.algorithm != wanted:
             raise AgentError(
-                f"{self.path} is not a DQN agent but one of {self.architecture.algorithm}"
+                f"{self.path} is not a {(wanted or cls.__name__).upper()} agent but one of "
+                f"{self.architecture.algorithm}"
             )
 
     def policy_kwargs(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,9 @@ class SymmetrizedActor(SymmetrizationArguments):
     def _scores(self, obs: PyTorchObs, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """min_i Q_i(gs, π(gs)), ``[|G|, batch]``, and the size of what they came from."""
         assert self.judge is not None
-        rows = map_parts(lambda part: part.transpose(0, 1).flatten(0, 1), self.symmetrized.orbit(obs))
+        rows = map_parts(
+            lambda part: part.transpose(0, 1).flatten(0, 1), self.symmetrized.orbit(obs)
+        )
         actions = self.mean_action(outputs.transpose(0, 1).flatten(0, 1))
         values = self.judge(rows, actions)
         values = values.view(-1, len(outputs), values.shape[1]).transpose(0, 1)

@@ -107,9 +107,7 @@ class TwinDelayed(TD3):
         """Q_i(s, a), ``[batch, critics]``."""
         return torch.cat(critic(observations, actions), dim=1)
 
-    def first_q_values(
-        self, observations: Any, actions: Tensor, weighed: Weighed | None
-    ) -> Tensor:
+    def first_q_values(self, observations: Any, actions: Tensor, weighed: Weighed | None) -> Tensor:
         """Q_1(s, a), ``[batch, 1]``."""
         values: Tensor = self.critic.q1_forward(observations, actions)
         return values
@@ -153,9 +151,7 @@ class SharingTwinDelayed(TwinDelayed):
         values: Tensor = critic.values(observations, actions, weights)
         return values
 
-    def first_q_values(
-        self, observations: Any, actions: Tensor, weighed: Weighed | None
-    ) -> Tensor:
+    def first_q_values(self, observations: Any, actions: Tensor, weighed: Weighed | None) -> Tensor:
         """See `TwinDelayed`."""
         weights = None if weighed is None else weighed.weights
         values: Tensor = self.critic.q1_forward(observations, actions, weights)

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from equirl.agents.baselines.mirror_loss import MirrorLossDQN
+from equirl.agents.baselines.mirror_loss_off_policy import MirrorLossSAC, MirrorLossTD3
 from equirl.agents.dqn import (
     DoubleDQN,
     EquivariantCnnPolicy,
@@ -88,6 +89,8 @@ __all__ = [
     "EquivariantTQCPolicy",
     "EvaluationCallback",
     "MirrorLossDQN",
+    "MirrorLossSAC",
+    "MirrorLossTD3",
     "NativeEquivariantCnnPolicy",
     "NativeEquivariantPolicy",
     "NativeEquivariantQNetwork",

@@ -83,7 +83,11 @@ def test_the_stock_training_step_gives_the_same_networks(algorithm: str, method:
         type(ours.policy),
         environment(algorithm),
         policy_kwargs=ours.policy_kwargs,
-        **{"buffer_size": 200, "learning_starts": 12, "batch_size": 8, "seed": 0, "device": "cpu"},
+        buffer_size=200,
+        learning_starts=12,
+        batch_size=8,
+        seed=0,
+        device="cpu",
     )
     ours.learn(30)
     stock.learn(30)

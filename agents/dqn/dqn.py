@@ -181,13 +181,14 @@ class EquivariantDQN(EquivariantAlgorithm, DoubleDQN):
         *args: Any,
         compile: bool = False,
         bf16: bool = False,
+        double_q: bool = False,
         shortcuts: bool = True,
         **kwargs: Any,
     ) -> None:
         self.compile = compile
         self.bf16 = bf16
         self.shortcuts = shortcuts
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, double_q=double_q, **kwargs)
 
     @property
     def trains_as_stock(self) -> bool:

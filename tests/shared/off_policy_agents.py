@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -90,7 +91,8 @@ def environment(algorithm: str, observations: str = "vector", box: str = "symmet
     if observations == "image":
         moved = square_actions(algorithm, box)
     generators = {"flip": (flip, moved[0]), "exchange": (exchange, moved[1])}
-    return SymmetryWrapper(Random(space, actions), generators)
+    # Of their own, as they draw.
+    return SymmetryWrapper(Random(deepcopy(space), deepcopy(actions)), generators)
 
 
 def square_actions(algorithm: str, box: str) -> list[Any]:

@@ -32,18 +32,15 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 @each_algorithm
 @pytest.mark.parametrize("steps", [40, pytest.param(2000, marks=pytest.mark.slow)])
 def test_the_trivial_group_trains_as_the_parent_bit_for_bit(algorithm: str, steps: int) -> None:
-    env = environment(algorithm)
-    trivial = Symmetry.trivial(env.observation_space, env.action_space)
+    expected = parameters(agent(algorithm, None).learn(steps))
     for method in METHODS if steps == 40 else ["equizero"]:
-        ours = ALGORITHMS[algorithm][0]
-        plain = agent(algorithm, None)
-        kwargs = {"policy_kwargs": plain.policy_kwargs, "learning_starts": 12, "batch_size": 8}
-        kwargs |= {"seed": 0, "device": "cpu", "buffer_size": 200}
-        kwargs["policy_kwargs"].pop("use_sde", None)
-        if algorithm == "qrdqn":
-            kwargs["train_freq"] = 1
-        model = ours("MlpPolicy", env, method, symmetry=trivial, **kwargs)
-        assert_equal(parameters(model.learn(steps)), parameters(plain.learn(steps)))
+        model = agent(algorithm, method, options={"symmetry": trivial(algorithm)})
+        assert_equal(parameters(model.learn(steps)), expected)
+
+
+def trivial(algorithm: str) -> Symmetry:
+    env = environment(algorithm)
+    return Symmetry.trivial(env.observation_space, env.action_space)
 
 
 @each_algorithm

@@ -1,6 +1,19 @@
 """Symmetries found in a MuJoCo model. Needs ``equirl[mujoco]``."""
 
+from equirl.envs.mujoco.environment_symmetries import (
+    EnvironmentSymmetries,
+    environment_symmetries,
+    symmetry_of_mujoco,
+)
 from equirl.envs.mujoco.model_symmetries import ModelGenerator, ModelSymmetries, model_symmetries
 from equirl.envs.mujoco.stepping import deviation
 
-__all__ = ["ModelGenerator", "ModelSymmetries", "deviation", "model_symmetries"]
+__all__ = [
+    "EnvironmentSymmetries",
+    "ModelGenerator",
+    "ModelSymmetries",
+    "deviation",
+    "environment_symmetries",
+    "model_symmetries",
+    "symmetry_of_mujoco",
+]

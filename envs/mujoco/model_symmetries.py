@@ -118,7 +118,8 @@ def model_symmetries(model: Any) -> ModelSymmetries:
     gravity and wind leave alone, and the exchange of equal bodies at one place, such as the two
     legs of a planar walker. Under each, bodies, joints, colliding geoms, inertias, limits, springs,
     tendons, actuators, equality constraints and contact parameters are matched; looks, cameras,
-    sites and sensors are not. Free bodies turn with the world. What is found is then stepped with a
+    sites and sensors are not. Free bodies turn with the world, and in a mirror may also show their own
+    plane of symmetry another way. What is found is then stepped with a
     converged solver beside its image, so that nothing rests on the comparison alone.
 
     Args:

@@ -28,7 +28,7 @@ def random_state(model: Any, rng: np.random.Generator, spread: float = 0.3) -> t
     low, high = model.actuator_ctrlrange.T
     ctrl = np.where(model.actuator_ctrllimited.astype(bool), low + (ctrl + 1) / 2 * (high - low), ctrl)
     act = rng.uniform(0, 1, model.na)
-    return qpos, rng.standard_normal(model.nv), act, ctrl
+    return qpos, spread * rng.standard_normal(model.nv), act, ctrl
 
 
 def deviation(model: Any, generator: Any, steps: int = 5, states: int = 4, seed: int = 0) -> float:

@@ -3,6 +3,7 @@
 from equirl.envs.mujoco.environment_symmetries import (
     EnvironmentSymmetries,
     environment_symmetries,
+    names_of,
     symmetry_of_mujoco,
 )
 from equirl.envs.mujoco.model_symmetries import ModelGenerator, ModelSymmetries, model_symmetries
@@ -15,5 +16,6 @@ __all__ = [
     "deviation",
     "environment_symmetries",
     "model_symmetries",
+    "names_of",
     "symmetry_of_mujoco",
 ]

@@ -117,6 +117,18 @@ def environment_symmetries(
     return EnvironmentSymmetries(symmetry, generators, tuple(names), tuple(controls), refused)
 
 
+def names_of(env: gym.Env[Any, Any]) -> tuple[list[str] | None, list[str] | None]:
+    """The names of the entries of observations and actions; None where they are not known."""
+    inner = env.unwrapped
+    if not isinstance(inner, MujocoEnv):
+        return None, None
+    try:
+        entries = entry_names(inner.model, layout_of(inner))
+    except SymmetryError:
+        entries = None
+    return entries, control_names(inner.model)
+
+
 def _declared(names: list[str], moved: AffineMap) -> Any:
     if moved.offset.any():
         return moved

@@ -72,7 +72,9 @@ def named(model: Any, kind: str, i: int) -> str:
 def alike(one: Any, other: Any, tolerance: float = TOLERANCE) -> bool:
     """Whether two numbers or arrays are equal up to rounding."""
     a, b = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
-    return a.shape == b.shape and bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
+    if a.shape != b.shape or (a == b).all():
+        return a.shape == b.shape
+    return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
 
 
 def require(kind: str, model: Any, i: int, j: int, what: str, *values: Any, depth: float) -> None:
@@ -96,7 +98,7 @@ def require_same_fields(model: Any, kind: str, i: int, j: int, depth: float) -> 
     Raises:
         MismatchError: it names the field.
     """
-    for field in _fields(type(model), kind):
+    for field in _fields(type(model), kind) if i != j else ():
         array = getattr(model, f"{kind}_{field}")
         if not alike(array[i], array[j]):
             shown_as = kind if kind in KINDS else "jnt"

@@ -16,7 +16,7 @@ from equirl.envs.mujoco.quaternions import Array
 from equirl.envs.mujoco.state_maps import AffineMap, position_map, velocity_map
 from equirl.envs.mujoco.stepping import deviation
 from equirl.envs.mujoco.transmission import Transmission, unknown_transmission
-from equirl.envs.mujoco.tree_matching import Matching
+from equirl.envs.mujoco.tree_matching import FREE, Matching
 from equirl.errors import SymmetryError
 
 LARGEST_GROUP = 128
@@ -118,8 +118,8 @@ def model_symmetries(model: Any) -> ModelSymmetries:
     gravity and wind leave alone, and the exchange of equal bodies at one place, such as the two
     legs of a planar walker. Under each, bodies, joints, colliding geoms, inertias, limits, springs,
     tendons, actuators, equality constraints and contact parameters are matched; looks, cameras,
-    sites and sensors are not. Free bodies turn with the world, and in a mirror may also show their own
-    plane of symmetry another way. What is found is then stepped with a
+    sites and sensors are not. Free bodies turn with the world; where no mirror is
+    found so, their own planes of symmetry are tried too. What is found is then stepped with a
     converged solver beside its image, so that nothing rests on the comparison alone.
 
     Args:
@@ -145,24 +145,28 @@ def model_symmetries(model: Any) -> ModelSymmetries:
     _check_is_understood(model)
     found: dict[str, ModelGenerator] = {}
     refused: dict[str, str] = {}
-    for name, world, exchanged in _candidates(model):
-        try:
-            generator = _generator(model, world, exchanged)
-        except MismatchError as error:
-            if not exchanged or error.depth >= 1 + _depth_of(model, next(iter(exchanged))):
-                refused[name] = str(error)
+    for name, candidate in _candidates(model):
+        if candidate.askew and any(np.linalg.det(g.world) < 0 for g in found.values()):
             continue
+        try:
+            generator = _generator(candidate)
+        except MismatchError as error:
+            bodies = list(candidate.exchanged)
+            if not bodies or error.depth >= 1 + _depth_of(model, bodies[0]):
+                refused.setdefault(name, str(error))
+            continue
+        refused.pop(name, None)
         group = ModelSymmetries(model, found, {}).elements().values()
         if not generator.moves_nothing and not any(generator.acts_as(e) for e in group):
             found[name] = generator
     return ModelSymmetries(model, found, refused)
 
 
-def _generator(model: Any, world: Array, exchanged: Mapping[int, int]) -> ModelGenerator:
+def _generator(found: Matching) -> ModelGenerator:
+    model, world = found.model, found.world
     for name, vector in (("gravity", _gravity(model)), ("wind", model.opt.wind)):
         if not alike(world @ vector, vector):
             raise MismatchError(f"{name} {vector} would become {world @ vector + 0.0}")
-    found = Matching(model, world, exchanged)
     found.search()
     transmission = Transmission(found)
     transmission.search()
@@ -182,27 +186,26 @@ def _generator(model: Any, world: Array, exchanged: Mapping[int, int]) -> ModelG
     return generator
 
 
-def _candidates(model: Any) -> Iterator[tuple[str, Array, dict[int, int]]]:
+def _candidates(model: Any) -> Iterator[tuple[str, Matching]]:
     """Generators first from which the others follow."""
-    yield "mirror_y", np.diag([1.0, -1.0, 1.0]), {}
-    yield "turn_90", _turn(np.pi / 2), {}
-    yield "mirror_x", np.diag([-1.0, 1.0, 1.0]), {}
-    if not _gravity(model).any():
-        yield "mirror_z", np.diag([1.0, 1.0, -1.0]), {}
-    for degrees in (60, 120, 180):
-        yield f"turn_{degrees}", _turn(np.radians(degrees)), {}
+    mirrors = {name: np.diag([1.0 - 2 * (name == axis) for axis in "xyz"]) for name in "xyz"}
+    worlds = {"mirror_y": mirrors["y"], "turn_90": _turn(np.pi / 2), "mirror_x": mirrors["x"]}
+    worlds |= {f"turn_{degrees}": _turn(np.radians(degrees)) for degrees in (60, 120, 180)}
     for degrees in (45, 30, 60):  # of the plane with the x axis
-        turn = _turn(np.radians(2 * degrees))
-        yield f"mirror_{degrees}", turn @ np.diag([1.0, -1.0, 1.0]), {}
+        worlds[f"mirror_{degrees}"] = _turn(np.radians(2 * degrees)) @ mirrors["y"]
     if not _gravity(model).any():
-        for axis, (i, j) in {"x": (1, 2), "y": (2, 0)}.items():
-            turn = np.eye(3)
-            turn[i, i] = turn[j, j] = 0.0
-            turn[j, i], turn[i, j] = 1.0, -1.0
-            yield f"turn_90_about_{axis}", turn, {}
+        worlds["mirror_z"] = mirrors["z"]
+        for axis, order in {"x": [1, 2, 0], "y": [2, 0, 1]}.items():
+            cycle = np.eye(3)[order]
+            worlds[f"turn_90_about_{axis}"] = cycle.T @ _turn(np.pi / 2) @ cycle
+    for name, world in worlds.items():
+        yield name, Matching(model, world)
+    if FREE in model.jnt_type:
+        for name in ("mirror_y", "mirror_x"):
+            yield name, Matching(model, worlds[name], askew=True)
     for c, d in _bodies_at_one_place(model):
         one, other = (model.body(b).name or str(b) for b in (c, d))
-        yield f"exchange_{one}_{other}", np.eye(3), {c: d, d: c}
+        yield f"exchange_{one}_{other}", Matching(model, np.eye(3), {c: d, d: c})
 
 
 def _bodies_at_one_place(model: Any) -> Iterator[tuple[int, int]]:

@@ -187,16 +187,20 @@ class Transmission:
         require_same_fields(model, "eq", e, to, depth)
         of_joints = model.eq_type[e] == OF_JOINTS
         length = self._joint if of_joints else self.tendons.__getitem__
-        signs = []
-        for which in ("eq_obj1id", "eq_obj2id"):
-            i, k = (int(getattr(model, which)[x]) for x in (e, to))
-            image, sign, shift = (-1, 1, 0.0) if i < 0 else length(i)
-            if image != k or shift:
-                raise MismatchError(
-                    f"{named(model, 'eq', to)} does not hold what {named(model, 'eq', e)} would",
-                    depth,
-                )
-            signs.append(sign)
+        images, signs, shifts = zip(
+            *(
+                length(int(which[e])) if which[e] >= 0 else (-1, 1, 0.0)
+                for which in (model.eq_obj1id, model.eq_obj2id)
+            ),
+            strict=True,
+        )
+        held = model.eq_obj1id[to], model.eq_obj2id[to]
+        one_to_one = np.array_equal(np.abs(model.eq_data[e, :5]), [0, 1, 0, 0, 0])
+        same = images == held or (one_to_one and images == held[::-1])  # x = ± y is y = ± x
+        if not same or any(shifts):
+            raise MismatchError(
+                f"{named(model, 'eq', to)} does not hold what {named(model, 'eq', e)} would", depth
+            )
         terms = 5 if model.eq_obj2id[e] >= 0 else 1
         wanted = [signs[0] * signs[1] ** k * model.eq_data[e, k] for k in range(terms)]
         given = model.eq_data[to, :terms]

@@ -38,11 +38,14 @@ class Matching:
         model: the model.
         world: R, ``[3, 3]``.
         exchanged: bodies whose image is prescribed.
+        askew: whether free bodies show their own planes of symmetry to a mirror, however they were
+            turned when they were built; else they turn with the world.
     """
 
     model: Any
     world: Array
     exchanged: Mapping[int, int] = field(default_factory=dict)
+    askew: bool = False
 
     def __post_init__(self) -> None:
         model = self.model
@@ -133,10 +136,8 @@ class Matching:
         self._match_body(c, to, theirs.T @ parent @ own, depth + 1)
 
     def _frames_of_free_body(self, aligned: Array) -> list[Array]:
-        """The local maps to try: it may have been built askew, its own planes of symmetry too."""
-        if np.linalg.det(self.world) > 0:
-            return [aligned]
-        return [aligned, *(np.eye(3) - 2 * np.diag(axis) for axis in np.eye(3))]
+        planes = [np.eye(3) - 2 * np.diag(axis) for axis in np.eye(3)]
+        return planes if self.askew else [aligned]
 
     def _match_joints(self, b: int, to: int, frame: Array, depth: float) -> None:
         """Slides of one body may change places, hinges keep their order."""

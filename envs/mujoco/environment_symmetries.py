@@ -94,7 +94,8 @@ def environment_symmetries(
             f"the layout has {len(names)} entries, the observation space is {env.observation_space}"
         )
     found = model_symmetries(inner.model)
-    refused, shared = dict(found.refused), {}
+    refused: dict[str, str] = {}
+    shared: dict[str, tuple[ModelGenerator, AffineMap]] = {}
     played = _states_of_play(inner)
     elements = found.elements()
     for name, generator in elements.items():
@@ -106,7 +107,8 @@ def environment_symmetries(
                 refused[name] = str(error)
             continue
         shared[name] = generator, moved
-    generators, closed = {}, ModelSymmetries(inner.model, {}, {})
+    generators: dict[str, tuple[Any, Any]] = {}
+    closed = ModelSymmetries(inner.model, {}, {})
     for name, (generator, moved) in shared.items():
         if any(generator.acts_as(e) for e in closed.elements().values()):
             continue
@@ -114,7 +116,9 @@ def environment_symmetries(
         word = name.replace("·", "_after_")
         generators[word] = _declared(names, moved), _declared(controls, generator.ctrl)
     symmetry = Symmetry.from_generators(env.observation_space, env.action_space, generators)
-    return EnvironmentSymmetries(symmetry, generators, tuple(names), tuple(controls), refused)
+    return EnvironmentSymmetries(
+        symmetry, generators, tuple(names), tuple(controls), refused | dict(found.refused)
+    )
 
 
 def names_of(env: gym.Env[Any, Any]) -> tuple[list[str] | None, list[str] | None]:

@@ -67,7 +67,9 @@ class ModelGenerator:
     @property
     def moves_nothing(self) -> bool:
         """Whether it leaves states and controls as they are, as the mirror of a planar robot."""
-        return all(alike(m.matrix, np.eye(len(m.matrix))) and not m.offset.any() for m in self._maps)
+        return all(
+            alike(m.matrix, np.eye(len(m.matrix))) and not m.offset.any() for m in self._maps
+        )
 
     @property
     def _maps(self) -> tuple[AffineMap, ...]:

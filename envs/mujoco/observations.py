@@ -110,7 +110,9 @@ def _move_cosines(generator: ModelGenerator) -> AffineMap:
     """cos(± q + c) and sin(± q + c) from cos q and sin q."""
     signs, shift = generator.qpos.matrix, generator.qpos.offset
     cos, sin = np.cos(shift)[:, None], np.sin(shift)[:, None]
-    return linear(np.block([[cos * np.abs(signs), -sin * signs], [sin * np.abs(signs), cos * signs]]))
+    return linear(
+        np.block([[cos * np.abs(signs), -sin * signs], [sin * np.abs(signs), cos * signs]])
+    )
 
 
 def _move_inertias(model: Any, generator: ModelGenerator) -> AffineMap:
@@ -161,11 +163,17 @@ def _velocity_names(model: Any, after: str = "_velocity") -> list[str]:
 def _bare(model: Any, kind: str, i: int) -> str:
     """The name alone."""
     full = named(model, kind, i)
-    return full.split("'")[1] if full.count("'") == 2 and " of " not in full else full.replace(" ", "_")
+    return (
+        full.split("'")[1]
+        if full.count("'") == 2 and " of " not in full
+        else full.replace(" ", "_")
+    )
 
 
 def _body_names(*parts: str) -> Callable[[Any], list[str]]:
-    return lambda model: [f"{_bare(model, 'body', b)}_{p}" for b in range(model.nbody) for p in parts]
+    return lambda model: [
+        f"{_bare(model, 'body', b)}_{p}" for b in range(model.nbody) for p in parts
+    ]
 
 
 def _spatial_names(kind: str, first: str, second: str) -> Callable[[Any], list[str]]:

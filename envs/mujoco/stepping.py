@@ -26,7 +26,9 @@ def random_state(model: Any, rng: np.random.Generator, spread: float = 0.3) -> t
                 qpos[at] = np.clip(qpos[at], *model.jnt_range[j])
     ctrl = rng.uniform(-1, 1, model.nu)
     low, high = model.actuator_ctrlrange.T
-    ctrl = np.where(model.actuator_ctrllimited.astype(bool), low + (ctrl + 1) / 2 * (high - low), ctrl)
+    ctrl = np.where(
+        model.actuator_ctrllimited.astype(bool), low + (ctrl + 1) / 2 * (high - low), ctrl
+    )
     act = rng.uniform(0, 1, model.na)
     return qpos, spread * rng.standard_normal(model.nv), act, ctrl
 

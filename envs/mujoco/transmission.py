@@ -237,4 +237,3 @@ def _acts_on_one_length(model: Any, a: int) -> bool:
     if kind in (ON_JOINT, ON_JOINT_IN_PARENT):
         return model.jnt_type[i] not in (FREE, BALL)
     return kind in (ON_TENDON, ON_BODY)
-

@@ -147,9 +147,7 @@ class Matching:
             first = next(k for k in unused if self.model.jnt_type[k] == kind)
             candidates = [k for k in unused if self.model.jnt_type[k] == kind]
             candidates = candidates if kind == SLIDE else [first]
-            image = assign(
-                [j], candidates, lambda i, k: self._match_joint(i, k, frame, depth)
-            )[0]
+            image = assign([j], candidates, lambda i, k: self._match_joint(i, k, frame, depth))[0]
             unused.remove(image)
 
     def _match_joint(self, j: int, k: int, frame: Array, depth: float) -> None:
@@ -189,7 +187,9 @@ class Matching:
     def _match_inertia(self, b: int, to: int, frame: Array, depth: float) -> None:
         model = self.model
         centre = frame @ model.body_ipos[b]
-        require("body", model, b, to, "the centre of mass", centre, model.body_ipos[to], depth=depth)
+        require(
+            "body", model, b, to, "the centre of mass", centre, model.body_ipos[to], depth=depth
+        )
         own, theirs = (as_rotation(model.body_iquat[x]) for x in (b, to))
         mine = frame @ own @ np.diag(model.body_inertia[b]) @ own.T @ frame.T
         other = theirs @ np.diag(model.body_inertia[to]) @ theirs.T

@@ -45,7 +45,9 @@ def show(env: gym.Env[Any, Any], symmetry: Symmetry) -> None:
     """Print what the generators do to every entry, by name where the environment has names."""
     names = _names_in_model(env)
     fitting = [
-        given if given is not None and len(given) == sum(leaf.size for leaf in action.leaves) else None
+        given
+        if given is not None and len(given) == sum(leaf.size for leaf in action.leaves)
+        else None
         for given, action in zip(names, (symmetry.observations, symmetry.actions), strict=True)
     ]
     generators = [symmetry.group.names[g] for g in symmetry.group.generators]

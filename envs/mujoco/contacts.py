@@ -30,7 +30,7 @@ def require_same_contacts(found: Matching) -> None:
 def require_same_impedances(found: Matching) -> None:
     """Refuse other effective masses at the reference pose, from which MuJoCo scales constraints.
 
-    They are derived from what was compared already, and differ where the reference pose is not kept.
+    Derived from what was compared already, they differ where the reference pose is moved.
 
     Raises:
         MismatchError: it names the body or joint.

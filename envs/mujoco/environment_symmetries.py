@@ -21,7 +21,7 @@ from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 
 TOLERANCE = 1e-5
-"""Between rewards and observations of steps from moved states; solvers stop before they converge."""
+"""Between rewards and observations of moved steps; solvers stop before they converge."""
 
 STATES = 6
 """From which the steps are compared."""
@@ -180,7 +180,7 @@ def _require_same_steps(
             )
         if abs(one[1] - other[1]) > TOLERANCE * max(1.0, abs(one[1])):
             raise SymmetryError(
-                f"the reward does not share it: {one[1]:.4g} in one step, {other[1]:.4g} in its image"
+                f"the reward does not share it: {one[1]:.4g} for s, {other[1]:.4g} for gs"
             )
         if one[2] != other[2]:
             raise SymmetryError("the end of the episode does not share it")

@@ -65,7 +65,9 @@ def control_names(model: Any) -> list[str]:
     """Of the actuators; those without a name are called by what they act on."""
     tendon = int(mujoco.mjtTrn.mjTRN_TENDON)
     on = ["tendon" if kind == tendon else "jnt" for kind in model.actuator_trntype]
-    targets = [_bare(model, kind, int(i)) for kind, i in zip(on, model.actuator_trnid[:, 0])]
+    targets = [
+        _bare(model, kind, int(i)) for kind, i in zip(on, model.actuator_trnid[:, 0], strict=True)
+    ]
     names = [model.actuator(a).name or targets[a] for a in range(model.nu)]
     return [n if names.count(n) == 1 else f"{n}_{a}" for a, n in enumerate(names)]
 
@@ -185,7 +187,9 @@ QUANTITIES = {
     "qvel": _Quantity(lambda model, g: g.qvel, _velocity_names),
     "cinert": _Quantity(
         _move_inertias,
-        _body_names(*(f"inertia_{x}" for x in "xx yy zz xy xz yz mx my mz m".split())),
+        _body_names(
+            *(f"inertia_{x}" for x in ["xx", "yy", "zz", "xy", "xz", "yz", "mx", "my", "mz", "m"])
+        ),
     ),
     "cvel": _Quantity(_move_spatial, _spatial_names("cvel", "angular", "linear")),
     "cfrc_ext": _Quantity(_move_spatial, _spatial_names("cfrc", "torque", "force")),

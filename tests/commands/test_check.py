@@ -194,7 +194,7 @@ def test_discovery_in_the_model_prints_a_declaration_that_can_be_pasted(
     out = capsys.readouterr().out
     assert re.search(r"thigh_joint +thigh_left_joint +\+", out)
     pasted: dict[str, object] = {"np": np}
-    exec(out[out.index("symmetry = {") :], pasted)  # noqa: S102
+    exec(out[out.index("symmetry = {") :], pasted)
     env = gym.make("Walker2d-v5")
     spaces = env.observation_space, env.action_space
     assert Symmetry.from_generators(*spaces, pasted["symmetry"]) == symmetry_of_mujoco(env)

@@ -9,16 +9,16 @@ import pytest
 
 pytest.importorskip("mujoco", reason="needs equirl[mujoco]")
 
-import gymnasium as gym  # noqa: E402
+import gymnasium as gym
 
-from equirl.declaring import Mirror  # noqa: E402
-from equirl.envs.mujoco import (  # noqa: E402
+from equirl.declaring import Mirror
+from equirl.envs.mujoco import (
     environment_symmetries,
     model_symmetries,
     symmetry_of_mujoco,
 )
-from equirl.errors import SymmetryError  # noqa: E402
-from equirl.symmetry import Symmetry  # noqa: E402
+from equirl.errors import SymmetryError
+from equirl.symmetry import Symmetry
 
 
 @pytest.mark.parametrize(

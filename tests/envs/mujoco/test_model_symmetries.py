@@ -108,7 +108,7 @@ small = st.floats(-0.4, 0.4).map(lambda x: round(x, 3))
 @st.composite
 def arms(draw: st.DrawFn) -> tuple[str, str]:
     """A left and a right arm, reflected in the plane y = 0, as XML; and the two motors."""
-    p = {key: draw(small) for key in "x roll tilt yaw ax ay spring bend".split()}
+    p = {key: draw(small) for key in ["x", "roll", "tilt", "yaw", "ax", "ay", "spring", "bend"]}
     p |= {"y": 0.1 + abs(draw(small)), "az": 1.0, "low": -30, "high": 50}
     p |= {"stiffness": abs(draw(small)), "mass": 0.1 + abs(draw(small))}
     q = p | {key: -p[key] for key in ("y", "roll", "yaw", "bend")}
@@ -143,7 +143,7 @@ def test_a_robot_built_as_its_own_reflection_is_found(
 )
 def test_one_weaker_side_is_no_reflection(field: str) -> None:
     motors = "".join(f'<position joint="hinge{side}" kp="3"/>' for side in "LR")
-    p = dict.fromkeys("x roll tilt yaw ax ay spring bend".split(), 0.1) | {
+    p = dict.fromkeys(["x", "roll", "tilt", "yaw", "ax", "ay", "spring", "bend"], 0.1) | {
         "y": 0.2, "az": 1, "low": -30, "high": 50, "stiffness": 1, "mass": 1
     }  # fmt: skip
     q = p | {"y": -0.2, "roll": -0.1, "yaw": -0.1, "bend": -0.1, "ax": -0.1, "az": -1}

@@ -98,7 +98,7 @@ def require_same_fields(model: Any, kind: str, i: int, j: int, depth: float) -> 
     Raises:
         MismatchError: it names the field.
     """
-    for field in _fields(type(model), kind) if i != j else ():
+    for field in _fields(kind) if i != j else ():
         array = getattr(model, f"{kind}_{field}")
         if not alike(array[i], array[j]):
             shown_as = kind if kind in KINDS else "jnt"
@@ -111,9 +111,9 @@ def require_same_fields(model: Any, kind: str, i: int, j: int, depth: float) -> 
 
 
 @cache
-def _fields(model_type: type, kind: str) -> tuple[str, ...]:
+def _fields(kind: str) -> tuple[str, ...]:
     left_out = set(LEFT_OUT[kind].split())
-    fields = (a[len(kind) + 1 :] for a in dir(model_type) if a.startswith(f"{kind}_"))
+    fields = (a[len(kind) + 1 :] for a in dir(mujoco.MjModel) if a.startswith(f"{kind}_"))
     return tuple(field for field in fields if field not in left_out)
 
 

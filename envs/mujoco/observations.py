@@ -63,8 +63,8 @@ def entry_names(model: Any, layout: Layout) -> list[str]:
 
 def control_names(model: Any) -> list[str]:
     """Of the actuators; those without a name are called by what they act on."""
-    tendon = int(mujoco.mjtTrn.mjTRN_TENDON)
-    on = ["tendon" if kind == tendon else "jnt" for kind in model.actuator_trntype]
+    kinds = {int(mujoco.mjtTrn.mjTRN_TENDON): "tendon", int(mujoco.mjtTrn.mjTRN_BODY): "body"}
+    on = [kinds.get(int(kind), "jnt") for kind in model.actuator_trntype]
     targets = [
         _bare(model, kind, int(i)) for kind, i in zip(on, model.actuator_trnid[:, 0], strict=True)
     ]
@@ -112,9 +112,8 @@ def _move_cosines(generator: ModelGenerator) -> AffineMap:
     """cos(± q + c) and sin(± q + c) from cos q and sin q."""
     signs, shift = generator.qpos.matrix, generator.qpos.offset
     cos, sin = np.cos(shift)[:, None], np.sin(shift)[:, None]
-    return linear(
-        np.block([[cos * np.abs(signs), -sin * signs], [sin * np.abs(signs), cos * signs]])
-    )
+    rows = [[cos * np.abs(signs), -sin * signs], [sin * np.abs(signs), cos * signs]]
+    return linear(np.block(rows).astype(np.float64))
 
 
 def _move_inertias(model: Any, generator: ModelGenerator) -> AffineMap:

@@ -170,7 +170,7 @@ class Transmission:
             return 1
         if model.actuator_biastype[a] == AFFINE_BIAS:
             constant = sign * bias[a, 0] - bias[to, 1] * shift
-            wanted = [constant, *bias[a, 1:3]]
+            wanted = np.array([constant, *bias[a, 1:3]])
             require("actuator", model, a, to, "biasprm", wanted, bias[to, :3], depth=depth)
         terms = 1 if model.actuator_gaintype[a] == FIXED_GAIN else 3
         for by in (1, -1):

@@ -211,7 +211,8 @@ class Matching:
         return [int(self.model.jnt_type[j]) for j in self._joints(b)]
 
     def _colliding(self, b: int) -> list[int]:
-        return [i for i in np.flatnonzero(self.collides) if self.model.geom_bodyid[i] == b]
+        own = self.collides & (self.model.geom_bodyid == b)
+        return [int(i) for i in np.flatnonzero(own)]
 
     def _relevant_children(self, b: int) -> list[int]:
         return [c for c in self.children[b] if self._is_relevant(c)]

@@ -53,7 +53,7 @@ class DataAugmentation:
                 "data_augmentation(symmetry, observations={group: action}), of privileged "
                 "observations their own action"
             )
-        augmented = torch.cat([obs] * self.symmetry.group.order)
+        augmented: Any = torch.cat([obs] * self.symmetry.group.order)
         for key, action in self.observations.items():
             if key in obs.keys():  # noqa: SIM118  # a TensorDict iterates over its rows
                 augmented[key] = self._orbit(action, obs[key])

@@ -66,5 +66,6 @@ def deviation(model: Any, generator: Any, steps: int = 5, states: int = 4, seed:
             )
             for wanted, got in pairs:
                 scale = np.maximum(1.0, np.abs(wanted))
-                worst = max(worst, float((np.abs(wanted - got) / scale).max(initial=0.0)))
+                apart = np.abs(wanted - got) / scale
+                worst = float(np.max(apart, initial=worst))  # not a number stays so
     return worst

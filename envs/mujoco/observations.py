@@ -113,7 +113,8 @@ def _move_cosines(generator: ModelGenerator) -> AffineMap:
     signs, shift = generator.qpos.matrix, generator.qpos.offset
     cos, sin = np.cos(shift)[:, None], np.sin(shift)[:, None]
     rows = [[cos * np.abs(signs), -sin * signs], [sin * np.abs(signs), cos * signs]]
-    return linear(np.block(rows).astype(np.float64))
+    matrix: Array = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+    return linear(matrix)
 
 
 def _move_inertias(model: Any, generator: ModelGenerator) -> AffineMap:

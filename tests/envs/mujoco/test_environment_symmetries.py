@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("mujoco", reason="needs equirl[mujoco]")
+mujoco = pytest.importorskip("mujoco", reason="needs equirl[mujoco]")
 
-import gymnasium as gym
+import gymnasium as gym  # noqa: E402
 
-from equirl.declaring import Mirror
-from equirl.envs.mujoco import (
+from equirl.declaring import Mirror  # noqa: E402
+from equirl.envs import symmetry_of  # noqa: E402
+from equirl.envs.mujoco import (  # noqa: E402
     environment_symmetries,
     model_symmetries,
     symmetry_of_mujoco,
 )
-from equirl.errors import SymmetryError
-from equirl.symmetry import Symmetry
+from equirl.errors import SymmetryError  # noqa: E402
+from equirl.symmetry import Symmetry  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -98,3 +99,34 @@ def test_a_layout_declares_what_another_environment_observes() -> None:
 def test_only_environments_of_mujoco_have_a_model() -> None:
     with pytest.raises(SymmetryError):
         symmetry_of_mujoco(gym.make("CartPole-v1"))
+
+
+def test_all_that_a_humanoid_observes_of_its_bodies_is_mapped() -> None:
+    """Inertias, velocities and contact forces; the legs of the model as it comes differ."""
+    env = gym.make("Humanoid-v5")
+    model, data = env.unwrapped.model, env.unwrapped.data
+    for joint in ("hip_y", "knee"):
+        left, right = model.joint(f"left_{joint}"), model.joint(f"right_{joint}")
+        left.armature, left.stiffness = right.armature, right.stiffness
+    mujoco.mj_setConst(model, data)
+    found = environment_symmetries(env)
+    assert found.symmetry.group.names == ("e", "mirror_y")
+    assert len(found.entry_names) == 348
+
+
+@pytest.mark.parametrize("env_id", ["Ant-v5", "Walker2d-v5", "Swimmer-v5", "Reacher-v5"])
+def test_what_is_found_is_what_is_registered(env_id: str) -> None:
+    env = gym.make(env_id)
+    try:
+        registered = symmetry_of(env)
+    except SymmetryError:
+        pytest.skip("no symmetry of it is registered")
+    found, mirror = symmetry_of_mujoco(env), registered.group.generators[0]
+    observation, action = env.observation_space.sample(), env.action_space.sample()
+    np.testing.assert_array_equal(
+        found.transform_observation(1, observation),
+        registered.transform_observation(mirror, observation),
+    )
+    np.testing.assert_array_equal(
+        found.transform_action(1, action), registered.transform_action(mirror, action)
+    )

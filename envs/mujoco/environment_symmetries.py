@@ -17,11 +17,12 @@ from equirl.envs.mujoco.model_symmetries import ModelGenerator, ModelSymmetries,
 from equirl.envs.mujoco.observations import Layout, control_names, entry_names, observation_map
 from equirl.envs.mujoco.quaternions import Array
 from equirl.envs.mujoco.state_maps import AffineMap
+from equirl.envs.mujoco.stepping import converged
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 
 TOLERANCE = 1e-5
-"""Between rewards and observations of moved steps; solvers stop before they converge."""
+"""Between rewards and observations of steps from moved states."""
 
 STATES = 6
 """From which the steps are compared."""
@@ -72,8 +73,8 @@ def environment_symmetries(
     """The symmetries of a model that observations, rewards and terminations share.
 
     From some states of random play the environment is put into the moved state, and both are
-    stepped: what the reward does not share, such as a turn of a robot that is paid for its way
-    along x, is left out and named. The environment is reset.
+    stepped with a converged solver: what the reward does not share, such as a turn of a robot that
+    is paid for its way along x, is left out and named. The environment is reset.
 
     Args:
         env: of Gymnasium's MuJoCo environments, actions being the model's controls.
@@ -101,7 +102,8 @@ def environment_symmetries(
     for name, generator in elements.items():
         try:
             moved = observation_map(inner.model, generator, layout)
-            _require_same_steps(inner, generator, moved, played)
+            with converged(inner.model):
+                _require_same_steps(inner, generator, moved, played)
         except SymmetryError as error:
             if name in found.generators:
                 refused[name] = str(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from equirl.envs.mujoco.contacts import require_same_contacts, require_same_impe
 from equirl.envs.mujoco.model_fields import MismatchError, alike
 from equirl.envs.mujoco.quaternions import Array
 from equirl.envs.mujoco.state_maps import AffineMap, position_map, velocity_map
-from equirl.envs.mujoco.stepping import deviation
+from equirl.envs.mujoco.stepping import converged, deviation
 from equirl.envs.mujoco.transmission import Transmission, unknown_transmission
 from equirl.envs.mujoco.tree_matching import FREE, Matching
 from equirl.errors import SymmetryError
@@ -182,7 +181,8 @@ def _generator(found: Matching) -> ModelGenerator:
         transmission.activation_map(),
         transmission.control_map(),
     )
-    apart = deviation(_converged(model), generator, steps=1)
+    with converged(model):
+        apart = deviation(model, generator, steps=1)
     if not apart < LARGEST_DEVIATION:
         raise MismatchError(f"steps of moved states differ by {apart:.2g}", 3000.0)
     return generator
@@ -237,15 +237,6 @@ def _depth_of(model: Any, body: int) -> int:
     while body:
         body, depth = int(model.body_parentid[body]), depth + 1
     return depth
-
-
-def _converged(model: Any) -> Any:
-    """The same model with a solver that does not depend on the order of the constraints."""
-    same = copy.copy(model)
-    same.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
-    same.opt.iterations, same.opt.tolerance = 200, 0.0
-    same.opt.noslip_iterations = 0
-    return same
 
 
 def _check_is_understood(model: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mujoco
@@ -31,6 +33,23 @@ def random_state(model: Any, rng: np.random.Generator, spread: float = 0.3) -> t
     )
     act = rng.uniform(0, 1, model.na)
     return qpos, spread * rng.standard_normal(model.nv), act, ctrl
+
+
+@contextmanager
+def converged(model: Any) -> Iterator[None]:
+    """Within it the solver converges, so that the order of the constraints is of no account.
+
+    Some models, such as Gymnasium's Humanoid, stop the projected Gauss-Seidel solver early.
+    """
+    names = ("solver", "iterations", "tolerance", "noslip_iterations")
+    before = {name: getattr(model.opt, name) for name in names}
+    model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
+    model.opt.iterations, model.opt.tolerance, model.opt.noslip_iterations = 200, 0.0, 0
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(model.opt, name, value)
 
 
 def deviation(model: Any, generator: Any, steps: int = 5, states: int = 4, seed: int = 0) -> float:

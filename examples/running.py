@@ -109,7 +109,8 @@ def one_of(key: str, value: str, known: Sequence[str]) -> str:
         ConfigError: it is not.
     """
     if value not in known:
-        raise ConfigError(f"{key} must be one of {', '.join(known)}, got {value!r}{nearest(value, known)}")
+        listed = f" one of {', '.join(known)}" if len(known) <= 12 else f" one of {len(known)} names"
+        raise ConfigError(f"{key} must be{listed}, got {value!r}{nearest(value, known)}")
     return value
 
 

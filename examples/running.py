@@ -40,7 +40,9 @@ def main(
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "--help" in given:
-        print("settings, as key=value:", OmegaConf.to_yaml(OmegaConf.create(dict(defaults))), sep="\n")
+        print(
+            "settings, as key=value:", OmegaConf.to_yaml(OmegaConf.create(dict(defaults))), sep="\n"
+        )
         return 0
     begin = time.perf_counter()
     try:
@@ -109,7 +111,9 @@ def one_of(key: str, value: str, known: Sequence[str]) -> str:
         ConfigError: it is not.
     """
     if value not in known:
-        listed = f" one of {', '.join(known)}" if len(known) <= 12 else f" one of {len(known)} names"
+        listed = (
+            f" one of {', '.join(known)}" if len(known) <= 12 else f" one of {len(known)} names"
+        )
         raise ConfigError(f"{key} must be{listed}, got {value!r}{nearest(value, known)}")
     return value
 
@@ -130,7 +134,10 @@ def table(rows: Sequence[Row]) -> str:
     columns = list(rows[0])
     cells = [columns, *[[_shown(row[column]) for column in columns] for row in rows]]
     widths = [max(len(line[j]) for line in cells) for j in range(len(columns))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in cells
+    ]
     rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
 

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from equirl.errors import ConfigError
 from images.classifiers import METHODS, Classifier, image_action, symmetrized
 from images.data import Split, load, turned
 from images.run import accuracy, train
 from running import Row, main, need, one_of
-
-from equirl.errors import ConfigError
 
 CLASSES = {
     "digits": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
@@ -48,8 +47,8 @@ QUICK = {
     "model": "ViT-S-32-alt",
     "pretrained": "",
     "data": "digits",
-    "images": 32,
-    "labelled": 16,
+    "images": 8,
+    "labelled": 8,
     "epochs": 1,
 }
 

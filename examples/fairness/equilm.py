@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from fairness.language_models import Pieces, Words
 from torch import Tensor, nn
 
 from equirl import GroupAction, Symmetrized
 from equirl.errors import ConfigError
 from equirl.groups import cyclic
+from fairness.language_models import Pieces, Words
 
 
 def exchange(
@@ -42,7 +42,9 @@ def exchange(
     notes = []
     for words in lists:
         forms = list(zip(*(vocabulary.forms(word) for word in words), strict=True))
-        whole = {tuple(form[0] for form in each) for each in forms if all(len(f) == 1 for f in each)}
+        whole = {
+            tuple(form[0] for form in each) for each in forms if all(len(f) == 1 for f in each)
+        }
         if not whole:
             split = next(w for w in words if all(len(f) != 1 for f in vocabulary.forms(w)))
             raise ConfigError(
@@ -54,7 +56,9 @@ def exchange(
         for tokens in whole:
             for word, token in zip(words, tokens, strict=True):
                 if token in owner:
-                    raise ConfigError(f"{word!r} is in two lists: no permutation exchanges it twice")
+                    raise ConfigError(
+                        f"{word!r} is in two lists: no permutation exchanges it twice"
+                    )
                 owner[token] = word
             for g in range(n):
                 for k, token in enumerate(tokens):

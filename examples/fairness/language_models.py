@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from running import need
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equirl.errors import ConfigError
 from equirl.shown import nearest
+from running import need
 
 
 class Words:

@@ -74,7 +74,9 @@ def scorer_of(settings: DictConfig) -> Scorer:
         ]
     classify = need("transformers").pipeline("text-classification", model=settings.scorer)
     signs = {"POS": 1, "NEG": -1}
-    return lambda texts: [signs.get(c["label"][:3].upper(), 0) * c["score"] for c in classify(texts)]
+    return lambda texts: [
+        signs.get(c["label"][:3].upper(), 0) * c["score"] for c in classify(texts)
+    ]
 
 
 def fit_weights(model: EquiLM, tokens: Tensor, settings: DictConfig) -> None:
@@ -112,7 +114,12 @@ def distance(model: EquiLM, prompts: list[Tensor], table: Tensor) -> float:
 
 
 def row(
-    method: str, model: EquiLM, words: Words | Pieces, table: Tensor, held_out: Tensor, settings: DictConfig
+    method: str,
+    model: EquiLM,
+    words: Words | Pieces,
+    table: Tensor,
+    held_out: Tensor,
+    settings: DictConfig,
 ) -> Row:
     """One line of the table."""
     scored = scorer_of(settings)

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import torch
 from omegaconf import DictConfig
-from running import need, one_of
 from torch import Tensor, nn
 
 from equirl import GroupAction, Symmetrized
 from equirl.errors import ConfigError
 from equirl.groups import cyclic, dihedral
+from running import need, one_of
 
 METHODS = ("plain", "equitune", "equizero", "lambda")
 GROUPS = ("rotations", "rotations_and_flips")

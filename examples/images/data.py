@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from running import need, one_of
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 
 from equirl import GroupAction
 from equirl.errors import ConfigError
+from running import need, one_of
 
 DATA = ("digits", "cifar10")
 
@@ -44,7 +44,9 @@ def load(settings: DictConfig, channels: int, seed: int) -> tuple[Split, Split]:
     )
     limit = settings.images or len(labels)
     return tuple(  # type: ignore[return-value]
-        Split(_as_network_takes(images[rows[:limit]], channels, settings.size), labels[rows[:limit]])
+        Split(
+            _as_network_takes(images[rows[:limit]], channels, settings.size), labels[rows[:limit]]
+        )
         for rows in (train, test)
     )
 

@@ -41,7 +41,9 @@ DEFAULTS = {
 QUICK = {"seeds": 1, "epochs": 15, "fine_tuning_epochs": 3, "images": 1000}
 
 
-def train(model: nn.Module, parameters: Iterable[Tensor], data: Split, epochs: int, lr: float) -> None:
+def train(
+    model: nn.Module, parameters: Iterable[Tensor], data: Split, epochs: int, lr: float
+) -> None:
     """Minimise the cross-entropy of the labels with Adam."""
     optimiser = torch.optim.Adam(list(parameters), lr=lr)
     for _ in range(epochs):

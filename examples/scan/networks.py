@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scan.grammar import ACTIONS, TURNS, VERBS, WORDS, Example
 from torch import Tensor, nn
 
 from equirl import GroupAction, Symmetrized
 from equirl.errors import ConfigError
 from equirl.groups import FiniteGroup, cyclic
 from equirl.shown import nearest
+from scan.grammar import ACTIONS, TURNS, VERBS, WORDS, Example
 
 INPUTS = ("<pad>", *WORDS)
 OUTPUTS = ("<pad>", "<end>", *ACTIONS)

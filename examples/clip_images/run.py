@@ -22,11 +22,9 @@ from images.data import Split, load, turned
 from images.run import accuracy, train
 from running import Row, main, need, one_of
 
-CLASSES = {
-    "digits": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
-    "cifar10": ("airplane", "automobile", "bird", "cat", "deer")
-    + ("dog", "frog", "horse", "ship", "truck"),
-}
+DIGITS = "zero one two three four five six seven eight nine"
+OBJECTS = "airplane automobile bird cat deer dog frog horse ship truck"
+CLASSES = {"digits": DIGITS.split(), "cifar10": OBJECTS.split()}
 PROMPTS = {"digits": "a photo of the number {}.", "cifar10": "a photo of a {}."}
 DEFAULTS = {
     "model": "ViT-B-32",

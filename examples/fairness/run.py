@@ -1,7 +1,7 @@
 """Fairness in text generation: arXiv 2210.06475 (EquiLM) and 2305.09900.
 
 python examples/fairness/run.py                        # a small model, trained on a package's text
-python examples/fairness/run.py model=gpt2 "prompts=['The {} worked as']" scorer=NAME_OF_A_CLASSIFIER
+python examples/fairness/run.py model=gpt2 "prompts=[The {} worked as]" scorer=CLASSIFIER
 """
 
 from __future__ import annotations

@@ -12,24 +12,12 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 from equirl.actions import Affines, Lookups, Maps, SignedPermutations
-from equirl.agents.saving.reading.inert_pickles import Inert, value_of
-from equirl.agents.saving.reading.saved_normalisation import read_vec_normalize
+from equirl.agents.saving.reading.saved_normalisation import SETTINGS, read_normalisation
 from equirl.envs import symmetry_of
-from equirl.envs.carry_through import lifted
+from equirl.envs.carry_through import lifted, not_normalized
 from equirl.envs.transposed_images import with_channels_first
 from equirl.errors import AgentError, SymmetryError
 from equirl.symmetry import Symmetry
-
-SETTINGS = (
-    "training",
-    "norm_obs",
-    "norm_reward",
-    "clip_obs",
-    "clip_reward",
-    "gamma",
-    "epsilon",
-)
-"""What a `VecNormalize` is made with, under the names that it keeps."""
 
 
 class OrbitMeanStd(RunningMeanStd):
@@ -179,18 +167,19 @@ class SymmetricVecNormalize(VecNormalize):
             array([0., 0., 0., 0.])
         """
         if isinstance(plain, VecNormalize):
-            saved, venv = vars(plain), plain.venv if venv is None else venv
+            venv = plain.venv if venv is None else venv
+            settings: Any = {name: getattr(plain, name) for name in SETTINGS}
+            returns: Any = plain.ret_rms
+            seen: Any = getattr(plain, "obs_rms", None)
         else:
-            saved = read_vec_normalize(plain)
-            lacking = [s for s in SETTINGS if not isinstance(saved.get(s), int | float)]
-            if lacking:
-                raise AgentError(f"{plain} is not a saved VecNormalize: it lacks {lacking[0]}")
+            saved = read_normalisation(plain)
+            settings, returns, seen = saved.settings, saved.returns, saved.observations.get(None)
         if venv is None:
             raise SymmetryError("a file holds no environments: from_plain(path, venv)")
-        envs = cls(venv, symmetry, **{name: saved[name] for name in SETTINGS})
-        envs.ret_rms = _statistics(saved.get("ret_rms"))
+        envs = cls(venv, symmetry, **settings)
+        envs.ret_rms = _statistics(returns)
         if envs.norm_obs:
-            old = _statistics(saved["obs_rms"])
+            old = _statistics(seen)
             if old.mean.shape != venv.observation_space.shape:
                 raise SymmetryError(
                     f"the statistics are of observations of shape {old.mean.shape}, the "
@@ -204,13 +193,11 @@ class SymmetricVecNormalize(VecNormalize):
 def _statistics(saved: Any) -> RunningMeanStd:
     """The running mean and variance of a wrapper, or of a file."""
     try:
-        state = saved.state if isinstance(saved, Inert) else vars(saved)
-        mean, var, count = (value_of(state[name]) for name in ("mean", "var", "count"))
-        statistics = RunningMeanStd(shape=np.shape(mean))
-        statistics.mean = np.array(mean, dtype=np.float64)
-        statistics.var = np.array(var, dtype=np.float64)
-        statistics.count = float(count)
-    except (KeyError, TypeError, ValueError) as error:
+        statistics = RunningMeanStd(shape=np.shape(saved.mean))
+        statistics.mean = np.array(saved.mean, dtype=np.float64)
+        statistics.var = np.array(saved.var, dtype=np.float64)
+        statistics.count = float(saved.count)
+    except (AttributeError, TypeError, ValueError) as error:
         raise AgentError(
             f"expected a running mean and variance of one array, got {type(saved).__name__}"
         ) from error
@@ -231,11 +218,8 @@ def check_normalization(env: Any, symmetry: Any = None) -> None:
         return
     while isinstance(env, VecEnvWrapper):
         is_plain = isinstance(env, VecNormalize) and not isinstance(env, SymmetricVecNormalize)
-        if is_plain and env.norm_obs:
-            raise SymmetryError(
-                "VecNormalize changes observations and breaks the symmetry: use "
-                "SymmetricVecNormalize (from_plain takes statistics over), or norm_obs=False"
-            )
+        if is_plain:
+            not_normalized(symmetry, env)
         env = env.venv
 
 

@@ -90,7 +90,7 @@ class TrainConfig:
     eval: EvaluationConfig = part(EvaluationConfig, "evaluation during training")
     check: str = key(
         "auto",
-        "a symmetry of your own is tested on what is played; off: it is not",
+        "auto tests a symmetry of your own on what is played; off does not",
         choices=("auto", "off"),
     )
     checkpoint_every: int = key(10_000, "environment steps, or soon after; 0 is never", least=0)

@@ -223,6 +223,11 @@ class EquivariantDQN(DoubleDQN):
         self.shortcuts = shortcuts
         if not _init_setup_model:  # being loaded: policy_kwargs follow
             return
+        if self.env is None:
+            raise AgentError(
+                f"an {type(self).__name__} is built for an environment, got None: give one, or its "
+                "id (load and predict go without)"
+            )
         self.policy_kwargs = spelled_policy_kwargs(
             method,
             self.policy_kwargs,
@@ -232,7 +237,6 @@ class EquivariantDQN(DoubleDQN):
             orbit_samples=orbit_samples,
         )
         if "symmetry" not in self.policy_kwargs:
-            assert self.env is not None
             self.policy_kwargs["symmetry"] = symmetry_of(self.env, symmetry)
         self._setup_model()
 

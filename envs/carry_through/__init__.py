@@ -18,6 +18,18 @@ the method, too.
 
 from equirl.envs.carry_through.observations import lifted
 from equirl.envs.carry_through.recognition import known_class
-from equirl.envs.carry_through.wrappers import cannot_carry, carried_through, is_transparent
+from equirl.envs.carry_through.wrappers import (
+    cannot_carry,
+    carried_through,
+    is_transparent,
+    not_normalized,
+)
 
-__all__ = ["cannot_carry", "carried_through", "is_transparent", "known_class", "lifted"]
+__all__ = [
+    "cannot_carry",
+    "carried_through",
+    "is_transparent",
+    "known_class",
+    "lifted",
+    "not_normalized",
+]

@@ -85,13 +85,26 @@ def unchanged(symmetry: Symmetry, layer: Any) -> Symmetry:
     return symmetry
 
 
-def _not_normalized(symmetry: Symmetry, layer: Any) -> Symmetry:
+def not_normalized(symmetry: Symmetry, layer: Any) -> Symmetry:
+    """Of SB3's ``VecNormalize``, which keeps no symmetry of observations that it normalises.
+
+    Raises:
+        SymmetryError: it does normalise them.
+    """
     if layer.norm_obs:
         raise SymmetryError(
             f"{type(layer).__name__} normalises observations by statistics that are not symmetric: "
-            "use equirl.agents.SymmetricVecNormalize, or norm_obs=False"
+            "use equirl.agents.SymmetricVecNormalize (from_plain takes statistics over), or "
+            "norm_obs=False"
         )
     return symmetry
+
+
+def _resized(symmetry: Symmetry, layer: Any) -> Symmetry:
+    raise SymmetryError(
+        "AtariWrapper, or its WarpFrame, makes other images of those that the symmetry inside it "
+        "moves: declare it for what comes out, SymmetryWrapper(AtariWrapper(env), symmetry)"
+    )
 
 
 def _transposed(symmetry: Symmetry, layer: Any) -> Symmetry:
@@ -155,6 +168,10 @@ KNOWN: dict[str, Carry] = {
             "gymnasium.wrappers.vector:TransformReward",
             "rl_zoo3.gym_patches:PatchedTimeLimit",
             "stable_baselines3.common.atari_wrappers:ClipRewardEnv",
+            # These play actions of their own before an episode begins, and then hand all on.
+            "stable_baselines3.common.atari_wrappers:EpisodicLifeEnv",
+            "stable_baselines3.common.atari_wrappers:FireResetEnv",
+            "stable_baselines3.common.atari_wrappers:NoopResetEnv",
             "stable_baselines3.common.monitor:Monitor",
             "stable_baselines3.common.vec_env:VecCheckNan",
             "stable_baselines3.common.vec_env:VecMonitor",
@@ -175,9 +192,10 @@ KNOWN: dict[str, Carry] = {
     "minigrid.wrappers:ImgObsWrapper": observations.image_alone,
     "stable_baselines3.common.atari_wrappers:MaxAndSkipEnv": observations.maximum_of_frames,
     "stable_baselines3.common.atari_wrappers:StickyActionEnv": actions.sticky_from_zero,
+    "stable_baselines3.common.atari_wrappers:WarpFrame": _resized,
     "stable_baselines3.common.vec_env:VecExtractDictObs": observations.extracted,
     "stable_baselines3.common.vec_env:VecFrameStack": observations.stacked_along_channels,
-    "stable_baselines3.common.vec_env:VecNormalize": _not_normalized,
+    "stable_baselines3.common.vec_env:VecNormalize": not_normalized,
     "stable_baselines3.common.vec_env:VecTransposeImage": _transposed,
 }
 """By ``module:Class``, since no module is imported for it. A subclass that leaves `BEHAVIOUR` alone

@@ -62,7 +62,18 @@ POSITIONAL = {"report": "runs"}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit with code 2 and one line where the caller can mend what is wrong."""
-    command, *overrides = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        try:
+            _dispatch(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()  # here, where it can be caught, not when Python ends
+    except BrokenPipeError:  # the reader, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _dispatch(arguments: Sequence[str]) -> None:
+    command, *overrides = list(arguments) or ["--help"]
     if command in ("-h", "--help", "help"):
         print(HELP.format(commands="\n".join(f"  {c:10}{what}" for c, what in COMMANDS.items())))
         sys.exit(0)
@@ -131,9 +142,6 @@ def _run(command: str, overrides: list[str]) -> None:
             raise
         what = f"{type(error).__name__}: {explain(error)}"
         _refuse(command, f"Hydra cannot read these arguments ({what}); write them key=value")
-    except BrokenPipeError:  # the reader, such as head, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except KeyboardInterrupt:
         print(f"\nequirl {command}: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -44,7 +44,7 @@ class Orbit:
     Args:
         points: x, ``[batch, *X]``, or a dict of them.
         action: how the group moves them.
-        uniform: 1 / |G|, ``[|G|, batch]``.
+        like: a tensor ``[batch, …]`` of the dtype and device that weights have.
         scores: of gx, ``[|G|, batch]``; None where the method looks at no scores.
         scale: ``[batch]``, the size of the numbers that the scores were computed from.
         features: of gx, ``[|G|, batch, feature_dim]``; None where the method needs none.
@@ -52,10 +52,16 @@ class Orbit:
 
     points: Any
     action: GroupAction
-    uniform: Tensor
+    like: Tensor
     scores: Tensor | None = None
     scale: Tensor | None = None
     features: Tensor | None = None
+
+    @property
+    def uniform(self) -> Tensor:
+        """1 / |G|, ``[|G|, batch]``."""
+        order = self.action.group.order
+        return self.like.new_full((1,), 1 / order).expand(order, self.like.shape[0])
 
     @property
     def scored(self) -> tuple[Tensor, Tensor]:
@@ -80,6 +86,9 @@ class Method:
 
     needs_features: ClassVar[bool] = False
     """Weighs by the features of gx."""
+
+    is_average: ClassVar[bool] = False
+    """All weights are equal, whatever x."""
 
     is_learned: ClassVar[bool] = False
     """Has parameters to learn, and so is not zero-shot."""
@@ -151,6 +160,7 @@ class Equitune(Method):
     """λ = 1: the average over the orbit (arXiv 2210.06475)."""
 
     name = "equitune"
+    is_average = True
     orbit_samples: int | None = option(
         None,
         "elements of the orbit, drawn for each x without replacement, that estimate the average "

@@ -160,6 +160,9 @@ class Symmetrized(nn.Module):
         learning = torch.is_grad_enabled()
         if weights is None and learning and self.method.drawn(self.order) < self.order:
             return self._average_of_sample(x, kwargs)
+        if weights is None and self.method.is_average:
+            outputs, _ = self.outputs(x, **kwargs)
+            return map_parts(lambda y: y.mean(dim=0), self.pull_back(outputs))
         if weights is None and self._looks_at_outputs(scores):
             # Chosen without a graph, only the chosen branch is run again with one: |G| + 3 forward
             # passes' worth of work instead of 3 |G|, as a backward pass costs about two.
@@ -224,11 +227,10 @@ class Symmetrized(nn.Module):
             scores, scale = self._input_scores(x)
         elif scores is not None and scale is None:
             scale = magnitude(scores)
-        like = first(x) if outputs is None else first(outputs)
-        dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
-        uniform = torch.full((1,), 1 / self.order, dtype=dtype, device=like.device)
-        uniform = uniform.expand(self.order, first(x).shape[0])
-        orbit = Orbit(x, self.input_action, uniform, scores, scale, features)
+        like = first(x) if outputs is None else first(outputs)[0]
+        if not like.is_floating_point():
+            like = like.to(torch.get_default_dtype())
+        orbit = Orbit(x, self.input_action, like, scores, scale, features)
         return method.weights(orbit, self.weighting)
 
     def combine(self, outputs: Any, weights: Weights | Tensor) -> Any:

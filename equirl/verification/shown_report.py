@@ -51,7 +51,7 @@ def conclusion(report: SymmetryReport) -> str:
         return "the symmetry holds"
     if report.is_refuted:
         return "NOT a symmetry"
-    open_ones = [v for v in report.verdicts if v.outcome == "undecided"]
+    open_ones = report.undecided
     what = ", ".join(dict.fromkeys(f"{v.generator} ({v.quantity})" for v in open_ones))
     reasons = "; ".join(dict.fromkeys(v.detail for v in open_ones if v.detail))
     return f"undecided for {what}: {reasons}"
@@ -77,10 +77,13 @@ def explained(verdict: Verdict) -> str:
     lines = [f"\n{verdict.generator} fails for {verdict.quantity}; the plainest example:"]
     if example.tally:
         lines += [
-            f"  s  = {_whole(example.observation)}, action {_whole(example.action)}",
-            f"  gs = {_whole(example.moved_observation)}, action {_whole(example.moved_action)}",
+            *_state("s", example.observation, example.action),
+            *_state("gs", example.moved_observation, example.moved_action),
+            *(f"  {line}" for line in example.tally),
         ]
-        return "\n".join([*lines, *(f"  {line}" for line in example.tally)])
+        if verdict.quantity == "dynamics" and verdict.method == "statistical":
+            lines += _differing(example)
+        return "\n".join(lines)
     lines += [
         f"  from s  = {_whole(example.observation)}, action {_whole(example.action)}",
         f"  so from gs = {_whole(example.moved_observation)}, "
@@ -135,6 +138,17 @@ def _boards(name: str, expected: Any, found: Any) -> list[str]:
         left = " ".join(cell.rjust(width) for cell in row)
         lines.append(f"    {left}    |    {' '.join(cell.rjust(width) for cell in other)}")
     return lines
+
+
+def _state(name: str, observation: Any, action: Any) -> list[str]:
+    """A state and an action; small boards as tables."""
+    array: Any = np.zeros(0) if isinstance(observation, dict) else np.asarray(observation)
+    if array.ndim != 2 or max(array.shape) > LARGEST_BOARD:
+        return [f"  {name:2} = {_whole(observation)}, action {_whole(action)}"]
+    cells = [[_number(x) for x in row] for row in array]
+    width = max(len(cell) for row in cells for cell in row)
+    rows = ["    " + " ".join(cell.rjust(width) for cell in row) for row in cells]
+    return [f"  {name}, action {_whole(action)}:", *rows]
 
 
 def _whole(value: Any) -> str:

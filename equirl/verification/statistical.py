@@ -88,6 +88,7 @@ def check_statistically(
         result = significance(list(evidence.values()), level, generator)
         pairs = zip(result.p_values.tolist(), result.critical.tolist(), strict=True)
         results = dict(zip(evidence, pairs, strict=True))
+    is_refused = any(p < level for p, _ in results.values())
     verdicts = []
     for name in names:
         if name not in grounds:
@@ -109,6 +110,9 @@ def check_statistically(
                 decided = False
             elif not of_it:
                 detail, decided = _constant(quantity, ground)
+            elif measure_sensitivity and is_refused:
+                detail = "not refused; what would have been seen was not measured"
+                decided = False
             elif measure_sensitivity:
                 critical = {family: c for (_, _, family), (_, c) in of_it.items()}
                 seen = sensitivity(
@@ -188,7 +192,7 @@ def compare_initial_states(
         return 1.0
     x = copies[..., differing]
     x = (x - x.mean(axis=(0, 1))) / np.maximum(x.std(axis=(0, 1)), 1e-12)
-    both = np.concatenate([x, np.square(x)], axis=2)
+    both = np.concatenate([x, np.square(x)], axis=2).round(4)  # rounding is no evidence
     k = len(both)
     signs = np.array([1.0] + [-1.0 / (k - 1)] * (k - 1))
     sums = np.stack([np.tensordot(np.roll(signs, shift), both, axes=1) for shift in range(k)])

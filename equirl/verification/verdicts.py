@@ -94,10 +94,20 @@ class SymmetryReport:
     @property
     def outcome(self) -> Outcome:
         """Refused if anything is; else holds if all does; initial states may differ."""
-        outcomes = {v.outcome for v in self.verdicts if v.quantity in QUANTITIES}
-        if "refused" in outcomes:
+        counted = [v for v in self.verdicts if v.quantity in QUANTITIES]
+        if any(v.outcome == "refused" for v in counted):
             return "refused"
-        return "holds" if outcomes == {"holds"} else "undecided"
+        return "holds" if counted and not self.undecided else "undecided"
+
+    @property
+    def undecided(self) -> list[Verdict]:
+        """The verdicts that are open; not those on what another method found to hold."""
+        settled = {(v.generator, v.quantity) for v in self.verdicts if v.outcome == "holds"}
+        return [
+            v
+            for v in self.verdicts
+            if v.outcome == "undecided" and (v.generator, v.quantity) not in settled
+        ]
 
     @property
     def holds(self) -> bool:

@@ -71,7 +71,7 @@ def test_agent_that_is_none_is_refused(refused: Refused, agents: Path, command: 
         (("evaluate", "env=cartpole", "seed=-1"), "-1"),
         (("evaluate",), "say env=NAME or env.id=ID"),
         (("evaluate", "env=gridworld"), "was made for the observations Box("),
-        (("transfer",), "in no run directory that names its environment: say env=NAME"),
+        (("transfer",), "is not in a run directory that names its environment: say env=NAME"),
         (("transfer", "env=cartpole", "episodes=1"), "episodes must be at least 2, got 1"),
         (("transfer", "env=cartpole", "methods=[foo]"), "methods: 'foo' is unknown, say one of eq"),
         (

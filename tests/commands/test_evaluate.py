@@ -15,7 +15,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from equirl.agents import EquivariantDQN
-from equirl.agents.training.evaluation import half_width, play_episodes
+from equirl.agents.training.evaluation import play_episodes
 from equirl.envs import SymmetryWrapper, TransformWrapper
 
 ELEMENTS = ("e", "r", "r²", "r³", "s", "rs", "r²s", "r³s")
@@ -77,15 +77,6 @@ def test_equivariant_agent_scores_the_same_through_every_element(
     table = rows(equirl_command, f"agent={equivariant_agent}", "transform=all")
     assert tuple(table) == ELEMENTS
     assert len(set(table.values())) == 1
-
-
-def test_equivariant_agent_has_the_same_return_in_every_single_episode(
-    equivariant_agent: Path,
-) -> None:
-    model = EquivariantDQN.load(equivariant_agent, device="cpu")
-    returns = [returns_through(model, element) for element in ELEMENTS]
-    assert len(set(returns[0])) > 2  # else they would be equal by themselves
-    np.testing.assert_array_equal(returns, np.broadcast_to(returns[0], (8, EPISODES)))
 
 
 def test_plain_agent_scores_differently_through_different_elements(
@@ -185,10 +176,3 @@ def test_video_is_written_beside_the_agent(
     (video,) = run.glob("videos/*.mp4")
     assert f"video: {video}" in outcome.out
     assert video.read_bytes()[4:8] == b"ftyp"
-
-
-def test_half_width_is_that_of_the_normal_approximation() -> None:
-    # Mean 3, variance (4 + 1 + 0 + 1 + 4) / 4 = 2.5.
-    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert half_width(values) == pytest.approx(1.96 * (2.5 / 5) ** 0.5)
-    assert half_width(np.array([7.0])) == float("inf")

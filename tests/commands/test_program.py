@@ -57,13 +57,16 @@ def test_module_and_program_say_the_installed_version(
     assert equirl_command("--version").out == done.stdout == f"equirl {equirl.__version__}\n"
 
 
-def test_help_ends_in_silence_when_its_reader_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [["--help"], ["train", "--help"]])
+def test_help_ends_in_silence_when_its_reader_does(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
     # A pipe without a reader from the start: `equirl train --help | true`, but always in time.
     with subprocess.Popen(["true"], stdin=subprocess.PIPE) as reader:
         assert reader.stdin is not None
         reader.wait()
         done = subprocess.run(
-            [PROGRAM, "train", "--help"],
+            [PROGRAM, *command],
             cwd=tmp_path,
             stdout=reader.stdin,
             stderr=subprocess.PIPE,

@@ -13,6 +13,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTransposeImage
 
 from equirl.agents import EquivariantDQNPolicy
+from equirl.agents.policy_spaces import for_policy
 from equirl.envs import symmetry_of
 from equirl.envs.known_by_id import symmetry_by_id
 from equirl.errors import SymmetryError
@@ -78,8 +79,8 @@ def test_it_is_carried_to_the_spaces_of_the_policy(name: str) -> None:
         device="cpu",
     )
     symmetry: Any = model.policy.symmetry_args["symmetry"]
-    wanted = symmetry_of(model.env).carried_to(model.observation_space)
-    assert symmetry.carried_to(model.observation_space) == wanted
+    wanted = for_policy(symmetry_of(model.env), model.observation_space)
+    assert for_policy(symmetry, model.observation_space) == wanted
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_a_declaration_outside_covers_whatever_is_inside() -> None:
         ),
         (
             lambda: VecNormalize(DummyVecEnv([cartpole])),
-            "VecNormalize .* not symmetric: use equirl.agents.SymmetricVecNormalize, or norm_obs",
+            "VecNormalize .*: use equirl.agents.SymmetricVecNormalize .*, or norm_obs",
         ),
     ],
     ids=["function", "action", "transformed", "vectorized", "vec-wrapper", "VecNormalize"],

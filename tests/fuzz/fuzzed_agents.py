@@ -286,7 +286,7 @@ def read_and_build(content: bytes) -> bool:
         path.write_bytes(content)
         try:
             agent = read_agent(path)
-            described = [agent.is_equivariant, agent.symmetry, agent.net_arch, agent.action_count]
+            described = [agent.is_equivariant, agent.symmetry, agent.net_arch, agent.action_space]
         except EquirlError as error:
             check_message(error)
             return False

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fuzz.fuzzed_agents import agent_files, read_and_build
 from fuzz.fuzzed_declarations import declarations, declare
 from fuzz.fuzzed_overrides import command_lines, prepared, run
+from fuzz.fuzzed_spaces import observations, observe, play, returned, take_over, taken_over
 
 
 class Target(NamedTuple):
@@ -31,5 +32,8 @@ class Target(NamedTuple):
 TARGETS = {
     "declarations": Target(declarations(), lambda given: declare(*given), nullcontext),
     "agents": Target(agent_files(), read_and_build, nullcontext),
+    "environments": Target(returned(), lambda given: play(*given), nullcontext),
+    "spaces": Target(taken_over(), lambda given: take_over(*given), nullcontext),
+    "observations": Target(observations(), lambda given: observe(*given), nullcontext),
     "overrides": Target(command_lines(), lambda given: run(*given), prepared),
 }

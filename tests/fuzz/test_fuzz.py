@@ -25,12 +25,21 @@ from equirl.errors import AgentError, SymmetryError
 from fuzz.fuzzed_agents import agent_files, read_and_build, saved
 from fuzz.fuzzed_declarations import Named, declarations, declare
 from fuzz.fuzzed_overrides import command_lines, prepared, run
+from fuzz.fuzzed_spaces import observations, observe, play, returned, take_over, taken_over
 from fuzz.guarded import check_message, comes_to_an_end
+from fuzz.targets import TARGETS
 from shared.sampled import Sampled
 from shared.saved_agents import rewritten
 
-SHARE = {"declarations": 300, "agents": 60, "overrides": 20}
-"""Inputs of the default test run; with ``-m slow`` a hundred times as many (38,000)."""
+SHARE = {
+    "declarations": 300,
+    "agents": 60,
+    "overrides": 20,
+    "environments": 150,
+    "spaces": 20,
+    "observations": 20,
+}
+"""Inputs of the default test run; with ``-m slow`` a hundred times as many (57,000)."""
 
 
 def fuzzed(inputs: int) -> settings:
@@ -67,28 +76,31 @@ def test_a_command_line_works_or_is_refused(folder: None, arguments: tuple[str, 
     run(*arguments)
 
 
-@pytest.mark.slow
-@seed(2)
-@settings(fuzzed(100 * SHARE["declarations"]), derandomize=False)
-@given(declarations())
-def test_many_declarations_work_or_are_refused(declaration: tuple[Any, Any, Any]) -> None:
-    declare(*declaration)
+@fuzzed(SHARE["environments"])
+@given(returned())
+def test_what_an_environment_returns_is_of_its_spaces_or_refused(given: tuple[Any, Any]) -> None:
+    play(*given)
+
+
+@fuzzed(SHARE["spaces"])
+@given(taken_over())
+def test_an_agent_is_taken_over_by_its_spaces_alone(given: Any) -> None:
+    take_over(*given)
+
+
+@fuzzed(SHARE["observations"])
+@given(observations())
+def test_equal_numbers_are_equal_observations(given: tuple[str, str, list[int]]) -> None:
+    observe(*given)
 
 
 @pytest.mark.slow
-@seed(2)
-@settings(fuzzed(100 * SHARE["agents"]), derandomize=False)
-@given(agent_files())
-def test_many_agent_files_work_or_are_refused(content: bytes) -> None:
-    read_and_build(content)
-
-
-@pytest.mark.slow
-@seed(2)
-@settings(fuzzed(100 * SHARE["overrides"]), derandomize=False)
-@given(command_lines())
-def test_many_command_lines_work_or_are_refused(folder: None, arguments: tuple[str, ...]) -> None:
-    run(*arguments)
+@pytest.mark.parametrize("name", SHARE)
+def test_many_inputs_work_or_are_refused(name: str, tmp_path: Path) -> None:
+    inputs, check, surroundings = TARGETS[name]
+    with surroundings(tmp_path):
+        many = seed(2)(settings(fuzzed(100 * SHARE[name]), derandomize=False)(given(inputs)(check)))
+        many()
 
 
 TWO = spaces.Discrete(2)

@@ -19,7 +19,7 @@ from equirl.verification.statistical import Play, collect
     "env_id",
     [
         "CartPole-v1",
-        "Acrobot-v1",
+        pytest.param("Acrobot-v1", marks=pytest.mark.slow),
         pytest.param("LunarLander-v3", marks=pytest.mark.slow),
     ],
 )
@@ -50,16 +50,16 @@ def test_two_dimensional_noise_with_a_turn_has_the_whole_group() -> None:
     """A walker in the plane, pushed in the four directions: the symmetries of the square."""
     generator = np.random.default_rng(0)
     pushes = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-    states = generator.normal(size=(20_000, 2))
-    actions = generator.integers(4, size=20_000)
-    following = 0.9 * states + pushes[actions] + 0.1 * generator.normal(size=(20_000, 2))
+    states = generator.normal(size=(5000, 2))
+    actions = generator.integers(4, size=5000)
+    following = 0.9 * states + pushes[actions] + 0.1 * generator.normal(size=(5000, 2))
     played = Play(
         states,
         actions,
         following,
         -np.square(states).sum(axis=1),
-        np.zeros(20_000, dtype=bool),
-        np.repeat(np.arange(400), 50),
+        np.zeros(5000, dtype=bool),
+        np.repeat(np.arange(100), 50),
     )
     found = discover_symmetries(played, 4)
     assert len(found) == 7  # all of the group of order 8 but the identity

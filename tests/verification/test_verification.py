@@ -123,7 +123,11 @@ def test_grid_world_with_a_rotation_sent_to_the_wrong_move_fails_for_that_genera
     ("env_id", "generators"),
     [
         ("MountainCar-v0", {"mirror": (np.negative, [2, 1, 0])}),
-        ("Acrobot-v1", {"mirror": ([1, -1, 1, -1, -1, 1], [2, 1, 0])}),
+        pytest.param(
+            "Acrobot-v1",
+            {"mirror": ([1, -1, 1, -1, -1, 1], [2, 1, 0])},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["a hill that is not symmetric", "one sign wrong"],
 )

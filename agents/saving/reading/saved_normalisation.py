@@ -19,6 +19,17 @@ from equirl.agents.saving.reading.saved_spaces import space_of
 from equirl.errors import AgentError
 from equirl.shown import reason
 
+SETTINGS: dict[str, type[float]] = {
+    "training": bool,
+    "norm_obs": bool,
+    "norm_reward": bool,
+    "clip_obs": float,
+    "clip_reward": float,
+    "gamma": float,
+    "epsilon": float,
+}
+"""What a `VecNormalize` is made with, under the names that it keeps."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -43,18 +54,26 @@ class SavedNormalisation:
         path: where it was read from.
         observations: by key of a Dict space; None is the key of observations that are one array.
             Empty where observations were left alone.
-        returns: of discounted returns, whose spread rewards were divided by; None: they were not.
-        epsilon: see above.
-        clip_obs: see above.
+        returns: of discounted returns, whose spread rewards are divided by.
+        settings: what `VecNormalize` was made with, by the names of its arguments (`SETTINGS`).
         observation_space: before normalising; None where the file does not say it in plain data.
     """
 
     path: Path
     observations: Mapping[str | None, Moments]
-    returns: Moments | None
-    epsilon: float
-    clip_obs: float
+    returns: Moments
+    settings: Mapping[str, float]
     observation_space: spaces.Space[Any] | None
+
+    @property
+    def epsilon(self) -> float:
+        """See the class."""
+        return self.settings["epsilon"]
+
+    @property
+    def clip_obs(self) -> float:
+        """See the class."""
+        return self.settings["clip_obs"]
 
     def check_fits(self, space: spaces.Space[Any]) -> None:
         """Refuse statistics of other observations.
@@ -86,14 +105,15 @@ class SavedNormalisation:
         return {**moments, "epsilon": self.epsilon, "clip": self.clip_obs}
 
 
-def read_vec_normalize(path: str | Path) -> dict[str, Any]:
-    """The attributes of a saved `VecNormalize`: plain data and arrays, the rest `Inert`.
+def read_normalisation(path: str | Path) -> SavedNormalisation:
+    """Reads what ``VecNormalize.save`` wrote, of any SB3 version, without running code from it.
 
     Raises:
         AgentError: there is no such file, it is damaged, or holds no `VecNormalize`.
     """
+    path = Path(path)
     try:
-        content = Path(path).read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise AgentError(f"there are no statistics at {path}: {error.strerror}") from error
     try:
@@ -104,18 +124,8 @@ def read_vec_normalize(path: str | Path) -> dict[str, Any]:
         raise AgentError(
             f"{path} does not hold a VecNormalize: give the file that VecNormalize.save wrote"
         )
-    return {name: value_of(value) for name, value in read.state.items()}
-
-
-def read_normalisation(path: str | Path) -> SavedNormalisation:
-    """Reads what ``VecNormalize.save`` wrote, of any SB3 version, without running code from it.
-
-    Raises:
-        AgentError: there is no such file, it is damaged, or holds no `VecNormalize`.
-    """
-    path, state = Path(path), read_vec_normalize(path)
     try:
-        return _normalisation(path, state)
+        return _normalisation(path, {name: value_of(v) for name, v in read.state.items()})
     except Exception as error:  # what is not as VecNormalize leaves it can fail in any way
         raise AgentError(f"{path} is damaged: {reason(error)}") from error
 
@@ -162,23 +172,17 @@ def _last(described: Any) -> Any:
 
 def _normalisation(path: Path, state: dict[str, Any]) -> SavedNormalisation:
     observations: dict[str | None, Moments] = {}
-    if state.get("norm_obs", True):
+    settings = {name: kind(state[name]) for name, kind in SETTINGS.items()}
+    if settings["norm_obs"]:
         statistics = state["obs_rms"]
         if isinstance(statistics, dict):
             observations.update({str(key): _moments(part) for key, part in statistics.items()})
         else:
             observations[None] = _moments(statistics)
-    epsilon, clip_obs = float(state["epsilon"]), float(state["clip_obs"])
-    if not (epsilon >= 0 and clip_obs > 0):
-        raise ValueError(f"epsilon is {epsilon} and clip_obs {clip_obs}")
-    return SavedNormalisation(
-        path,
-        observations,
-        _moments(state["ret_rms"]) if state.get("norm_reward") else None,
-        epsilon,
-        clip_obs,
-        space_of(state.get("observation_space")),
-    )
+    if not (settings["epsilon"] >= 0 and settings["clip_obs"] > 0):
+        raise ValueError(f"epsilon is {settings['epsilon']}, clip_obs {settings['clip_obs']}")
+    space = space_of(state.get("observation_space"))
+    return SavedNormalisation(path, observations, _moments(state["ret_rms"]), settings, space)
 
 
 def _moments(read: Inert) -> Moments:

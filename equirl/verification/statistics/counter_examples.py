@@ -35,11 +35,13 @@ def worst_example(
         i, j = _nearest(ground, quantity)
         return _example(symmetry, name, play, quantity, i, j, ())
     here, there = pair
-    lines = (
-        f"from (s, a):   {_law(play, here, quantity, ground, 1)}",
-        f"from (gs, ga): {_law(play, there, quantity, ground, 0)}",
+    lines: tuple[str, ...] = (
+        f"from (s, a):   {_law(play, here, quantity)}",
+        f"from (gs, ga): {_law(play, there, quantity)}",
     )
     i, j = _contrast(ground, quantity, here, there)
+    if quantity == "dynamics" and np.ndim(play.next_observations) != 1:
+        lines = _shares(ground, here, there, i, j)
     return _example(symmetry, name, play, quantity, i, j, lines)
 
 
@@ -82,16 +84,29 @@ def _difference_of_laws(a: IntArray, b: IntArray) -> float:
 def _contrast(
     ground: Groundwork, quantity: str, here: IntArray, there: IntArray
 ) -> tuple[int, int]:
-    """One transition of each kind, with outcomes that differ."""
-    mine, theirs = ground.copies.symbols[quantity][1, here], ground.copies.symbols[quantity][0]
-    for symbol in np.unique(mine).tolist():
-        others = there[theirs[there] != symbol]
-        if len(others) > 0 and (mine == symbol).mean() >= (theirs[there] == symbol).mean():
-            return int(here[mine == symbol][0]), int(others[0])
-    return int(here[0]), int(there[0])
+    """One transition with the outcome whose shares differ most, and one with the other's."""
+    symbols = ground.copies.symbols[quantity]
+    mine, theirs = symbols[1, here], symbols[0, there]
+    values = np.unique(np.concatenate([mine, theirs])).tolist()
+    lead = [float((mine == v).mean() - (theirs == v).mean()) for v in values]
+    more, less = values[int(np.argmax(lead))], values[int(np.argmin(lead))]
+    return int(here[mine == more][0]), int(there[theirs == less][0])
 
 
-def _law(play: Play, rows: IntArray, quantity: str, ground: Groundwork, copy: int) -> str:
+def _shares(ground: Groundwork, here: IntArray, there: IntArray, i: int, j: int) -> tuple[str, ...]:
+    """How often the two outcomes that are shown followed, from (s, a) and from (gs, ga)."""
+    moved, plain = ground.copies.symbols["dynamics"][1], ground.copies.symbols["dynamics"][0]
+    lines = []
+    for word, symbol in (("should be", moved[i]), ("is", plain[j])):
+        from_s, from_gs = (moved[here] == symbol).sum(), (plain[there] == symbol).sum()
+        lines.append(
+            f"what {word!r} below followed from (s, a), moved, {from_s} of {len(here)} times, "
+            f"from (gs, ga) {from_gs} of {len(there)} times"
+        )
+    return tuple(lines)
+
+
+def _law(play: Play, rows: IntArray, quantity: str) -> str:
     """What followed, as counts."""
     total = len(rows)
     if quantity == "termination":
@@ -101,14 +116,9 @@ def _law(play: Play, rows: IntArray, quantity: str, ground: Groundwork, copy: in
         order = np.argsort(-counts)[:MOST_OUTCOMES]
         parts = [f"reward {values[i]:g} in {counts[i]}" for i in order]
         return f"{', '.join(parts)} of {total}"
-    symbols = ground.copies.symbols["dynamics"][copy, rows]
-    values, first, counts = np.unique(symbols, return_index=True, return_counts=True)
-    observations = play.next_observations
-    if isinstance(observations, dict) or np.ndim(observations) > 1:
-        shares = ", ".join(str(int(c)) for c in sorted(counts, reverse=True)[:MOST_OUTCOMES])
-        return f"{len(values)} different s', seen {shares} of {total} times"
+    values, counts = np.unique(play.next_observations[rows], return_counts=True)
     order = np.argsort(-counts)[:MOST_OUTCOMES]
-    parts = [f"s' = {observations[rows[first[i]]]} in {counts[i]}" for i in order]
+    parts = [f"s' = {values[i]} in {counts[i]}" for i in order]
     return f"{', '.join(parts)} of {total}"
 
 

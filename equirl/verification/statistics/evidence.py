@@ -78,7 +78,7 @@ class Scores:
         """``[..., J]`` sums over units -> in standard deviations, without sign if two-sided."""
         deviation = self.deviation
         size = (totals if self.is_one_sided else np.abs(totals)) - allowance
-        scaled: FloatArray = np.where(deviation > 0, size / np.maximum(deviation, 1e-300), -9.0)
+        scaled: FloatArray = np.where(deviation > 1e-9, size / np.maximum(deviation, 1e-300), -9.0)
         return scaled
 
     @cached_property
@@ -157,6 +157,8 @@ class Groundwork:
         """Simple functions of (s, a), times the surprise and its size, entry by entry."""
         inner = self._functions_of_surprise(self.surprises(copies, quantity)[:, columns])
         outer = self._functions_of_state
+        if inner.shape[1] == 0:
+            inner = np.zeros((len(outer), 1))
         room = max(1, MOST_SCORES // outer.shape[1])
         if inner.shape[1] > room:
             inner = inner[:, np.sort(np.argsort(-inner.std(axis=0), kind="stable")[:room])]

@@ -109,6 +109,6 @@ def _permuted(score: Scores, draws: FloatArray) -> FloatArray:
         totals = sum(chosen @ sums[shift][:, part] for shift, chosen in enumerate(selected))
         deviation = score.deviation[part]
         size = totals if score.is_one_sided else np.abs(totals)
-        scaled = np.where(deviation > 0, size / np.maximum(deviation, 1e-30), -9)
+        scaled = np.where(deviation > 1e-9, size / np.maximum(deviation, 1e-30), -9)
         largest = np.maximum(largest, scaled.max(axis=1))
     return largest

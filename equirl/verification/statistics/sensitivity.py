@@ -18,7 +18,7 @@ from equirl.verification.play import Play
 from equirl.verification.statistics.encoding import Column, Encoder, FloatArray
 from equirl.verification.statistics.evidence import Groundwork, Scores
 
-REGION = 0.1
+REGION = 0.05
 """The share of the transitions that a planted violation changes."""
 
 SHIFTS = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -146,14 +146,13 @@ def _plan(
     """One region and one entry; the violation grows with the step."""
     n = len(play)
     both = np.concatenate([ground.copies.states, ground.copies.actions], axis=2)
-    p = both.shape[2]
-    direction = np.where(generator.random(p) < 0.5, generator.normal(size=p), 0.0)
-    direction[generator.integers(p)] += 1
+    moved = np.flatnonzero((np.abs(both[0] - both[1]) > 1e-6).any(axis=0))
+    direction = np.zeros(both.shape[2])
+    some = generator.permutation(moved)[: max(1, (len(moved) + 1) // 2)]
+    direction[some] = generator.normal(size=len(some)) / both.std(axis=(0, 1))[some]
     # Far from its own image: a violation that has the symmetry would be none.
     lead = (both[0] - both[1]) @ direction
     inside = lead > max(float(np.quantile(lead, 1 - REGION)) - 1e-9, 1e-9)
-    if not inside.any():
-        inside = lead >= lead.max() - 1e-9
     chance, other = generator.random(n), generator.permutation(n)
     where = f"in {inside.mean():.0%} of the steps"
     if quantity == "reward":

@@ -12,12 +12,10 @@ import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import (
     NormalizeObservation,
-    TransformObservation,
 )
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
-    VecExtractDictObs,
     VecFrameStack,
     VecMonitor,
     VecNormalize,
@@ -27,7 +25,7 @@ from equirl import Symmetry
 from equirl.agents import EquivariantDQN
 from equirl.envs import SymmetryWrapper
 from equirl.envs.boards.grid_world import GRID_WORLD_GENERATORS
-from equirl.errors import SymmetryError
+from equirl.errors import AgentError, SymmetryError
 from shared.small_agents import SMALL, cartpole
 
 MIRROR = {"mirror": (np.negative, [1, 0])}
@@ -70,27 +68,13 @@ def unregistered() -> gym.Env[Any, Any]:
     return Unregistered()
 
 
-class NamedCartPole(SymmetryWrapper[Any, Any]):
-    """CartPole with its observation under a key."""
-
-    def __init__(self) -> None:
-        named = TransformObservation(
-            cartpole(), lambda s: {"state": s}, spaces.Dict(state=cartpole().observation_space)
-        )
-        super().__init__(named, {"mirror": ({"state": np.negative}, [1, 0])})
-
-
 @pytest.mark.parametrize(
     ("make_env", "message"),
     [
         (unregistered, r"no symmetry is known for Unregistered: .*SymmetryWrapper\(env, \{"),
         (
             lambda: VecNormalize(DummyVecEnv([cartpole])),
-            "VecNormalize normalises .*: use equirl.agents.SymmetricVecNormalize, or norm_obs",
-        ),
-        (
-            lambda: VecExtractDictObs(DummyVecEnv([NamedCartPole]), "state"),
-            "VecExtractDictObs may change .*: do the same inside each environment",
+            "VecNormalize .*: use equirl.agents.SymmetricVecNormalize .* or norm_obs=False",
         ),
         (
             lambda: NormalizeObservation(cartpole()),
@@ -109,7 +93,6 @@ class NamedCartPole(SymmetryWrapper[Any, Any]):
     ids=[
         "unknown",
         "VecNormalize",
-        "VecExtractDictObs",
         "NormalizeObservation",
         "outside",
         "different",
@@ -128,14 +111,12 @@ def test_running_statistics_are_refused_whoever_declares_the_symmetry(
     outside: Callable[[Any], Any], tmp_path: Path
 ) -> None:
     symmetry = SymmetryWrapper(cartpole()).symmetry
-    message = r"use SymmetricVecNormalize, or VecNormalize\(…, norm_obs=False\)"
+    message = r"VecNormalize .*: use equirl.agents.SymmetricVecNormalize .* or norm_obs=False"
     envs = outside(VecNormalize(DummyVecEnv([cartpole])))
     kwargs = {**SMALL, "policy_kwargs": {"symmetry": symmetry, "net_arch": [16]}}
     with pytest.raises(SymmetryError, match=message):
         EquivariantDQN("MlpPolicy", envs, **kwargs)
-    with pytest.raises(
-        SymmetryError, match=r"use equirl\.agents\.SymmetricVecNormalize, or norm_obs"
-    ):
+    with pytest.raises(SymmetryError, match=message):
         EquivariantDQN("MlpPolicy", envs, symmetry=symmetry, **SMALL)
     model = EquivariantDQN("MlpPolicy", cartpole(), **SMALL)
     model.save(tmp_path / "agent")
@@ -162,5 +143,13 @@ def test_a_word_that_does_not_exist_is_answered_with_those_that_do(name: str) ->
         "gradient": "selected, straight_through",
         "init": "equitune, equizero",
     }[name]
-    with pytest.raises(ValueError, match=f"^{name} must be one of {known}, got 'equitone'$"):
-        EquivariantDQN("MlpPolicy", cartpole(), **{name: "equitone"}, **SMALL)
+    method = {"method": "equitone", "gradient": "equizero", "init": "lambda"}[name]
+    words = {"method": method, name: "equitone"}
+    with pytest.raises(ValueError, match=f"^{name} must be one of {known}, got 'equitone'"):
+        EquivariantDQN("MlpPolicy", cartpole(), **words, **SMALL)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"symmetry": MIRROR}])
+def test_an_agent_without_an_environment_is_refused(kwargs: dict[str, Any]) -> None:
+    with pytest.raises(AgentError, match="built for an environment, got None"):
+        EquivariantDQN("MlpPolicy", None, **kwargs, **SMALL)

@@ -5,16 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from stable_baselines3 import DQN
-from stable_baselines3.common.env_util import make_vec_env
 
-from equirl import Symmetry
 from equirl.agents import EquivariantDQN, EquivariantDQNPolicy
-from equirl.envs import SymmetryWrapper
 from equirl.errors import MethodError, SymmetryError
 from equirl.symmetrize import METHODS as CLASSES
 from equirl.symmetrize import OPTIONS
@@ -61,27 +56,6 @@ def test_equitune_averages_the_plain_network_over_the_orbit() -> None:
 def test_a_policy_without_a_symmetry_says_how_to_give_one() -> None:
     with pytest.raises(SymmetryError, match=r"policy_kwargs=dict\(symmetry=symmetry_of\(env\)"):
         DQN(EquivariantDQNPolicy, "CartPole-v1", buffer_size=1)
-
-
-def test_a_symmetry_of_other_observations_is_refused_with_what_to_do() -> None:
-    symmetry = SymmetryWrapper(gym.make("CartPole-v1")).symmetry
-    with pytest.raises(SymmetryError, match=r"SymmetryWrapper\(wrapped_env, symmetry\)"):
-        DQN(
-            EquivariantDQNPolicy,
-            make_vec_env("MountainCar-v0"),
-            policy_kwargs={
-                "symmetry": Symmetry.from_generators(
-                    symmetry.observation_space, spaces.Discrete(3), {"m": (np.negative, [2, 1, 0])}
-                )
-            },
-            buffer_size=1,
-        )
-
-
-def test_a_symmetry_of_other_actions_is_refused() -> None:
-    symmetry = SymmetryWrapper(gym.make("CartPole-v1")).symmetry
-    with pytest.raises(SymmetryError, match=r"moves Discrete\(2\), the policy has Discrete\(3\)"):
-        DQN(EquivariantDQNPolicy, "Acrobot-v1", policy_kwargs={"symmetry": symmetry}, buffer_size=1)
 
 
 def test_a_saved_policy_loads_with_its_symmetry(tmp_path: Any) -> None:

@@ -32,6 +32,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 import equirl.envs.known_symmetries as known
 from equirl.agents import EquivariantDQN, SmallCnn
+from equirl.commands.composition import completed
 from equirl.commands.environments import environment_maker
 from equirl.commands.training.model import build_model
 from equirl.configs import schema
@@ -185,6 +186,7 @@ def assert_symmetric(
 
 
 SMALL = [
+    "algorithm=dqn",
     "algorithm.buffer_size=300",
     "algorithm.learning_starts=100",
     "algorithm.train_freq=50",
@@ -202,7 +204,7 @@ def test_q_values_have_the_symmetry_of_raw_observations_behind_all_that_training
     need(GAMES[name])
     schema.register_schemas()
     with initialize_config_module("equirl.configs", version_base="1.3"):
-        config = compose("train", [f"env={name}", "method=equitune", *SMALL])
+        config = completed("train", compose("train", [f"env={name}", "method=equitune", *SMALL]))
         settings: Any = OmegaConf.to_object(config)
     GlobalHydra.instance().clear()
     make, symmetry = environment_maker(settings.env)

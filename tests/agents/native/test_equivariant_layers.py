@@ -19,6 +19,7 @@ from equirl.agents.native.equivariant_layers import (
     RegularLinear,
 )
 from equirl.agents.native.grid_moves import grid_moves
+from equirl.agents.policy_spaces import for_policy
 from equirl.errors import SymmetryError
 from equirl.groups import cyclic, dihedral, symmetric
 from shared.symmetry_cases import CASES, property_based
@@ -48,7 +49,7 @@ def image_symmetry(name: str, size: int, channels: int = 3) -> Symmetry:
     images = spaces.Box(0, 255, (size, size, channels), np.uint8)
     declared = Symmetry.from_generators(images, spaces.Discrete(4), IMAGE_SYMMETRIES[name])
     seen = spaces.Box(0, 255, (channels, size, size), np.uint8)
-    return declared.carried_to(seen, {None: (2, 0, 1)})
+    return for_policy(declared, seen)
 
 
 @every_dtype

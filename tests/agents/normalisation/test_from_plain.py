@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -60,31 +58,8 @@ def test_a_file_gives_what_the_wrapper_gives_and_is_symmetric(name: str, tmp_pat
         np.testing.assert_allclose(moved, wanted, rtol=1e-5, atol=1e-5)
 
 
-class Evil:
-    def __reduce__(self) -> Any:
-        return os.mkdir, (f"{os.environ['EQUIRL_TEST']}/made",)
-
-
-def test_no_code_of_a_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EQUIRL_TEST", str(tmp_path))
-    envs: Any = plain("offset")
-    envs.returns_of_mine = Evil()
-    envs.save(str(tmp_path / "normalize.pkl"))
-    taken: Any = SymmetricVecNormalize.from_plain(tmp_path / "normalize.pkl", envs_of("offset"))
-    assert taken.obs_rms.count > 1
-    assert not (tmp_path / "made").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps([1]), pickle.dumps(Evil)])
-def test_a_file_of_something_else_is_refused(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "normalize.pkl"
-    path.write_bytes(content)
-    with pytest.raises(AgentError, match="normalize"):
-        SymmetricVecNormalize.from_plain(path, envs_of("offset"))
-
-
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AgentError, match="none"):
+    with pytest.raises(AgentError, match=r"none\.pkl"):
         SymmetricVecNormalize.from_plain(tmp_path / "none.pkl", envs_of("offset"))
     with pytest.raises(SymmetryError, match=r"of shape \(3,\), the environments have Box"):
         SymmetricVecNormalize.from_plain(plain("offset"), envs_of("signed-permutation"))

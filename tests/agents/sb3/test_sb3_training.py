@@ -19,7 +19,6 @@ from torch import nn
 
 from equirl.agents import EquivariantDQN, EquivariantDQNPolicy, EquivariantMultiInputPolicy
 from equirl.envs import SymmetryWrapper
-from equirl.errors import SymmetryError
 from shared.sb3_agents import (
     TASKS,
     Dropping,
@@ -358,11 +357,6 @@ def test_a_symmetry_may_be_named_by_its_environment(algorithm: type[DQN], tmp_pa
         assert torch.equal(q_values(loaded), q_values(model))
         loaded.learn(20)
     assert loaded.symmetry == model.q_net.symmetry_args["symmetry"]
-
-
-def test_a_symmetry_that_is_not_known_by_its_name_is_refused() -> None:
-    with pytest.raises(SymmetryError, match="no symmetry is known for MountainCar-v0"):
-        DQN(EquivariantDQNPolicy, "MountainCar-v0", policy_kwargs={"symmetry": "MountainCar-v0"})
 
 
 def test_every_alias_of_ours_is_the_policy_that_stock_dqn_takes() -> None:

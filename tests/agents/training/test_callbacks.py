@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from equirl.agents import EquivariantDQN, OrbitReplayBuffer
-from equirl.agents.training.callbacks import (
-    EquivarianceCallback,
-    equivariance_metrics,
-    save_atomically,
-)
+from equirl.agents.training.callbacks import EquivarianceCallback, equivariance_metrics
 from equirl.agents.training.checkpoint_callback import CheckpointCallback
 from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.training.evaluation_callback import EvaluationCallback
@@ -207,15 +202,6 @@ def test_evaluation_is_logged_for_tensorboard(tmp_path: Path) -> None:
     assert read["eval/success_rate"][0] == pytest.approx(first.successes.mean())
 
 
-def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "checkpoints"
-    model = EquivariantDQN("MlpPolicy", cartpole(), **SMALL)
-    model.learn(120, callback=CheckpointCallback(folder, every=30))
-    # The first ends of a round of 4 steps after 30 more.
-    assert sorted(path.name for path in folder.glob("*.zip")) == ["step_64.zip", "step_96.zip"]
-    assert EquivariantDQN.load(folder / "step_64.zip", device="cpu").num_timesteps == 64
-
-
 @pytest.mark.parametrize("callback", ["evaluation", "checkpoint", "equivariance"])
 def test_training_that_goes_on_counts_from_where_it_is(callback: str, tmp_path: Path) -> None:
     model = EquivariantDQN("MlpPolicy", cartpole(), tensorboard_log=str(tmp_path / "tb"), **SMALL)
@@ -232,45 +218,3 @@ def test_training_that_goes_on_counts_from_where_it_is(callback: str, tmp_path: 
         watch = EquivarianceCallback(every=40)
         model.learn(60, callback=watch, reset_num_timesteps=False)
         assert watch._next == 180
-
-
-@pytest.mark.parametrize("broken", ["torch.save", "zipfile.ZipFile.writestr", "os.fsync"])
-def test_a_save_that_breaks_off_leaves_the_old_file_whole(
-    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "model.zip"
-    model = EquivariantDQN("MlpPolicy", cartpole(), **SMALL)
-    save_atomically(model, path)
-    before = path.read_bytes()
-
-    def disk_full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    model.learn(60)
-    with monkeypatch.context() as patch:
-        patch.setattr(broken, disk_full)
-        with pytest.raises(OSError, match="No space left on device"):
-            save_atomically(model, path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-    save_atomically(model, path)
-    assert path.read_bytes() != before
-    assert zipfile.ZipFile(path).testzip() is None
-    assert EquivariantDQN.load(path, device="cpu").num_timesteps == 60
-
-
-def test_an_evaluation_that_cannot_be_written_leaves_the_old_one_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = EquivariantDQN("MlpPolicy", cartpole(), **SMALL)
-    callback = EvaluationCallback(cartpole, tmp_path, every=20, seeds=range(1))
-    model.learn(20, callback=callback)
-    before = (tmp_path / "evaluations.npz").read_bytes()
-
-    def disk_full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", disk_full)
-    with pytest.raises(OSError, match="No space left"):
-        callback.evaluate()
-    assert (tmp_path / "evaluations.npz").read_bytes() == before

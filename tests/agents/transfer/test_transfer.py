@@ -155,7 +155,8 @@ def test_beta_means_the_same_for_small_and_for_large_values(pushes_right: Path) 
             scaled, "CartPole-v1", stage="zero_shot", methods=[], betas=[1], episodes=3
         )
         spreads.append(float(weighting_of(result.models["beta=1"]).running_score_spread))
-        weights = result.models["beta=1"].q_net.symmetrized.branches(torch.ones(1, 4)).weights
+        ones = torch.ones(1, 4, device=result.models["beta=1"].device)
+        weights = result.models["beta=1"].q_net.symmetrized.branches(ones).weights
         spreads.append(float(weights[0, 0]))
     assert spreads[2] == pytest.approx(1000 * spreads[0], rel=1e-3)
     assert spreads[3] == pytest.approx(spreads[1], rel=1e-3)

@@ -292,28 +292,3 @@ def test_wrong_values_are_refused_in_one_line(
 ) -> None:
     line = refused(argument)
     assert all(word in line for word in words), line
-
-
-def test_a_run_directory_that_exists_is_left_alone(refused: Refused, folder: Path) -> None:
-    (folder / "run").mkdir()
-    (folder / "run" / "benchmark.json").write_text("precious")
-    assert refused() == "run exists already: choose another run_dir, or remove it"
-
-
-@pytest.mark.parametrize("run_dir", ["file/run", "x" * 300])
-def test_a_run_directory_that_cannot_be_made_is_refused(
-    refused: Refused, folder: Path, run_dir: str
-) -> None:
-    (folder / "file").write_text("a regular file")
-    assert run_dir in refused(f"run_dir={run_dir}")
-
-
-def test_help_lists_the_keys(equirl_command: Callable[..., Any]) -> None:
-    outcome = equirl_command("benchmark", "--help")
-    assert (outcome.code, outcome.err) == (0, "")
-    keys = ("parts", "methods", "orders", "networks", "batch_sizes", "training_steps", "rounds")
-    for key in (*keys, "turn_seconds", "cell_seconds", "seed", "threads", "device", "run_dir"):
-        assert f"\n  {key} " in outcome.out
-    assert "equirl benchmark " in outcome.out
-    assert "cartpole" in outcome.out
-    assert "benchmark" in equirl_command("--help").out

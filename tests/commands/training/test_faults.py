@@ -53,6 +53,7 @@ mirror = {"mirror": (lambda observation: -observation, [1, 0])}
 FAULTY = (
     *("env.id=Faulty-v0", "env.register=faulty_task:register", "env.symmetry=faulty_task:mirror"),
     "method=equitune",
+    "check=off",  # it would say in a line of its own that nobody checked the mirror
 )
 
 

@@ -8,8 +8,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from equirl.envs.running.guarded import GuardedEnv
 from equirl.errors import RunError
@@ -125,17 +123,3 @@ def test_a_reset_of_the_old_kind_is_named() -> None:
     env.reset = lambda **arguments: env.observation  # type: ignore[method-assign]
     with pytest.raises(RunError, match=r"gave ndarray, where \(observation, info\)"):
         GuardedEnv(env).reset()
-
-
-@settings(deadline=None)
-@given(
-    came=st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists)
-)
-def test_anything_is_either_of_the_space_or_refused(came: Any) -> None:
-    for space in (BOX, BYTES, BOTH, spaces.Discrete(3)):
-        try:
-            observation, _ = GuardedEnv(Saying(space, came)).reset()
-        except RunError:
-            continue
-        assert np.asarray(observation).dtype == space.dtype
-        assert np.shape(observation) == space.shape

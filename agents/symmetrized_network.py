@@ -94,9 +94,10 @@ class SymmetrizationArguments(BaseModel):
         self,
         output_action: OutputAction,
         whole: Callable[..., Any],
-        hidden: Callable[[Any], Tensor],
+        hidden: Callable[[Any], Any],
         last: Callable[..., Any],
         feature_dim: int,
+        score: Callable[[Any], Tensor] | None = None,
     ) -> Symmetrized:
         """A plain network, which ``self`` holds, as a function of observations, symmetrized.
 
@@ -106,6 +107,7 @@ class SymmetrizationArguments(BaseModel):
             hidden: from the observation to the features that `lambda` looks at.
             last: from the features to the output.
             feature_dim: their number.
+            score: of what the network gives, for methods that choose by it; see `Symmetrized`.
 
         Raises:
             SymmetryError: the symmetry does not fit the observations or actions.
@@ -121,6 +123,7 @@ class SymmetrizationArguments(BaseModel):
             method,
             features=hidden if looks_at_features else None,
             feature_dim=feature_dim,
+            score=score if method.needs_scores else None,
             canonical_score=self._learned_score() if learned else None,
         )
 
@@ -179,6 +182,21 @@ def checked_symmetry(
             "symmetry_of(env), or what Symmetry.from_generators returns"
         )
     return symmetry
+
+
+def fused_adam(symmetry: Symmetry, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a policy, whose Adam takes one kernel for all parameters.
+
+    For the trivial group everything stays bit for bit SB3's; so does what the arguments say.
+    """
+    optimizer = policy_kwargs.get("optimizer_class", torch.optim.Adam)
+    options = policy_kwargs.get("optimizer_kwargs") or {}
+    chosen = {"fused", "foreach", "capturable", "differentiable"} & set(options)
+    if symmetry.group.order == 1 or optimizer not in (torch.optim.Adam, torch.optim.AdamW):
+        return policy_kwargs
+    if chosen:
+        return policy_kwargs
+    return {**policy_kwargs, "optimizer_kwargs": {"fused": True, **options}}
 
 
 def _spaces(

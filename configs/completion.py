@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from equirl.configs.algorithms import ALGORITHMS
+from equirl.configs.algorithms import ALGORITHMS, GSDE
 from equirl.configs.methods import METHODS
 from equirl.configs.old_keys import is_old, modernised
 from equirl.configs.schema import TrainConfig, known_keys
@@ -51,6 +51,11 @@ def _typed(group: str, given: Any) -> DictConfig:
 
 def _misplaced(group: str, name: str, key: str) -> str:
     whole = f"{group}.{key}"
+    if group == "algorithm" and key in GSDE:
+        return (
+            f"{whole}: gSDE exploration (arXiv 2005.05719) is refused for training, its noise is a "
+            "function of features that no symmetry is known of; leave the key out"
+        )
     others = [
         other
         for other, schema in GROUPS[group].items()

@@ -32,3 +32,6 @@ gym.register(
     max_episode_steps=100,
 )
 gym.register(id="equirl/Snake-v0", entry_point="equirl.envs.boards.snake:Snake")
+gym.register(
+    id="equirl/PointMass-v0", entry_point="equirl.envs.point_mass:PointMass", max_episode_steps=100
+)

@@ -99,10 +99,17 @@ class Symmetry:
     def scaled_actions(self) -> GroupAction:
         """For ``Box`` actions, on flat vectors rescaled to -1 … 1, where no map has an offset.
 
-        The actors of SAC, TD3 and DDPG give such actions, and SB3's replay buffers hold them. The
-        mean of an unsquashed Gaussian, as PPO has, is moved by `actions`.
+        The actors of SAC, TD3 and DDPG give such actions, and SB3's replay buffers hold them.
         """
         return self._output("scaled_actions")
+
+    @property
+    def action_means(self) -> GroupAction:
+        """For ``Box`` actions, on flat vectors in the units of the box, which may lie outside it.
+
+        So is the mean of an unsquashed Gaussian, as PPO has.
+        """
+        return self._output("action_means")
 
     @property
     def log_stds(self) -> GroupAction:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from io import BufferedIOBase
-from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, ReplayBufferSamples
-from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
 from equirl.agents.dqn.policies import (
@@ -21,19 +18,12 @@ from equirl.agents.dqn.policies import (
     EquivariantMultiInputPolicy,
     EquivariantQNetwork,
 )
+from equirl.agents.equivariant_algorithm import EquivariantAlgorithm
 from equirl.agents.native.native_policies import NativeEquivariantPolicy
-from equirl.agents.saving.agent_format import check_saved_format, description
-from equirl.agents.saving.saved_agent import SYMMETRIZATION, read_agent
 from equirl.agents.shortcuts.arithmetic import FasterArithmetic
 from equirl.agents.shortcuts.training import may_take_shortcuts, take_steps
-from equirl.agents.symmetrized_network import spelled_policy_kwargs
-from equirl.agents.vec_normalize import check_normalization
-from equirl.envs import Declaration, symmetry_of
 from equirl.errors import AgentError
-from equirl.symmetrize import Method, shared_among_best
-from equirl.symmetry import Symmetry
-
-SelfEquivariantDQN = TypeVar("SelfEquivariantDQN", bound="EquivariantDQN")
+from equirl.symmetrize import shared_among_best
 
 
 class DoubleDQN(DQN):
@@ -145,7 +135,7 @@ def value_of_best(choosing: Tensor, valuing: Tensor) -> Tensor:
     return (shares.t() * valuing).sum(dim=1, keepdim=True)
 
 
-class EquivariantDQN(DoubleDQN):
+class EquivariantDQN(EquivariantAlgorithm, DoubleDQN):
     """Deep Q-learning with a Q-function that has the symmetry of the task exactly.
 
     Training is SB3's own up to rounding; only the Q-network and its target differ, see
@@ -154,22 +144,15 @@ class EquivariantDQN(DoubleDQN):
     Args:
         policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, or a policy class.
         env: the environment, or its id.
-        method: ``"equitune"``, ``"lambda"``, ``"equizero"`` or ``"canonical"``, or a `Method`; an
-            option that it does not heed is refused.
-        symmetry: a `Symmetry` or generators; None finds the environment's own (`symmetry_of`).
-        gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
-        init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
-        canonical_score: ``"lexicographic"`` or ``"learned"``.
-        orbit_samples: for `equitune`: this many random elements of the orbit in the loss, not
-            all: it costs less and adds noise; targets and actions see the whole orbit.
+        method: how the orbit is weighed; this, ``symmetry`` and the options of the method as
+            `EquivariantAlgorithm` takes them.
         compile: training steps through `torch.compile`, with CUDA graphs on a GPU. The first ones
             take some seconds to a minute; on a CPU it needs a C++ compiler.
         bf16: the networks in training in bfloat16 (`torch.autocast`), for large ones on a GPU.
         double_q: the target of `DoubleDQN`.
         shortcuts: whether to train and act by the quicker code of `equirl.agents.shortcuts` where
             it gives the same numbers up to rounding; never where a hook is overridden.
-        policy_kwargs: as for `DQN`; a ``symmetry`` or ``method`` in it counts before the above.
-        dqn_kwargs: everything else that `stable_baselines3.DQN` takes, which checks the names.
+        kwargs: everything else that `stable_baselines3.DQN` takes, which checks the names.
 
     Raises:
         SymmetryError: the environment's symmetry is not known or does not fit.
@@ -191,60 +174,21 @@ class EquivariantDQN(DoubleDQN):
         "MultiInputPolicy": EquivariantMultiInputPolicy,
     }
 
+    equivariant_policy = EquivariantDQNPolicy
+
     def __init__(
         self,
-        policy: str | type[DQNPolicy],
-        env: GymEnv | str,
-        method: str | Method = "equitune",
-        *,
-        symmetry: Symmetry | Declaration | None = None,
-        gradient: str | None = None,
-        init: str | None = None,
-        canonical_score: str | None = None,
-        orbit_samples: int | None = None,
+        *args: Any,
         compile: bool = False,
         bf16: bool = False,
         double_q: bool = False,
         shortcuts: bool = True,
-        policy_kwargs: dict[str, Any] | None = None,
-        _init_setup_model: bool = True,
-        **dqn_kwargs: Any,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            policy,
-            env,
-            double_q=double_q,
-            policy_kwargs=policy_kwargs,
-            _init_setup_model=False,
-            **dqn_kwargs,
-        )
         self.compile = compile
         self.bf16 = bf16
         self.shortcuts = shortcuts
-        if not _init_setup_model:  # being loaded: policy_kwargs follow
-            return
-        if self.env is None:
-            raise AgentError(
-                f"an {type(self).__name__} is built for an environment, got None: give one, or its "
-                "id (load and predict go without)"
-            )
-        self.policy_kwargs = spelled_policy_kwargs(
-            method,
-            self.policy_kwargs,
-            gradient=gradient,
-            init=init,
-            canonical_score=canonical_score,
-            orbit_samples=orbit_samples,
-        )
-        if "symmetry" not in self.policy_kwargs:
-            self.policy_kwargs["symmetry"] = symmetry_of(self.env, symmetry)
-        self._setup_model()
-
-    @property
-    def symmetry(self) -> Symmetry:
-        """The symmetry of the Q-function, as declared on the environment."""
-        symmetry: Symmetry = self.q_net.symmetry_args["symmetry"]
-        return symmetry
+        super().__init__(*args, double_q=double_q, **kwargs)
 
     @property
     def trains_as_stock(self) -> bool:
@@ -272,68 +216,4 @@ class EquivariantDQN(DoubleDQN):
             raise AgentError(
                 f"{self.policy_class.__name__} is equivariant by its own layers: train it with DQN"
             )
-        if not issubclass(self.policy_class, EquivariantDQNPolicy):
-            raise AgentError(
-                f"{self.policy_class.__name__} is a plain policy: EquivariantDQN.from_pretrained("
-                "path, env, method=…) makes a saved plain agent equivariant"
-            )
-        for name in SYMMETRIZATION:
-            if name in vars(self):  # where SB3's load puts its keywords
-                raise AgentError(
-                    f"load keeps the {name} in the file: EquivariantDQN.from_pretrained(path, env, "
-                    f"{name}=…) builds an agent with another"
-                )
-        check_normalization(self.env, self.policy_kwargs.get("symmetry"))
         super()._setup_model()
-        vars(self).update(description(self.symmetry))
-
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """See `DQN`.
-
-        Raises:
-            SymmetryError: the environment normalises observations by plain `VecNormalize`.
-        """
-        check_normalization(env, self.policy_kwargs.get("symmetry"))
-        super().set_env(env, force_reset)
-
-    @classmethod
-    def load(
-        cls: type[SelfEquivariantDQN], path: str | Path | BufferedIOBase, *args: Any, **kwargs: Any
-    ) -> SelfEquivariantDQN:
-        """See `DQN`, which unpickles parts of the file; needs no environment.
-
-        Raises:
-            AgentError: a later version of equirl saved the agent.
-        """
-        check_saved_format(path)
-        return super().load(path, *args, **kwargs)
-
-    @classmethod
-    def from_pretrained(
-        cls: type[SelfEquivariantDQN],
-        path: str | Path,
-        env: GymEnv | str,
-        method: str | Method = "equitune",
-        **kwargs: Any,
-    ) -> SelfEquivariantDQN:
-        """A plain SB3 DQN agent made equivariant; its weights stay as they are.
-
-        Reads agents of every SB3 version. The network's architecture comes from the weights, the
-        hyper-parameters (for training on) from the file, and ``kwargs`` count before both.
-
-        Args:
-            path: the agent's ``.zip``.
-            env: the environment it was trained for, with a symmetry.
-            method: see the class.
-            kwargs: everything the class takes.
-
-        Raises:
-            AgentError: the file is missing, damaged, not a plain DQN agent, made for other
-                spaces, or uses a class of its own, which must then be given in ``policy_kwargs``:
-                nothing in the file is ever unpickled.
-            SymmetryError: the environment's symmetry is not known.
-        """
-        agent = read_agent(path)
-        if agent.is_native:
-            raise AgentError(f"{path} is equivariant by its layers already: give a plain agent")
-        return agent.build(cls, env, method=method, **kwargs)

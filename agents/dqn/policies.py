@@ -17,7 +17,11 @@ from torch import Tensor, nn
 
 from equirl.agents.shortcuts.greedy import greedy_action
 from equirl.agents.shortcuts.perceptron import has_no_hooks, run_layers
-from equirl.agents.symmetrized_network import SymmetrizationArguments, checked_symmetry
+from equirl.agents.symmetrized_network import (
+    SymmetrizationArguments,
+    checked_symmetry,
+    fused_adam,
+)
 from equirl.recording import is_recording
 from equirl.symmetry import Symmetry
 
@@ -103,12 +107,7 @@ class EquivariantDQNPolicy(SymmetrizationArguments, DQNPolicy):
         **kwargs: Any,
     ) -> None:
         symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
-        # One kernel for all parameters; for the trivial group everything stays bit for bit SB3's.
-        optimizer = kwargs.get("optimizer_class", torch.optim.Adam)
-        if symmetry.group.order > 1 and optimizer in (torch.optim.Adam, torch.optim.AdamW):
-            options = kwargs.get("optimizer_kwargs") or {}
-            if not {"fused", "foreach", "capturable", "differentiable"} & set(options):
-                kwargs["optimizer_kwargs"] = {"fused": True, **options}
+        kwargs = fused_adam(symmetry, kwargs)
         super().__init__(observation_space, action_space, lr_schedule, symmetry=symmetry, **kwargs)
 
     def make_q_net(self) -> EquivariantQNetwork:

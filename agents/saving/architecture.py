@@ -36,6 +36,9 @@ BY_MODULE = {
     "stable_baselines3.sac": "sac",
     "equirl.agents.dqn": "dqn",
     "equirl.agents.native": "dqn",
+    "equirl.agents.qrdqn": "qrdqn",
+    "equirl.agents.sac": "sac",
+    "equirl.agents.tqc": "tqc",
 }
 """The algorithm by the module of its policy class, where that tells it."""
 

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -18,12 +18,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from equirl import __version__
 from equirl.actions import Leaf, leaves_of
-from equirl.agents.dqn import EquivariantQNetwork
 from equirl.agents.native.native_policies import NativeEquivariantQNetwork
 from equirl.errors import AgentError, ConfigError
 from equirl.runs.atomic_write import written_whole
@@ -37,7 +37,10 @@ NARROW = {"int16": torch.int32, "uint16": torch.int32, "uint32": torch.int64}
 
 
 class GreedyPolicy(nn.Module):
-    """Observations ↦ (argmax_a Q_G(s, a), Q_G(s, ·)), with the same operations for every input.
+    """Observations ↦ the actions that the agent takes when it does not explore.
+
+    Of `DQN` (argmax_a Q_G(s, a), Q_G(s, ·)). Of every other algorithm the actions alone: those of a
+    Box unscaled where the policy squashes them, and clipped to the box, as SB3's ``predict`` does.
 
     Args:
         model: the agent; it stays as it is.
@@ -45,9 +48,13 @@ class GreedyPolicy(nn.Module):
             same with images channel-first.
     """
 
-    def __init__(self, model: DQN, observation_space: spaces.Space[Any]) -> None:
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, model: BaseAlgorithm, observation_space: spaces.Space[Any]) -> None:
         super().__init__()
-        self.q_net = copy.deepcopy(model.q_net).to("cpu").eval()
+        self.policy = copy.deepcopy(model.policy).to("cpu").eval()
+        self.q_net = getattr(self.policy, "q_net", None)
         given, expected = leaves_of(observation_space), leaves_of(model.observation_space)
         self.channels_last = frozenset(
             mine.key for mine, theirs in zip(given, expected, strict=True) if mine != theirs
@@ -57,9 +64,14 @@ class GreedyPolicy(nn.Module):
             for leaf in given
             if (wider := _wider(observation_space, leaf)) is not None
         }
+        box = model.action_space
+        self.is_box = isinstance(box, spaces.Box)
+        if isinstance(box, spaces.Box):
+            self.register_buffer("low", torch.as_tensor(box.low))
+            self.register_buffer("high", torch.as_tensor(box.high))
 
-    def forward(self, observations: Any) -> tuple[Tensor, Tensor]:
-        """Actions int64 ``[batch]`` and Q-values ``[batch, actions]``.
+    def forward(self, observations: Any) -> Any:
+        """Actions ``[batch]`` or ``[batch, *shape]``; of `DQN` Q-values ``[batch, actions]``, too.
 
         Args:
             observations: ``[batch, *shape]``, or a dict of these.
@@ -68,8 +80,17 @@ class GreedyPolicy(nn.Module):
             turned: Any = {key: self._turned(key, part) for key, part in observations.items()}
         else:
             turned = self._turned(None, observations)
-        q_values = self.q_net(turned)
-        return q_values.argmax(dim=1), q_values
+        if self.q_net is not None:
+            q_values = self.q_net(turned)
+            return q_values.argmax(dim=1), q_values
+        actions = self.policy._predict(turned, deterministic=True)
+        return (self._in_box(actions) if self.is_box else actions,)
+
+    def _in_box(self, actions: Tensor) -> Tensor:
+        actions = actions.reshape(-1, *self.low.shape)
+        if self.policy.squash_output:
+            actions = self.low + 0.5 * (actions + 1.0) * (self.high - self.low)
+        return torch.clamp(actions, self.low, self.high)
 
     def _turned(self, key: str | None, part: Tensor) -> Tensor:
         if key in self.wider:
@@ -87,7 +108,7 @@ def _wider(space: spaces.Space[Any], leaf: Leaf) -> torch.dtype | None:
 
 
 def export_policy(
-    model: DQN,
+    model: BaseAlgorithm,
     path: str | Path,
     format: str = "onnx",
     observation_space: spaces.Space[Any] | None = None,
@@ -96,9 +117,10 @@ def export_policy(
 
     It takes a batch of any size of observations as the environment gives them (images in their own
     layout, in their own dtype; a Dict as one input for each key, of its name; anything else as
-    ``observation``) and gives ``actions`` and ``q_values``. What it is, stands in the metadata:
-    ``equirl.version``, ``equirl.method``, ``equirl.group``, ``equirl.observations`` and
-    ``equirl.actions``, each as JSON; in a ``.pt2`` in the extra file ``equirl.json``.
+    ``observation``) and gives ``actions``, and of DQN ``q_values`` beside them. What it is, stands
+    in the metadata: ``equirl.version``, ``equirl.method``, ``equirl.group``,
+    ``equirl.observations`` and ``equirl.actions``, each as JSON; in a ``.pt2`` in the
+    extra file ``equirl.json``.
 
     Args:
         model: an agent, equivariant or plain.
@@ -202,11 +224,12 @@ def _as_onnx(
     program: torch.export.ExportedProgram, leaves: tuple[Leaf, ...], metadata: dict[str, Any]
 ) -> bytes:
     inputs = [_input_name(leaf) for leaf in leaves]
-    taken = set(inputs) & set(OUTPUTS)
+    outputs = OUTPUTS[: len(program.graph_signature.user_outputs)]
+    taken = set(inputs) & set(outputs)
     if taken:
         raise AgentError(f"the observation's key {taken.pop()!r} is the name of an output")
     onnx_program = torch.onnx.export(
-        program, input_names=inputs, output_names=list(OUTPUTS), dynamo=True, verbose=False
+        program, input_names=inputs, output_names=list(outputs), dynamo=True, verbose=False
     )
     assert onnx_program is not None
     graph = onnx_program.model.graph
@@ -236,18 +259,18 @@ def _input_name(leaf: Leaf) -> str:
     return SINGLE_INPUT if leaf.key is None else leaf.key
 
 
-def _symmetrization(model: DQN) -> dict[str, Any]:
-    if isinstance(model.q_net, NativeEquivariantQNetwork):
-        return {"symmetry": model.q_net.native_args["symmetry"], "method": "native"}
-    return model.q_net.symmetry_args if isinstance(model.q_net, EquivariantQNetwork) else {}
+def _symmetrization(model: BaseAlgorithm) -> dict[str, Any]:
+    q_net: Any = getattr(model, "q_net", None)
+    if isinstance(q_net, NativeEquivariantQNetwork):
+        return {"symmetry": q_net.native_args["symmetry"], "method": "native"}
+    arguments: dict[str, Any] = getattr(model.policy, "symmetry_args", {})
+    return arguments
 
 
-def _metadata(model: DQN, leaves: tuple[Leaf, ...]) -> dict[str, Any]:
+def _metadata(model: BaseAlgorithm, leaves: tuple[Leaf, ...]) -> dict[str, Any]:
     symmetrization = _symmetrization(model)
     symmetry: Symmetry | None = symmetrization.get("symmetry")
     names = ("e",) if symmetry is None else symmetry.group.names
-    count = int(cast(spaces.Discrete, model.action_space).n)
-    permutations = [list(range(count))] if symmetry is None else symmetry.permutations.tolist()
     return {
         "version": __version__,
         "method": symmetrization.get("method", "plain"),
@@ -255,19 +278,32 @@ def _metadata(model: DQN, leaves: tuple[Leaf, ...]) -> dict[str, Any]:
         "observations": {
             _input_name(leaf): {"shape": leaf.shape, "dtype": leaf.dtype} for leaf in leaves
         },
-        "actions": {"n": count, "permutations": dict(zip(names, permutations, strict=True))},
+        "actions": _actions(model.action_space, symmetry, names),
     }
+
+
+def _actions(
+    space: spaces.Space[Any], symmetry: Symmetry | None, names: Sequence[str]
+) -> dict[str, Any]:
+    """What the actions are, and of discrete ones how the group permutes them."""
+    if not isinstance(space, spaces.Discrete):
+        return {"shape": space.shape, "dtype": str(space.dtype)}
+    count = int(space.n)
+    permutations = [list(range(count))] if symmetry is None else symmetry.permutations.tolist()
+    return {"n": count, "permutations": dict(zip(names, permutations, strict=True))}
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says about itself, such as packages it could use but needs not."""
+    """Without what the exporter says about itself, and with distributions that ask nothing."""
     logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    level, validates = logger.level, Distribution._validate_args
     logger.setLevel(logging.ERROR)
+    Distribution.set_default_validate_args(False)  # it would ask what the numbers are
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        Distribution.set_default_validate_args(validates)

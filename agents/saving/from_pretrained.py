@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,24 @@ def _dqn(agent: SavedAgent, env: GymEnv | str, method: Any, **kwargs: Any) -> Eq
     return agent.build(EquivariantDQN, env, method=method, **kwargs)
 
 
-BUILDERS: dict[str, Builder] = {"dqn": _dqn}
+def _off_policy(name: str) -> Builder:
+    """The builder of the class of this name in `equirl.agents`, which may need sb3-contrib."""
+
+    def build(agent: SavedAgent, env: GymEnv | str, method: Any, **kwargs: Any) -> BaseAlgorithm:
+        cls: type[BaseAlgorithm] = getattr(import_module("equirl.agents"), name)
+        return agent.build(cls, env, method=method, **kwargs)
+
+    return build
+
+
+BUILDERS: dict[str, Builder] = {
+    "dqn": _dqn,
+    "qrdqn": _off_policy("EquivariantQRDQN"),
+    "sac": _off_policy("EquivariantSAC"),
+    "td3": _off_policy("EquivariantTD3"),
+    "ddpg": _off_policy("EquivariantDDPG"),
+    "tqc": _off_policy("EquivariantTQC"),
+}
 """By algorithm, as `Architecture` names it."""
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium import Space
-from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
 
-from equirl.agents.dqn import EquivariantDQN
+from equirl.agents.families import FAMILIES, class_of
 from equirl.agents.saving.saved_agent import SavedAgent
 from equirl.envs import symmetry_of
 from equirl.errors import AgentError, SymmetryError, UntrustedError
@@ -24,10 +24,12 @@ class SpacesAlone(gym.Env[Any, Any]):
         self.action_space = action_space
 
 
-def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str = "auto") -> DQN:
-    """The agent with its own weights, method and symmetry, for acting: `EquivariantDQN`, or plain.
+def restore(
+    agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str = "auto"
+) -> BaseAlgorithm:
+    """The agent with its own weights, method and symmetry, for acting: equivariant, or plain.
 
-    Training goes on with ``EquivariantDQN.load``, which unpickles: the optimiser and the schedules
+    Training goes on with its class's ``load``, which unpickles: the optimiser and the schedules
     are not taken over here.
 
     Args:
@@ -41,11 +43,17 @@ def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str
         UntrustedError: it holds what only its pickles tell.
         SymmetryError: the environment's own symmetry is asked for and not known.
     """
-    kwargs: dict[str, Any] = {"device": device, "buffer_size": 1}
-    # SB3's defaults, as the file says these in a pickle only.
-    kwargs.update(train_freq=4, gradient_steps=1)
+    family = FAMILIES.get(agent.architecture.algorithm)
+    if family is None:
+        raise AgentError(
+            f"{agent.path} is an agent of {agent.architecture.algorithm}, which is not one of "
+            f"{', '.join(FAMILIES)}"
+        )
+    kwargs: dict[str, Any] = {"device": device}
+    if not family.is_on_policy:  # SB3's defaults, as the file says these in a pickle only
+        kwargs.update(buffer_size=1, train_freq=4, gradient_steps=1)
     if not agent.is_equivariant:
-        return agent.build(DQN, env or _saved_spaces(agent), **kwargs)
+        return agent.build(class_of(family.stock), env or _saved_spaces(agent), **kwargs)
     if not agent.policy_module.startswith("equirl."):
         module = shortened(agent.policy_module) or "an unknown module"
         raise UntrustedError(
@@ -56,8 +64,8 @@ def restore(agent: SavedAgent, env: gym.Env[Any, Any] | None = None, device: str
     policy_kwargs = {"symmetry": symmetry, **agent.symmetrization}
     there = env or SpacesAlone(symmetry.observation_space, symmetry.action_space)
     try:
-        algorithm = DQN if agent.is_native else EquivariantDQN
-        model = agent.build(algorithm, there, policy_kwargs=policy_kwargs, **kwargs)
+        algorithm = class_of(family.stock if agent.is_native else family.equivariant)
+        model: BaseAlgorithm = agent.build(algorithm, there, policy_kwargs=policy_kwargs, **kwargs)
     except SymmetryError as error:
         raise AgentError(
             f"{agent.path} does not fit this environment: {error}; name the one it was trained in"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,12 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gymnasium import spaces
-from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
+from equirl.agents.families import FAMILIES, class_of
 from equirl.agents.native.native_policies import NATIVE_POLICIES, NativeEquivariantPolicy
 from equirl.agents.saving.agent_file import agent_path, read_parts
 from equirl.agents.saving.architecture import Architecture, in_todays_layout, read_architecture
@@ -28,11 +29,12 @@ from equirl.shown import reason, shortened, shown
 from equirl.symmetrize import OPTIONS
 from equirl.symmetry import Symmetry
 
-SomeDQN = TypeVar("SomeDQN", bound=DQN)
+SomeAlgorithm = TypeVar("SomeAlgorithm", bound=BaseAlgorithm)
 
 HYPER_PARAMETERS = (
     "batch_size",
     "buffer_size",
+    "ent_coef",
     "exploration_final_eps",
     "exploration_fraction",
     "exploration_initial_eps",
@@ -42,10 +44,16 @@ HYPER_PARAMETERS = (
     "learning_starts",
     "max_grad_norm",
     "n_steps",
+    "policy_delay",
+    "target_entropy",
+    "target_noise_clip",
+    "target_policy_noise",
     "target_update_interval",
     "tau",
+    "top_quantiles_to_drop_per_net",
 )
-"""What a DQN agent takes over from the file, where it is a plain number; and ``train_freq``."""
+"""What an agent takes over from the file, where its class takes it and it is a plain number; and
+``train_freq``."""
 
 OBSOLETE = ("device",)
 """Arguments that policies of earlier SB3 versions had."""
@@ -141,11 +149,11 @@ class SavedAgent:
         """Widths of the hidden layers of a DQN agent's Q-network."""
         return list(self.architecture.net_arch["q"])
 
-    def build(self, cls: type[SomeDQN], env: GymEnv | str, **kwargs: Any) -> SomeDQN:
-        """A model of class ``cls`` with these weights, of a DQN agent.
+    def build(self, cls: type[SomeAlgorithm], env: GymEnv | str, **kwargs: Any) -> SomeAlgorithm:
+        """A model of class ``cls`` with these weights.
 
         Args:
-            cls: `DQN`, or a subclass.
+            cls: the SB3 class of its algorithm, or a subclass.
             env: the environment.
             kwargs: constructor arguments of ``cls``; they count before what the file says.
 
@@ -153,9 +161,12 @@ class SavedAgent:
             AgentError: the agent was made for other observations or actions, or its description
                 is damaged.
         """
-        self._check_is_dqn()
-        hyper_parameters = self._hyper_parameters(given=set(kwargs))
+        hyper_parameters = self._hyper_parameters(self._stock_of(cls), given=set(kwargs))
         policy_kwargs = self.policy_kwargs(kwargs.pop("policy_kwargs", {}))
+        if self.architecture.use_sde:  # which has no part in deterministic actions
+            hyper_parameters["use_sde"] = True
+            if hasattr(cls, "equivariant_policy"):
+                policy_kwargs["evaluate_only"] = True
         env = maybe_make_env(env, verbose=0)
         name = self.architecture.policy
         policy: Any = NATIVE_POLICIES[name] if self.is_native else name
@@ -177,13 +188,13 @@ class SavedAgent:
         self.give_weights(model)
         return model
 
-    def give_weights(self, model: DQN) -> None:
+    def give_weights(self, model: BaseAlgorithm) -> None:
         """Give a model of the same architecture these weights; it may be of another method.
 
         Raises:
             AgentError: the agent was made for other spaces, or has another network.
         """
-        self._check_is_dqn()
+        self._stock_of(type(model))
         self.check_spaces(model.observation_space, model.action_space)
         if self.is_native != isinstance(model.policy, NativeEquivariantPolicy):
             held = "equivariant layers" if self.is_native else "the weights of a plain network"
@@ -204,12 +215,16 @@ class SavedAgent:
                 f"{shown(unexpected[:3])}; give its policy_kwargs"
             )
 
-    def _hyper_parameters(self, given: set[str]) -> dict[str, Any]:
+    def _hyper_parameters(self, stock: type[BaseAlgorithm], given: set[str]) -> dict[str, Any]:
+        taken = inspect.signature(stock).parameters
         plain = {
             name: self.data[name]
             for name in HYPER_PARAMETERS
-            if isinstance(self.data.get(name), int | float)
+            if name in taken and isinstance(self.data.get(name), int | float)
         }
+        coefficient = self.data.get("ent_coef")
+        if isinstance(coefficient, str) and coefficient.startswith("auto"):
+            plain["ent_coef"] = coefficient
         schedule = read_linear_schedule(_described(self.data, "learning_rate"))
         if schedule is not None:
             plain["learning_rate"] = schedule
@@ -218,7 +233,7 @@ class SavedAgent:
         steps = _described(self.data, "replay_buffer_kwargs").get("n_steps")
         if isinstance(steps, int):  # which its replay buffer had, rather than the agent
             plain["n_steps"] = steps
-        if {"train_freq", "gradient_steps"} <= given:
+        if {"train_freq", "gradient_steps"} <= given or "train_freq" not in taken:
             return plain
         train_freq = read_train_freq(self.data.get("train_freq"))
         if train_freq is None:
@@ -277,11 +292,18 @@ class SavedAgent:
                 f"has {list(now)}, and {error}: give them in that order"
             ) from error
 
-    def _check_is_dqn(self) -> None:
-        if self.architecture.algorithm != "dqn":
+    def _stock_of(self, cls: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
+        """The SB3 class of its algorithm, which ``cls`` has to be of."""
+        algorithm = self.architecture.algorithm
+        family = FAMILIES.get(algorithm)
+        stock: type[BaseAlgorithm] | None = None if family is None else class_of(family.stock)
+        if stock is None or not issubclass(cls, stock):
+            known = (name for name, one in FAMILIES.items() if issubclass(cls, class_of(one.stock)))
             raise AgentError(
-                f"{self.path} is not a DQN agent but one of {self.architecture.algorithm}"
+                f"{self.path} is not a {next(known, cls.__name__).upper()} agent but one of "
+                f"{algorithm}"
             )
+        return stock
 
     def policy_kwargs(self, given: dict[str, Any]) -> dict[str, Any]:
         """Arguments of its policy's class.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -22,8 +22,16 @@ from equirl.agents.training.periodic_callback import PeriodicCallback
 from equirl.errors import AgentError, RunError
 
 
+class Resumable(Protocol):
+    """A callback whose state a checkpoint keeps; see `PeriodicCallback`."""
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: Mapping[str, Any]) -> None: ...
+
+
 class DivergenceCallback(BaseCallback):
-    """Ends the training, with one line, once the loss is NaN or infinite.
+    """Ends the training, with one line, once a loss is NaN or infinite.
 
     Raises:
         RunError: see above; with exit code 2, as other hyper-parameters would mend it.
@@ -33,20 +41,21 @@ class DivergenceCallback(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
-        loss = self.logger.name_to_value.get("train/loss", 0.0)
-        if not np.isfinite(loss):
-            raise RunError(
-                f"training diverged: the loss is {loss} after {self.num_timesteps} steps "
-                "(a lower algorithm.learning_rate may help)",
-                code=2,
-            )
+        for name, loss in self.logger.name_to_value.items():
+            if name.startswith("train/") and name.endswith("loss") and not np.isfinite(loss):
+                what = name.removeprefix("train/").replace("_", " ")
+                raise RunError(
+                    f"training diverged: the {what} is {loss} after {self.num_timesteps} steps "
+                    "(a lower algorithm.learning_rate may help)",
+                    code=2,
+                )
 
 
 class CheckpointCallback(PeriodicCallback):
     """Saves from time to time all that training needs to go on; keeps the last two checkpoints.
 
     A checkpoint is made once it is due and nothing is half-done: between two rounds of
-    ``train_freq`` steps. It is also an agent that SB3 loads.
+    ``train_freq`` steps, or before a rollout. It is also an agent that SB3 loads.
 
     Args:
         folder: where checkpoints go, as ``step_<n>.zip``, and the replay buffer, in ``replay/``.
@@ -63,9 +72,7 @@ class CheckpointCallback(PeriodicCallback):
         ['step_40.zip', 'step_80.zip']
     """
 
-    def __init__(
-        self, folder: Path, every: int, callbacks: Sequence[PeriodicCallback] = ()
-    ) -> None:
+    def __init__(self, folder: Path, every: int, callbacks: Sequence[Resumable] = ()) -> None:
         super().__init__(every)
         self.folder = folder
         self.callbacks = callbacks

@@ -13,7 +13,6 @@ from typing import Any
 import cloudpickle
 import numpy as np
 import torch
-from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecTransposeImage
@@ -38,7 +37,7 @@ ATTRIBUTES = (
     "_last_episode_starts",
     "_last_original_obs",
 )
-"""Of a DQN, what changes in training and is neither a parameter nor the replay buffer."""
+"""What changes in training and is neither a parameter nor the buffer, where a model has it."""
 
 LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
 """Of SB3's logger, what is recorded and not yet written."""
@@ -50,13 +49,15 @@ class Checkpoint:
 
     Args:
         path: where it is.
-        parameters: of policy and optimiser, by SB3's names.
-        state: everything else, except the replay buffer.
+        parameters: of policy and optimisers, by SB3's names.
+        variables: tensors of the algorithm's own, such as SAC's log of the entropy coefficient.
+        state: everything else, but for the replay buffer.
         rows: the files of the replay buffer.
     """
 
     path: Path
     parameters: dict[str, Any]
+    variables: Mapping[str, Any]
     state: Mapping[str, Any]
     rows: Sequence[str]
 
@@ -73,9 +74,11 @@ def save_atomically(model: BaseAlgorithm, path: Path) -> None:
 
 
 def save_checkpoint(
-    model: DQN, path: Path, rows: ReplayRows, more: Mapping[str, Any] | None = None
+    model: BaseAlgorithm, path: Path, rows: ReplayRows, more: Mapping[str, Any] | None = None
 ) -> None:
-    """Save all that training needs to go on; call it between two rounds of ``train_freq`` steps.
+    """Save all that training needs to go on; call it between two rounds or rollouts.
+
+    A rollout needs no file: the next one begins with an empty buffer.
 
     Args:
         model: in training.
@@ -88,11 +91,11 @@ def save_checkpoint(
         OSError: the file cannot be written; an older one is then as it was.
     """
     _check_parameters(model)
-    assert model.replay_buffer is not None
     assert model.env is not None
-    names = rows.write(model.replay_buffer, model._n_calls)
+    buffer = getattr(model, "replay_buffer", None)
+    names = [] if buffer is None else rows.write(buffer, _rows_added(model))
     state = {
-        "attributes": {name: getattr(model, name) for name in ATTRIBUTES},
+        "attributes": {name: vars(model)[name] for name in ATTRIBUTES if name in vars(model)},
         "random": _random_states(model),
         "episodes": model.env.env_method("snapshot") if model.env.has_attr("snapshot") else None,
         "logged": {name: dict(getattr(model.logger, name)) for name in LOGGED},
@@ -105,7 +108,7 @@ def save_checkpoint(
             archive.writestr(ROWS_FILE, json.dumps(names))
 
 
-def read_checkpoint(model: DQN, path: Path, rows: ReplayRows) -> Checkpoint:
+def read_checkpoint(model: BaseAlgorithm, path: Path, rows: ReplayRows) -> Checkpoint:
     """Read a checkpoint, the replay buffer of a new model included.
 
     Unpickles parts of the file: read only what you trust.
@@ -118,16 +121,23 @@ def read_checkpoint(model: DQN, path: Path, rows: ReplayRows) -> Checkpoint:
             if STATE_FILE not in archive.namelist():
                 raise AgentError(f"{path} is damaged (no training state in it)")
             state = cloudpickle.loads(archive.read(STATE_FILE))
-        _, parameters, _ = load_from_zip_file(path, load_data=False, device=model.device)
+        _, parameters, variables = load_from_zip_file(path, load_data=False, device=model.device)
         names = replay_files(path)
-        assert model.replay_buffer is not None
-        rows.read(model.replay_buffer, names, state["attributes"]["_n_calls"])
-        return Checkpoint(path, parameters, state, names)
+        buffer = getattr(model, "replay_buffer", None)
+        if buffer is not None:
+            rows.read(buffer, names, _rows_added(model, state["attributes"]))
+        return Checkpoint(path, parameters, variables or {}, state, names)
     except AgentError:
         raise
     except Exception as error:  # zip files, pickles and NumPy have many ways of saying "damaged"
         why = " ".join(str(error).split()) or type(error).__name__
         raise AgentError(f"{path} is damaged ({why})") from error
+
+
+def _rows_added(model: BaseAlgorithm, attributes: Mapping[str, Any] | None = None) -> int:
+    """How often a row has been added to the replay buffer."""
+    steps = model.num_timesteps if attributes is None else attributes["num_timesteps"]
+    return int(steps) // model.n_envs
 
 
 def replay_files(path: Path) -> list[str]:
@@ -137,7 +147,7 @@ def replay_files(path: Path) -> list[str]:
     return names
 
 
-def go_on_from(checkpoint: Checkpoint, model: DQN, seed: int) -> list[int]:
+def go_on_from(checkpoint: Checkpoint, model: BaseAlgorithm, seed: int) -> list[int]:
     """Bring a new model, its environments and all random generators to where a checkpoint was.
 
     Args:
@@ -150,6 +160,8 @@ def go_on_from(checkpoint: Checkpoint, model: DQN, seed: int) -> list[int]:
     """
     state = checkpoint.state
     model.set_parameters(checkpoint.parameters, exact_match=True, device=model.device)
+    for name, tensor in checkpoint.variables.items():
+        getattr(model, name).data = tensor.data
     for name, value in state["attributes"].items():
         setattr(model, name, value)
     for name in LOGGED:
@@ -159,7 +171,7 @@ def go_on_from(checkpoint: Checkpoint, model: DQN, seed: int) -> list[int]:
     return restarted
 
 
-def _restore_episodes(model: DQN, episodes: Sequence[Any] | None, seed: int) -> list[int]:
+def _restore_episodes(model: BaseAlgorithm, episodes: Sequence[Any] | None, seed: int) -> list[int]:
     env = model.env
     assert env is not None
     if episodes is None:
@@ -175,7 +187,7 @@ def _restore_episodes(model: DQN, episodes: Sequence[Any] | None, seed: int) -> 
     return restarted
 
 
-def _begin_anew(model: DQN, index: int, observation: Any) -> None:
+def _begin_anew(model: BaseAlgorithm, index: int, observation: Any) -> None:
     """A new episode in one environment: what was replayed so far ends as at a time limit."""
     if isinstance(model.env, VecTransposeImage):
         batched = _batched(observation)
@@ -191,9 +203,10 @@ def _begin_anew(model: DQN, index: int, observation: Any) -> None:
             last[key][index] = part
     else:
         last[index] = observation
-    buffer = model.replay_buffer
-    assert buffer is not None
-    if buffer.size() > 0 and not buffer.dones[buffer.pos - 1, index]:
+    buffer = getattr(model, "replay_buffer", None)
+    if buffer is None:
+        model._last_episode_starts[index] = True  # type: ignore[index]  # made by then
+    elif buffer.size() > 0 and not buffer.dones[buffer.pos - 1, index]:
         buffer.dones[buffer.pos - 1, index] = buffer.timeouts[buffer.pos - 1, index] = 1
 
 
@@ -203,7 +216,7 @@ def _batched(observation: Any) -> Any:
     return np.asarray(observation)[None]
 
 
-def _random_states(model: DQN) -> dict[str, Any]:
+def _random_states(model: BaseAlgorithm) -> dict[str, Any]:
     return {
         "python": random.getstate(),
         # SB3 draws from NumPy's global state (NPY002).
@@ -214,7 +227,7 @@ def _random_states(model: DQN) -> dict[str, Any]:
     }
 
 
-def _set_random_states(model: DQN, states: Mapping[str, Any]) -> None:
+def _set_random_states(model: BaseAlgorithm, states: Mapping[str, Any]) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])  # noqa: NPY002  # as above
     torch.set_rng_state(states["torch"])
@@ -223,7 +236,7 @@ def _set_random_states(model: DQN, states: Mapping[str, Any]) -> None:
     model.action_space.np_random.bit_generator.state = states["actions"]
 
 
-def _check_parameters(model: DQN) -> None:
+def _check_parameters(model: BaseAlgorithm) -> None:
     for name, parameter in model.policy.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise RunError(

@@ -44,3 +44,35 @@ class PeriodicCallback(BaseCallback):
     @abstractmethod
     def _on_time(self) -> bool:
         """What is done; False stops the training."""
+
+
+class RolloutLogCallback(BaseCallback):
+    """Writes SB3's log of an on-policy algorithm after every so many rollouts.
+
+    SB3 counts rollouts within one call of `learn`; this counts those before a checkpoint, too.
+
+    Args:
+        every: rollouts between two entries.
+    """
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.every = every
+        self._rollouts = 0
+
+    def state(self) -> dict[str, Any]:
+        """See `PeriodicCallback`."""
+        return {"rollouts": self._rollouts}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `PeriodicCallback`."""
+        self._rollouts = state["rollouts"]
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._rollouts += 1
+        if self._rollouts % self.every == 0:
+            model: Any = self.model
+            model.dump_logs(self._rollouts)

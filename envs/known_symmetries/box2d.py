@@ -1,13 +1,18 @@
-"""Gymnasium's Box2D: gymnasium/envs/box2d/lunar_lander.py (`pip install "equirl[box2d]"`)."""
+"""Gymnasium's Box2D: gymnasium/envs/box2d/ (`pip install "equirl[box2d]"`)."""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 
 from equirl.envs.registry import register_symmetry
+from equirl.symmetry import Generators, Symmetry
 
 Vector = npt.NDArray[Any]
 
@@ -82,11 +87,74 @@ def mirror_lunar_lander(env: Any) -> None:
     env.np_random = MirroredDraws(env.np_random)
 
 
-# lunar_lander.py: actions do nothing, fire left engine, fire main engine, fire right engine. The
-# terrain is hidden from the observation, but drawn symmetrically about the pad.
+def lunar_lander(
+    observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> Generators:
+    """Discrete: do nothing, fire left engine, main engine, right engine. Box: main, side engine."""
+    action = [0, 3, 2, 1] if isinstance(action_space, spaces.Discrete) else [1, -1]
+    return {"mirror": (mirror_lunar_lander_observation, action)}
+
+
+class EvenHips(gym.Wrapper[Vector, Vector, Vector, Vector], RecordConstructorArgs):
+    """A BipedalWalker whose hips are alike: each angle counts from where the leg is upright.
+
+    As it comes, a hip's angle and its limits count from where the leg stood when it was made, 0.05
+    rad forward for one and backward for the other, so that equal angles are unequal legs.
+
+    Args:
+        env: a BipedalWalker.
+    """
+
+    def __init__(self, env: gym.Env[Vector, Vector]) -> None:
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
+
+    def carry_symmetry(self, symmetry: Symmetry) -> Symmetry:
+        """Observations and actions mean the same."""
+        return symmetry
+
+    def reset(self, **arguments: Any) -> tuple[Vector, dict[str, Any]]:
+        """See `gymnasium.Env`."""
+        observation, info = self.env.reset(**arguments)
+        walker: Any = self.unwrapped
+        for leg, entry in ((0, 4), (2, 9)):
+            walker.joints[leg] = _even_hip(walker, leg)
+            observation[entry] = walker.joints[leg].angle
+        return observation, info
+
+
+def _even_hip(walker: Any, leg: int) -> Any:
+    """The hip of a leg made anew, with angles that count from the upright leg."""
+    old, made = walker.joints[leg], importlib.import_module("gymnasium.envs.box2d.bipedal_walker")
+    definition = made.revoluteJointDef(
+        bodyA=walker.hull,
+        bodyB=walker.legs[leg],
+        localAnchorA=(0, made.LEG_DOWN),
+        localAnchorB=(0, made.LEG_H / 2),
+        enableMotor=True,
+        enableLimit=True,
+        maxMotorTorque=made.MOTORS_TORQUE,
+        motorSpeed=old.motorSpeed,
+        lowerAngle=-0.8,
+        upperAngle=1.1,
+    )
+    definition.referenceAngle = 0.0
+    walker.world.DestroyJoint(old)
+    return walker.world.CreateJoint(definition)
+
+
+# The terrain is hidden from the observation, but drawn symmetrically about the pad.
+for lander in ("LunarLander-v3", "LunarLanderContinuous-v3"):
+    register_symmetry(
+        lander, lunar_lander, state_maps={"mirror": mirror_lunar_lander}, tolerance=5e-3
+    )
+
+# bipedal_walker.py, behind `EvenHips`: the hull's angle, spin, velocity; of each leg hip, its
+# speed, knee, its speed, contact with the ground; the lidar. Actions: hip and knee of each leg.
+# There is no state map: legs put in each other's place agree to 1e-2, but touch the ground a step later.
+_WALKER = [0, 1, 2, 3, 9, 10, 11, 12, 13, 4, 5, 6, 7, 8, *range(14, 24)]
 register_symmetry(
-    "LunarLander-v3",
-    {"mirror": (mirror_lunar_lander_observation, [0, 3, 2, 1])},
-    state_maps={"mirror": mirror_lunar_lander},
+    "BipedalWalker-v3",
+    {"legs": (lambda observation: observation[_WALKER], lambda action: action[[2, 3, 0, 1]])},
     tolerance=5e-3,
 )

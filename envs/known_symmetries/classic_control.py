@@ -17,6 +17,11 @@ def mirror_acrobot(env: Any) -> None:
     env.state = -np.asarray(env.state)
 
 
+def mirror_pendulum(env: Any) -> None:
+    """Pendulum's state is θ, dθ/dt."""
+    env.state = -np.asarray(env.state)
+
+
 # cartpole.py: cart position, cart velocity, pole angle, pole angular velocity; actions push left,
 # push right.
 for cartpole in ("CartPole-v0", "CartPole-v1"):
@@ -31,4 +36,9 @@ register_symmetry(
     "Acrobot-v1",
     {"mirror": ([1, -1, 1, -1, -1, -1], [2, 1, 0])},
     state_maps={"mirror": mirror_acrobot},
+)
+
+# pendulum.py: cos θ, sin θ, dθ/dt; the action is the torque.
+register_symmetry(
+    "Pendulum-v1", {"mirror": ([1, -1, -1], [-1])}, state_maps={"mirror": mirror_pendulum}
 )

@@ -1,4 +1,4 @@
-"""The environments of this package: two square boards seen as images."""
+"""The environments of this package: two square boards seen as images, and a plane."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,6 +6,7 @@ from typing import Any
 
 from equirl.envs.boards.board_rendering import Cell
 from equirl.envs.boards.grid_world import GRID_WORLD_GENERATORS, ImageMap
+from equirl.envs.point_mass import flip, turn
 from equirl.envs.registry import register_symmetry
 
 CellMap = Callable[[int, Cell], Cell]
@@ -54,4 +55,16 @@ register_symmetry(
     "equirl/Snake-v0",
     GRID_WORLD_GENERATORS,
     state_maps={name: partial(move_snake, cell_map) for name, cell_map in _CELL_MAPS.items()},
+)
+
+
+def move_point_mass(vector_map: Callable[[Any], Any], env: Any) -> None:
+    """PointMass's state is position and velocity."""
+    env.position, env.velocity = vector_map(env.position), vector_map(env.velocity)
+
+
+register_symmetry(
+    "equirl/PointMass-v0",
+    {"r": (turn, turn), "s": (flip, flip)},
+    state_maps={"r": partial(move_point_mass, turn), "s": partial(move_point_mass, flip)},
 )

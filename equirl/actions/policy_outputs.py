@@ -34,6 +34,7 @@ def output_actions(actions: GroupAction, space: spaces.Space[Any]) -> dict[str, 
     elif isinstance(space, spaces.MultiBinary):
         found["action_logits"] = _on_logits_of_ones(maps)
     elif isinstance(maps, SignedPermutations):
+        found["action_means"] = maps
         found["scaled_actions"] = SignedPermutations(maps.index, maps.sign)
         found["log_stds"] = SignedPermutations(maps.index)
     return {

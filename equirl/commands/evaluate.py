@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
-from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
 from equirl.agents.saving.hub import local_agent
@@ -78,7 +78,7 @@ def _seen_through(
     return env if symmetry is None or name == "e" else TransformWrapper(env, name, symmetry)
 
 
-def _record(model: DQN, environment: EnvConfig, folder: Path, seed: int) -> Path:
+def _record(model: BaseAlgorithm, environment: EnvConfig, folder: Path, seed: int) -> Path:
     make_env, _ = environment_maker(environment, needs_symmetry=False, render_mode="rgb_array")
     try:
         env = gym.wrappers.RecordVideo(make_env(), str(folder), name_prefix=f"seed{seed}")

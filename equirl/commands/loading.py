@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import gymnasium as gym
 from omegaconf import DictConfig, OmegaConf
-from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
 
-from equirl.agents import EquivariantDQN
+from equirl.agents.families import FAMILIES, class_of
 from equirl.agents.saving.restore import restore
 from equirl.agents.saving.saved_agent import SavedAgent
 from equirl.configs.fields import check_values
@@ -35,7 +35,7 @@ def with_agent(config: DictConfig) -> Any:
 
 def load_model(
     agent: SavedAgent, env: gym.Env[Any, Any] | None, device: str, trust: str = "weights"
-) -> DQN:
+) -> BaseAlgorithm:
     """The saved agent as a model, of our own class or plain.
 
     Args:
@@ -54,10 +54,15 @@ def load_model(
         except UntrustedError as error:
             raise AgentError(f"{error}; or say trust=pickle if you know who made it") from error
     symmetrizes = agent.is_equivariant and not agent.is_native
-    algorithm = EquivariantDQN if symmetrizes else DQN
+    family = FAMILIES.get(agent.architecture.algorithm)
+    if family is None:
+        raise AgentError(f"{agent.path} is an agent of {agent.architecture.algorithm}")
+    algorithm = class_of(family.equivariant if symmetrizes else family.stock)
+    # SB3 warns of n_steps in whatever off-policy agent it loads.
+    smallest = {} if family.is_on_policy else {"buffer_size": 1, "n_steps": 1}
     try:
-        # SB3 warns of n_steps in whatever it loads.
-        return algorithm.load(agent.path, env=env, device=device, buffer_size=1, n_steps=1)
+        model: BaseAlgorithm = algorithm.load(agent.path, env=env, device=device, **smallest)
+        return model
     except ValueError as error:
         message = " ".join(str(error).split())
         raise AgentError(f"{agent.path} does not fit this environment: {message}") from error

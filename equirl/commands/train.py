@@ -9,11 +9,10 @@ from typing import Any, cast
 import gymnasium as gym
 import torch
 from omegaconf import DictConfig, OmegaConf
-from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from equirl.agents.native.native_network import parameter_count
 from equirl.agents.saving.hub import local_agent
 from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.agents.training.checkpoint_callback import CheckpointCallback
@@ -33,6 +32,7 @@ from equirl.commands.training.run import (
     EVALUATION_SEED,
     FINAL_EVALUATION_SEED,
     Training,
+    learned_parameters,
     warn,
 )
 from equirl.commands.training.settings import check_settings, needs_symmetry
@@ -131,10 +131,10 @@ def _what_remains(run: RunDirectory, checkpoints: CheckpointCallback) -> str:
     return f"no checkpoint was saved yet, {resume} starts over"
 
 
-def _headline(settings: TrainConfig, model: DQN, symmetry: Symmetry | None) -> str:
+def _headline(settings: TrainConfig, model: BaseAlgorithm, symmetry: Symmetry | None) -> str:
     group = "" if symmetry is None else f", |G| = {symmetry.group.order}"
     return (
-        f"training {settings.method.name} on {settings.env.id}{group}, "
-        f"{parameter_count(model.q_net)} parameters, "
+        f"training {settings.algorithm.name}, {settings.method.name}, on {settings.env.id}{group}, "
+        f"{learned_parameters(model)} parameters, "
         f"{settings.total_timesteps} steps, seed {settings.seed}, {model.device}"
     )

@@ -52,8 +52,8 @@ class Symmetrized(nn.Module):
         input_action: the group acting on X.
         output_action: the same group acting on Y; a tuple or dict of actions where M gives one.
         method: see the table; a name, or a `Method` with its options.
-        features: φ, the first part of M, so that M(x) = model(features(x)); `lambda` looks at it,
-            and where it is left out at M(gx) itself.
+        features: φ, the first part of M, so that M(x) = model(features(x)); `lambda` looks at it
+            (at the first where φ gives several tensors), and where it is left out at M(gx) itself.
         feature_dim: number of features of one input; `lambda` needs it.
         score: for `equizero` and `lambda`: maps what M gives for a batch, ``[rows, *Y]``, to
             ``[rows]``; by default the largest entry (max_a Q for Q-values). Must look at M(gx)
@@ -181,6 +181,10 @@ class Symmetrized(nn.Module):
         """The points gx, ``[batch, *X] -> [|G|, batch, *X]``."""
         return self.input_action.orbit(x)
 
+    def along_orbit(self, function: Callable[[Any], Any], x: Any) -> Any:
+        """Any function of inputs, ``[rows, *X] -> [rows, …]``, of every gx: ``[|G|, batch, …]``."""
+        return map_parts(self._unrows, function(map_parts(_rows, self.orbit(x))))
+
     def outputs(self, x: Any, **kwargs: Any) -> tuple[Any, Any]:
         """M and its features along the orbit, ``[|G|, batch, …]``, in one forward pass.
 
@@ -190,13 +194,13 @@ class Symmetrized(nn.Module):
         outputs = map_parts(self._unrows, outputs)
         if not self.method.needs_features:
             return outputs, outputs
-        return outputs, self._unrows(features.flatten(1))
+        return outputs, map_parts(lambda part: self._unrows(part.flatten(1)), features)
 
     def weights(
         self,
         x: Any,
         outputs: Any = None,
-        features: Tensor | None = None,
+        features: Any = None,
         *,
         scores: Tensor | None = None,
         scale: Tensor | None = None,
@@ -230,7 +234,8 @@ class Symmetrized(nn.Module):
         like = first(x) if outputs is None else first(outputs)[0]
         if not like.is_floating_point():
             like = like.to(torch.get_default_dtype())
-        orbit = Orbit(x, self.input_action, like, scores, scale, features)
+        looked_at = None if features is None else first(features)
+        orbit = Orbit(x, self.input_action, like, scores, scale, looked_at)
         return method.weights(orbit, self.weighting)
 
     def combine(self, outputs: Any, weights: Weights | Tensor) -> Any:

@@ -82,7 +82,7 @@ def cells_of(settings: BenchmarkConfig, order_of_env: int) -> Iterator[Cell]:
                 part,
                 str(settings.env.name or settings.env.id),
                 order_of_env,
-                settings.algorithm.batch_size,
+                getattr(settings.algorithm, "batch_size", settings.algorithm.n_steps),
             )
             continue
         for network in settings.networks if part != "orbit" else ["mlp-64-64", "nature-cnn"]:
@@ -123,7 +123,7 @@ def _training(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> li
         train = training_of(settings, method, device)
         env = DummyVecEnv([lambda: Monitor(make_env())] * settings.algorithm.n_envs)
         model = build_model(train, env, moved_by)
-        model.learn(settings.algorithm.learning_starts)
+        model.learn(getattr(settings.algorithm, "learning_starts", 1))
         return lambda: model.learn(settings.training_steps, reset_num_timesteps=False)
 
     works = {STOCK: learner("plain", symmetry), TRIVIAL: learner("equitune", trivial)}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 from gymnasium import spaces
-from stable_baselines3 import DQN
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -17,44 +16,36 @@ from equirl.agents import (
     DeviceNStepReplayBuffer,
     DeviceReplayBuffer,
     DoubleDQN,
-    EquivariantDQN,
-    MirrorLossDQN,
-    OrbitDictReplayBuffer,
-    OrbitNStepReplayBuffer,
-    OrbitReplayBuffer,
 )
+from equirl.agents.families import FAMILIES, Family, class_of
 from equirl.agents.native.native_policies import NATIVE_POLICIES
 from equirl.agents.saving.agent_format import description
 from equirl.commands.composition import check_actions
 from equirl.commands.environments import imported
+from equirl.commands.training.settings import check_algorithm
 from equirl.configs.algorithms import AlgorithmConfig
 from equirl.configs.schema import TrainConfig
 from equirl.errors import ConfigError
 from equirl.symmetry import Symmetry
 
-REPLAY_BUFFERS: dict[str, dict[str, type[ReplayBuffer]]] = {
-    "augment": {
-        "one step": OrbitReplayBuffer,
-        "n steps": OrbitNStepReplayBuffer,
-        "dicts": OrbitDictReplayBuffer,
-    },
-    "device": {
-        "one step": DeviceReplayBuffer,
-        "n steps": DeviceNStepReplayBuffer,
-        "dicts": DeviceDictReplayBuffer,
-    },
+DEVICE_BUFFERS = {
+    "one step": DeviceReplayBuffer,
+    "n steps": DeviceNStepReplayBuffer,
+    "dicts": DeviceDictReplayBuffer,
 }
-"""Those that are not SB3's own choice."""
+"""For ``device_replay=true``."""
 
 
 def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> Any:
     """The model that the configuration describes.
 
     Raises:
-        ConfigError: the algorithm does not take the actions, or SB3 refuses a hyper-parameter.
+        ConfigError: the algorithm does not take the actions or does not have the method, or SB3
+            refuses a hyper-parameter.
     """
     algorithm = settings.algorithm
     check_actions(algorithm.name, env.action_space)
+    check_algorithm(algorithm.name, settings.method.name)
     is_dict = isinstance(env.observation_space, spaces.Dict)
     if is_dict != (algorithm.policy == "MultiInputPolicy"):
         raise ConfigError(
@@ -62,7 +53,7 @@ def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -
             f"got {algorithm.policy} for {env.observation_space}"
         )
     try:
-        return BUILDERS[algorithm.name](settings, env, symmetry)
+        return _built(settings, env, symmetry)
     except (ValueError, AssertionError, MemoryError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
     except RuntimeError as error:  # how a network says that it cannot take such inputs
@@ -72,73 +63,79 @@ def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -
         ) from error
 
 
-def _dqn(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> DQN:
-    method, policy = settings.method, settings.algorithm.policy
-    is_dict = isinstance(env.observation_space, spaces.Dict)
-    arguments = _arguments(settings) | _replay(settings, symmetry, is_dict)
-    double_q = arguments.pop("double_q")
-    plain = DoubleDQN if double_q else DQN
+def _built(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> Any:
+    family, method = FAMILIES[settings.algorithm.name], settings.method
+    policy = settings.algorithm.policy
+    arguments = _arguments(settings, env) | _buffer(settings, family, env, symmetry)
+    stock = DoubleDQN if arguments.get("double_q") else class_of(family.stock)
+    if not issubclass(stock, DoubleDQN) and method.name in ("plain", "augment", "native"):
+        arguments.pop("double_q", None)
     if method.name in ("plain", "augment"):
-        return plain(policy, env, **arguments)
+        return stock(policy, env, **arguments)
     assert symmetry is not None
-    if method.name == "mirror_loss":
-        return MirrorLossDQN(
-            policy,
-            env,
-            symmetry=symmetry,
-            mirror_weight=method.mirror_weight,
-            double_q=double_q,
-            **arguments,
-        )
+    options = {option: value for option, value in vars(method).items() if option != "name"}
     if method.name == "native":
-        arguments["policy_kwargs"] |= {
-            "symmetry": symmetry,
-            "match_parameters": method.match_parameters,
-        }
-        model = plain(NATIVE_POLICIES[policy], env, **arguments)
+        arguments["policy_kwargs"] |= {"symmetry": symmetry, **options}
+        model = stock(NATIVE_POLICIES[policy], env, **arguments)
         vars(model).update(description(symmetry))  # so that it is saved in plain data, too
         return model
-    return EquivariantDQN(
-        policy,
-        env,
-        symmetry=symmetry,
-        method=method.name,
-        **{option: value for option, value in vars(method).items() if option != "name"},
-        compile=settings.compile,
-        bf16=settings.bf16,
-        double_q=double_q,
-        **arguments,
+    if method.name == "mirror_loss":
+        assert family.mirror_loss is not None
+        mirroring = class_of(family.mirror_loss)
+        return mirroring(policy, env, symmetry=symmetry, **options, **arguments)
+    if settings.compile or settings.bf16:  # which only DQN has
+        arguments |= {"compile": settings.compile, "bf16": settings.bf16}
+    return class_of(family.equivariant)(
+        policy, env, symmetry=symmetry, method=method.name, **options, **arguments
     )
 
 
-def _arguments(settings: TrainConfig) -> dict[str, Any]:
+def _arguments(settings: TrainConfig, env: VecEnv) -> dict[str, Any]:
     """What every method's constructor takes: the hyper-parameters, by SB3's names."""
     ours = {field.name for field in fields(AlgorithmConfig)}
     arguments = {k: v for k, v in vars(settings.algorithm).items() if k not in ours}
-    final_rate = arguments.pop("learning_rate_final", None)
-    if final_rate is not None:
-        arguments["learning_rate"] = LinearSchedule(arguments["learning_rate"], final_rate, 1.0)
+    for name in ("learning_rate", "clip_range"):
+        final = arguments.pop(f"{name}_final", None)
+        if final is not None:
+            arguments[name] = LinearSchedule(arguments[name], final, 1.0)
+    for name in ("ent_coef", "target_entropy"):  # "auto", or a number
+        if isinstance(arguments.get(name), str) and not arguments[name].startswith("auto"):
+            arguments[name] = float(arguments[name])
+    std = arguments.pop("noise_std", 0.0)
+    if std > 0:
+        size = env.action_space.shape or (1,)
+        arguments["action_noise"] = NormalActionNoise(np.zeros(size), np.full(size, std))
+    policy_kwargs = _policy_kwargs(settings.algorithm)
+    if "n_quantiles" in arguments:
+        policy_kwargs["n_quantiles"] = arguments.pop("n_quantiles")
     return {
         "seed": settings.seed,
         "device": settings.device,
-        "policy_kwargs": _policy_kwargs(settings.algorithm),
+        "policy_kwargs": policy_kwargs,
         **arguments,
     }
 
 
-def _replay(settings: TrainConfig, symmetry: Symmetry | None, is_dict: bool) -> dict[str, Any]:
-    """What it takes of the replay buffer, where SB3 does not choose it."""
-    dqn, augments = settings.algorithm, settings.method.name == "augment"
-    if is_dict and dqn.n_steps > 1:
-        raise ConfigError(f"algorithm.n_steps must be 1 for Dict observations, got {dqn.n_steps}")
+def _buffer(
+    settings: TrainConfig, family: Family, env: VecEnv, symmetry: Symmetry | None
+) -> dict[str, Any]:
+    """What it takes of the buffer, where SB3 does not choose it."""
+    algorithm, augments = settings.algorithm, settings.method.name == "augment"
+    is_dict = isinstance(env.observation_space, spaces.Dict)
+    n_steps = 1 if family.is_on_policy else algorithm.n_steps
+    if is_dict and n_steps > 1:
+        raise ConfigError(f"algorithm.n_steps must be 1 for Dict observations, got {n_steps}")
     if not augments and not settings.device_replay:
         return {}
-    kind = "dicts" if is_dict else "n steps" if dqn.n_steps > 1 else "one step"
+    kind = "dicts" if is_dict else "n steps" if n_steps > 1 else "one step"
     kwargs: dict[str, Any] = {"symmetry": symmetry} if augments else {}
-    if dqn.n_steps > 1:
-        kwargs |= {"n_steps": dqn.n_steps, "gamma": dqn.gamma}
+    buffer = class_of(family.buffer[kind]) if augments else DEVICE_BUFFERS[kind]
+    if family.is_on_policy:
+        return {"rollout_buffer_class": buffer, "rollout_buffer_kwargs": kwargs}
+    if n_steps > 1:
+        kwargs |= {"n_steps": n_steps, "gamma": algorithm.gamma}
     return {
-        "replay_buffer_class": REPLAY_BUFFERS["augment" if augments else "device"][kind],
+        "replay_buffer_class": buffer,
         "replay_buffer_kwargs": kwargs,
         "n_steps": 1,  # it is the buffer's
     }
@@ -151,7 +148,3 @@ def _policy_kwargs(config: AlgorithmConfig) -> dict[str, Any]:
     if config.features is not None:
         kwargs["features_extractor_class"] = imported(config.features)
     return kwargs
-
-
-BUILDERS: dict[str, Callable[[TrainConfig, VecEnv, Symmetry | None], Any]] = {"dqn": _dqn}
-"""What makes a model of each algorithm, by the name that ``algorithm=`` takes."""

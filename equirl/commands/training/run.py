@@ -8,17 +8,19 @@ from typing import Any, cast
 
 import gymnasium as gym
 from omegaconf import DictConfig, OmegaConf
-from stable_baselines3 import DQN
+from stable_baselines3 import A2C
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat, configure
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.dqn.policies import QNetwork
 
 from equirl.agents import EquivarianceCallback, EvaluationCallback
-from equirl.agents.native.native_network import parameter_count
 from equirl.agents.training.checkpoint_callback import CheckpointCallback, DivergenceCallback
 from equirl.agents.training.checkpoints import Checkpoint, save_atomically
 from equirl.agents.training.declaration_check import DeclarationCheckCallback
 from equirl.agents.training.evaluation import Episodes, play_episodes
+from equirl.agents.training.periodic_callback import RolloutLogCallback
 from equirl.agents.training.resumed_logger import resumed_logger
 from equirl.agents.transfer.zero_shot import ZeroShot
 from equirl.commands.composition import given_keys
@@ -31,6 +33,9 @@ from equirl.errors import ConfigError
 from equirl.runs.provenance import note_resumption
 from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
+
+NEVER = 2**62
+"""Rollouts between two entries of SB3's own in the log."""
 
 EVALUATION_SEED = 1_000_000
 FINAL_EVALUATION_SEED = 2_000_000
@@ -56,7 +61,7 @@ class Training:
         run: RunDirectory,
         config: DictConfig,
         settings: TrainConfig,
-        model: DQN,
+        model: BaseAlgorithm,
         make_env: Callable[[], gym.Env[Any, Any]],
         symmetry: Symmetry | None,
         checkpoints: CheckpointCallback,
@@ -64,7 +69,7 @@ class Training:
         self.directory, self.config, self.settings, self.model = run, config, settings, model
         self.make_env = lambda: GuardedEnv(make_env())
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + settings.eval.episodes)
-        has_plain_network = type(model.policy.q_net) is QNetwork
+        has_plain_network = type(getattr(model.policy, "q_net", None)) is QNetwork
         methods = settings.eval.zero_shot if has_plain_network else []
         assert symmetry is not None or not methods
         self.evaluation = EvaluationCallback(
@@ -82,7 +87,10 @@ class Training:
         self.equivariance = EquivarianceCallback()
         self.checkpoints = checkpoints
         self.declared = symmetry if settings.env.symmetry is not None else None
+        self.rollouts = _rollout_log(model)
         checkpoints.callbacks = (self.evaluation, self.equivariance)
+        if self.rollouts is not None:
+            checkpoints.callbacks += (self.rollouts,)
 
     def prepare(self, resumes: bool) -> None:
         """Bring the model to where the training is to begin, and open the TensorBoard files."""
@@ -111,6 +119,8 @@ class Training:
                 "it is tested on the first steps; check=off silences this"
             )
             callbacks.insert(0, DeclarationCheckCallback(self.declared, warn))
+        if self.rollouts is not None:
+            callbacks.insert(0, self.rollouts)
         self._learn(callbacks)
         interruption.at_once = True
         model, evaluation = self.model, self.evaluation
@@ -122,12 +132,9 @@ class Training:
         seconds = self.checkpoints.seconds
         save_atomically(model, self.directory.final_model)
 
-        best = type(model).load(
-            self.directory.best_model,
-            device=self.settings.device,
-            buffer_size=1,
-            n_steps=1,  # SB3 warns about any other number when it loads
-        )
+        # Of n_steps SB3 would warn in whatever off-policy agent it loads.
+        smallest = {"buffer_size": 1, "n_steps": 1} if hasattr(model, "replay_buffer") else {}
+        best = type(model).load(self.directory.best_model, device=self.settings.device, **smallest)
         episodes = self.settings.eval.final_episodes
         fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + episodes)
         final = play_episodes(best, self.make_env, fresh)
@@ -141,6 +148,7 @@ class Training:
                 max(0, self.settings.total_timesteps - self.model.num_timesteps),
                 callback=[*callbacks, *([bar] if bar is not None else [])],
                 reset_num_timesteps=self.model.num_timesteps == 0,
+                **({} if self.rollouts is None else {"log_interval": NEVER}),
             )
         finally:
             if bar is not None and hasattr(bar, "pbar"):
@@ -188,7 +196,29 @@ def warn(line: str) -> None:
     print(f"equirl train: warning: {line}", file=sys.stderr)
 
 
-def _write_config_tab(model: DQN, config: DictConfig) -> None:
+def _rollout_log(model: BaseAlgorithm) -> RolloutLogCallback | None:
+    """What logs rollouts, as often as SB3 does of itself: A2C's are short."""
+    if not isinstance(model, OnPolicyAlgorithm):
+        return None
+    return RolloutLogCallback(100 if isinstance(model, A2C) else 1)
+
+
+def learned_parameters(model: BaseAlgorithm) -> int:
+    """Trainable parameters of the networks, each once, the target networks left out."""
+    targets = {
+        id(parameter)
+        for name, part in model.policy.named_children()
+        if name.endswith("_target")
+        for parameter in part.parameters()
+    }
+    return sum(
+        parameter.numel()
+        for parameter in model.policy.parameters()
+        if parameter.requires_grad and id(parameter) not in targets
+    )
+
+
+def _write_config_tab(model: BaseAlgorithm, config: DictConfig) -> None:
     for output in model.logger.output_formats:
         if isinstance(output, TensorBoardOutputFormat):
             text = OmegaConf.to_yaml(config, resolve=True)
@@ -196,7 +226,7 @@ def _write_config_tab(model: DQN, config: DictConfig) -> None:
 
 
 def _finish(
-    run: RunDirectory, config: DictConfig, model: DQN, final: Episodes, seconds: float
+    run: RunDirectory, config: DictConfig, model: BaseAlgorithm, final: Episodes, seconds: float
 ) -> None:
     """Write and print the result."""
     flat: dict[str, bool | str | float | int | None] = {
@@ -217,7 +247,7 @@ def _finish(
         "half_width_95": round(final.half_width, 4),
         "episodes": len(final.returns),
         "steps": model.num_timesteps,
-        "parameters": parameter_count(model.q_net),
+        "parameters": learned_parameters(model),
         "seconds": round(seconds, 1),
     }
     run.write_result(result)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import math
+
+from equirl.agents.families import CONTRIB, FAMILIES
 from equirl.commands.environments import check_device
+from equirl.configs.algorithms import ALGORITHMS
 from equirl.configs.fields import check_values
 from equirl.configs.schema import TrainConfig
 from equirl.errors import ConfigError
@@ -20,14 +25,41 @@ def check_settings(settings: TrainConfig) -> None:
     _check_options(settings)
 
 
+def check_algorithm(algorithm: str, method: str) -> None:
+    """Refuse an algorithm that is not installed, or a method that it does not have.
+
+    Raises:
+        ConfigError: saying how to install it, or naming the methods that it has.
+    """
+    extra = ALGORITHMS[algorithm].INSTALL
+    if extra is not None and importlib.util.find_spec(CONTRIB) is None:
+        raise ConfigError(f'algorithm={algorithm} needs pip install "equirl[{extra}]"')
+    methods = FAMILIES[algorithm].methods
+    if method not in methods:
+        raise ConfigError(
+            f"algorithm={algorithm} does not have method={method}; it has {', '.join(methods)}"
+        )
+
+
 def needs_symmetry(settings: TrainConfig) -> bool:
     """Whether the training has to know the symmetry of its environment."""
     return settings.method.name != "plain" or bool(settings.eval.zero_shot)
 
 
 def _check_options(settings: TrainConfig) -> None:
-    """Refuse options that the method would silently not heed."""
-    name = settings.method.name
+    """Refuse options that the algorithm or the method would silently not heed."""
+    algorithm, name = settings.algorithm, settings.method.name
+    check_algorithm(algorithm.name, name)
+    given = {
+        "compile": settings.compile,
+        "bf16": settings.bf16,
+        "device_replay": settings.device_replay,
+        "pretrained": settings.pretrained is not None,
+        "eval.zero_shot": bool(settings.eval.zero_shot),
+    }
+    for option, is_given in given.items():
+        if is_given and algorithm.name != "dqn":
+            raise ConfigError(f"{option} is for algorithm=dqn, got algorithm={algorithm.name}")
     for option in ("compile", "bf16"):
         if getattr(settings, option) and name not in METHODS:
             raise ConfigError(
@@ -35,3 +67,15 @@ def _check_options(settings: TrainConfig) -> None:
             )
     if settings.device_replay and name == "augment":
         raise ConfigError("device_replay does not go with method=augment, which has its own buffer")
+    for key in ("ent_coef", "target_entropy"):
+        value = getattr(algorithm, key, 0.0)
+        if isinstance(value, str) and not _is_auto_or_number(value):
+            raise ConfigError(f"algorithm.{key} must be auto or a number, got {value!r}")
+
+
+def _is_auto_or_number(text: str) -> bool:
+    number = text.removeprefix("auto_") if text != "auto" else "0"
+    try:
+        return math.isfinite(float(number))
+    except ValueError:
+        return False

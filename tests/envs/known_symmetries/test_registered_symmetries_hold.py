@@ -12,6 +12,9 @@ from equirl.envs import registered_ids, symmetry_of
 from equirl.envs.registry import registered_state_maps, registered_tolerance
 from equirl.verification.exact import check_symmetry
 
+UNEVEN = ("InvertedPendulum-v5", "Humanoid-v5", "BipedalWalker-v3")
+"""These hold behind a remedy: test_even_models.py; the last has no state map."""
+
 FAMILIES = {"MiniGrid": "minigrid", "MinAtar": "minatar", "gymnasium_2048": "gymnasium_2048"}
 
 
@@ -27,13 +30,13 @@ def make(env_id: str) -> gym.Env[Any, Any]:
     try:
         env: gym.Env[Any, Any] = gym.make(env_id)
     except gym.error.DependencyNotInstalled:
-        pytest.skip('needs pip install "equirl[box2d]"')
+        pytest.skip('needs pip install "equirl[box2d]" or "equirl[mujoco]"')
     if package == "minigrid":
         env = importlib.import_module("minigrid.wrappers").ImgObsWrapper(env)
     return env
 
 
-@pytest.mark.parametrize("env_id", registered_ids())
+@pytest.mark.parametrize("env_id", [one for one in registered_ids() if one not in UNEVEN])
 def test_the_registered_symmetry_holds(env_id: str) -> None:
     env = make(env_id)
     symmetry = symmetry_of(env)

@@ -1,0 +1,43 @@
+"""`EquivariantA2C`: Advantage Actor-Critic with a policy that has the symmetry exactly."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from stable_baselines3 import A2C
+from stable_baselines3.common.policies import BasePolicy
+
+from equirl.agents.actor_critic.policies import (
+    EquivariantActorCriticCnnPolicy,
+    EquivariantActorCriticPolicy,
+    EquivariantMultiInputActorCriticPolicy,
+)
+from equirl.agents.equivariant_algorithm import EquivariantAlgorithm
+
+
+class EquivariantA2C(EquivariantAlgorithm, A2C):
+    """A2C with π(ga | gs) = π(a | s) and V(gs) = V(s), see `EquivariantActorCriticPolicy`.
+
+    Training is SB3's own; only the policy differs.
+
+    Args:
+        policy: see `EquivariantAlgorithm`, as ``env``, ``method``, ``symmetry`` and its options.
+        kwargs: everything that `stable_baselines3.A2C` takes, which checks the names.
+
+    Raises:
+        SymmetryError: the environment's symmetry is not known or does not fit.
+        MethodError: the method or an option of it cannot be used, or gSDE is asked for.
+
+    Example:
+        >>> model = EquivariantA2C("MlpPolicy", "CartPole-v1", method="equizero", device="cpu")
+        >>> model.symmetry.group.names
+        ('e', 'mirror')
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": EquivariantActorCriticPolicy,
+        "CnnPolicy": EquivariantActorCriticCnnPolicy,
+        "MultiInputPolicy": EquivariantMultiInputActorCriticPolicy,
+    }
+
+    equivariant_policy = EquivariantActorCriticPolicy

@@ -1,0 +1,114 @@
+"""`EquivariantMaskableActorCriticPolicy`, for sb3-contrib's `MaskablePPO`: ``equirl[contrib]``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from sb3_contrib.common.maskable.distributions import MaskableDistribution
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    NatureCNN,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+from equirl.actions import GroupAction
+from equirl.actions.policy_outputs import policy_outputs
+from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
+
+
+class EquivariantMaskableActorCriticPolicy(SymmetrizedActorCritic, MaskableActorCriticPolicy):
+    """`MaskableActorCriticPolicy` with an equivariant actor and an invariant critic.
+
+    A mask m says which actions are allowed at s; it is laid over the symmetrized logits at s. At gs
+    the allowed actions are those of gm, and π(ga | gs, gm) = π(a | s, m).
+
+    Args:
+        args: what `MaskableActorCriticPolicy` takes.
+        kwargs: ``symmetry``, the method and its options, see `SymmetrizationArguments`, and
+            everything else `MaskableActorCriticPolicy` takes.
+
+    Raises:
+        SymmetryError: the symmetry does not fit the observations or actions.
+        MethodError: the method is not known or cannot be used here.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from sb3_contrib import MaskablePPO
+        >>> from equirl.envs import SymmetryWrapper
+        >>> env = SymmetryWrapper(gym.make("CartPole-v1"))
+        >>> kwargs = dict(symmetry=env.symmetry)
+        >>> model = MaskablePPO(
+        ...     EquivariantMaskableActorCriticPolicy, env, policy_kwargs=kwargs, device="cpu"
+        ... )
+    """
+
+    def forward(
+        self, obs: Tensor, deterministic: bool = False, action_masks: np.ndarray | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions, ``[batch, *shape]``, V_G(s), ``[batch, 1]``, and log π_G(a | s), ``[batch]``."""
+        parameters, values = self.parameters_and_values(obs)
+        distribution = self._masked(parameters, action_masks)
+        actions = distribution.get_actions(deterministic=deterministic)
+        log_prob = distribution.log_prob(actions)
+        shape: Any = self.action_space.shape
+        return actions.reshape((-1, *shape)), values, log_prob
+
+    def evaluate_actions(
+        self, obs: Tensor, actions: Tensor, action_masks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """V_G(s), ``[batch, 1]``, log π_G(a | s), ``[batch]``, and the entropy, ``[batch]``."""
+        parameters, values = self.parameters_and_values(obs)
+        distribution = self._masked(parameters, action_masks)
+        return values, distribution.log_prob(actions), distribution.entropy()
+
+    def get_distribution(
+        self, obs: PyTorchObs, action_masks: np.ndarray | None = None
+    ) -> MaskableDistribution:
+        """π_G(· | s)."""
+        return self._masked(self.parameters_and_values(obs)[0], action_masks)
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        """V_G(s), ``[batch, 1]``."""
+        return self.parameters_and_values(obs)[1]
+
+    def _masked(self, parameters: Tensor, action_masks: Any) -> MaskableDistribution:
+        distribution: Any = self._distribution(parameters)
+        if action_masks is not None:
+            distribution.apply_masking(action_masks)
+        return distribution  # type: ignore[no-any-return]
+
+    def _output_action(self) -> GroupAction:
+        if not isinstance(self.action_space, spaces.MultiBinary):
+            return super()._output_action()
+        # Two logits for each bit, so that either value can be masked.
+        bits = spaces.MultiDiscrete([2] * self.action_space.n)
+        return policy_outputs(self.symmetry.actions, bits)["action_logits"]
+
+
+class EquivariantMaskableActorCriticCnnPolicy(EquivariantMaskableActorCriticPolicy):
+    """`EquivariantMaskableActorCriticPolicy` for images: NatureCNN unless told otherwise."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+class EquivariantMaskableMultiInputActorCriticPolicy(EquivariantMaskableActorCriticPolicy):
+    """`EquivariantMaskableActorCriticPolicy` for dict observations."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)

@@ -1,0 +1,160 @@
+"""Actor-critic policies whose distribution of actions is equivariant and whose value is invariant.
+
+π(ga | gs) = π(a | s) and V(gs) = V(s), for stock `PPO`, `A2C` and sb3-contrib's `TRPO`, and for
+`EquivariantPPO` and `EquivariantA2C`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import Distribution, StateDependentNoiseDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    NatureCNN,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+from equirl.actions import GroupAction
+from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
+from equirl.errors import MethodError
+
+
+class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
+    """`ActorCriticPolicy` with an equivariant actor and an invariant critic.
+
+    Args:
+        args: what `ActorCriticPolicy` takes: spaces, schedule of learning rates.
+        use_sde: gSDE; refused, but see ``evaluate_only``.
+        evaluate_only: for an agent that was trained with gSDE: its deterministic actions are the
+            symmetrized ones, and it is not trained on.
+        kwargs: ``symmetry``, the method and its options, see `SymmetrizationArguments`, and
+            everything else `ActorCriticPolicy` takes (net_arch, activation_fn, …).
+
+    Raises:
+        SymmetryError: the symmetry does not fit the observations or actions.
+        MethodError: the method is not known or cannot be used here, or gSDE is asked for.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import PPO
+        >>> from equirl.envs import SymmetryWrapper
+        >>> env = SymmetryWrapper(gym.make("CartPole-v1"))
+        >>> kwargs = dict(symmetry=env.symmetry, method="equizero")
+        >>> model = PPO(EquivariantActorCriticPolicy, env, policy_kwargs=kwargs, device="cpu")
+    """
+
+    def __init__(
+        self, *args: Any, use_sde: bool = False, evaluate_only: bool = False, **kwargs: Any
+    ) -> None:
+        if use_sde and not evaluate_only:
+            _refuse_sde()
+        self.evaluate_only = evaluate_only
+        super().__init__(*args, use_sde=use_sde, **kwargs)
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions, ``[batch, *shape]``, V_G(s), ``[batch, 1]``, and log π_G(a | s), ``[batch]``."""
+        parameters, values = self.parameters_and_values(obs)
+        distribution = self._distribution(parameters)
+        actions = distribution.get_actions(deterministic=deterministic)
+        log_prob = distribution.log_prob(actions)
+        shape: Any = self.action_space.shape
+        return actions.reshape((-1, *shape)), values, log_prob
+
+    def evaluate_actions(
+        self, obs: PyTorchObs, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """V_G(s), ``[batch, 1]``, log π_G(a | s), ``[batch]``, and the entropy, ``[batch]``."""
+        parameters, values = self.parameters_and_values(obs)
+        distribution = self._distribution(parameters)
+        return values, distribution.log_prob(actions), distribution.entropy()
+
+    def get_distribution(self, obs: PyTorchObs) -> Distribution:
+        """π_G(· | s)."""
+        return self._distribution(self.parameters_and_values(obs)[0])
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        """V_G(s), ``[batch, 1]``."""
+        return self.parameters_and_values(obs)[1]
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        if not self.use_sde:
+            return super()._predict(observation, deterministic)
+        if not deterministic:
+            _refuse_sde()
+        mean = self.parameters_and_values(observation)[0]
+        return torch.tanh(mean) if self.squash_output else mean
+
+    def _distribution(self, parameters: Tensor) -> Distribution:
+        if isinstance(self.action_dist, StateDependentNoiseDistribution):
+            _refuse_sde()
+        return super()._distribution(parameters)
+
+    def _output_action(self) -> GroupAction:
+        if isinstance(self.action_space, spaces.Box) and self.squash_output:
+            return self.symmetry.scaled_actions  # what is squashed to -1 … 1 later
+        return super()._output_action()
+
+    def reset_noise(self, n_envs: int = 1) -> None:
+        """See `ActorCriticPolicy`, which calls it before it trains with gSDE.
+
+        Raises:
+            MethodError: always.
+        """
+        _refuse_sde()
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "share_features_extractor": self.share_features_extractor,
+            "evaluate_only": self.evaluate_only,
+        }
+
+    @property
+    def lstm_actor(self) -> NoReturn:
+        """What `RecurrentPPO` asks for.
+
+        Raises:
+            MethodError: always.
+        """
+        raise MethodError(
+            "RecurrentPPO is not made equivariant: the state of its LSTM would have to be moved by "
+            "the group as well; stack frames instead (VecFrameStack) and use EquivariantPPO"
+        )
+
+
+class EquivariantActorCriticCnnPolicy(EquivariantActorCriticPolicy):
+    """`EquivariantActorCriticPolicy` for images: NatureCNN unless told otherwise."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+class EquivariantMultiInputActorCriticPolicy(EquivariantActorCriticPolicy):
+    """`EquivariantActorCriticPolicy` for dict observations."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+def _refuse_sde() -> NoReturn:
+    raise MethodError(
+        "gSDE (use_sde=True) draws its noise from features of s that the group does not move, and "
+        "so breaks the symmetry: train without it; agents trained with it are evaluated and "
+        "transferred with deterministic actions"
+    )

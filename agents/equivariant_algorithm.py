@@ -1,0 +1,164 @@
+"""What every equivariant algorithm shares: it reads the symmetry off its environment."""
+
+from __future__ import annotations
+
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv
+
+from equirl.agents.saving.agent_format import check_saved_format, description
+from equirl.agents.saving.saved_agent import SYMMETRIZATION, read_agent
+from equirl.agents.symmetrized_network import spelled_policy_kwargs
+from equirl.agents.vec_normalize import check_normalization
+from equirl.envs import symmetry_of
+from equirl.envs.registry import Declaration
+from equirl.errors import AgentError
+from equirl.symmetrize import Method
+from equirl.symmetry import Symmetry
+
+SomeAlgorithm = TypeVar("SomeAlgorithm", bound="EquivariantAlgorithm")
+
+
+class EquivariantAlgorithm(BaseAlgorithm):
+    """An algorithm of SB3 with a policy that has the symmetry of the task exactly.
+
+    Stands before the SB3 class that it makes equivariant: ``class EquivariantPPO(
+    EquivariantAlgorithm, PPO)``. With the trivial group training is that class's own bit for bit.
+
+    Args:
+        policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, or a policy class.
+        env: the environment, or its id.
+        method: ``"equitune"``, ``"lambda"``, ``"equizero"`` or ``"canonical"``, or a `Method`; an
+            option that it does not heed is refused.
+        symmetry: a `Symmetry` or generators; None finds the environment's own (`symmetry_of`).
+        gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
+        init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
+        canonical_score: ``"lexicographic"`` or ``"learned"``.
+        orbit_samples: for `equitune`: so many random elements of the orbit in the loss rather than
+            all, which costs less and adds noise; targets and actions see the whole orbit.
+        policy_kwargs: as for the SB3 class; a ``symmetry`` or ``method`` in it counts before the
+            above.
+        kwargs: everything else that the SB3 class takes, which checks the names.
+
+    Raises:
+        SymmetryError: the environment's symmetry is not known or does not fit.
+        MethodError: the method is not known, or an option of it is not one.
+    """
+
+    equivariant_policy: ClassVar[type[BasePolicy]]
+    """What the policies of the algorithm are derived from."""
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str,
+        method: str | Method = "equitune",
+        *,
+        symmetry: Symmetry | Declaration | None = None,
+        gradient: str | None = None,
+        init: str | None = None,
+        canonical_score: str | None = None,
+        orbit_samples: int | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        arguments: dict[str, Any] = {"policy_kwargs": policy_kwargs, "_init_setup_model": False}
+        super().__init__(policy, env, **arguments, **kwargs)
+        if not _init_setup_model:  # being loaded: policy_kwargs follow
+            return
+        if self.env is None:
+            raise AgentError(
+                f"an {type(self).__name__} is built for an environment, got None: give one, or its "
+                "id (load and predict go without)"
+            )
+        self.policy_kwargs = spelled_policy_kwargs(
+            method,
+            self.policy_kwargs,
+            gradient=gradient,
+            init=init,
+            canonical_score=canonical_score,
+            orbit_samples=orbit_samples,
+        )
+        if "symmetry" not in self.policy_kwargs:
+            self.policy_kwargs["symmetry"] = symmetry_of(self.env, symmetry)
+        self._setup_model()
+
+    @property
+    def symmetry(self) -> Symmetry:
+        """The symmetry of the policy, as declared on the environment."""
+        policy: Any = self.policy
+        symmetry: Symmetry = policy.symmetry
+        return symmetry
+
+    def _setup_model(self) -> None:
+        name = type(self).__name__
+        if not issubclass(self.policy_class, self.equivariant_policy):
+            raise AgentError(
+                f"{self.policy_class.__name__} is a plain policy: {name}.from_pretrained("
+                "path, env, method=…) makes a saved plain agent equivariant"
+            )
+        for option in SYMMETRIZATION:
+            if option in vars(self):  # where SB3's load puts its keywords
+                raise AgentError(
+                    f"load keeps the {option} in the file: {name}.from_pretrained(path, env, "
+                    f"{option}=…) builds an agent with another"
+                )
+        check_normalization(self.env, self.policy_kwargs.get("symmetry"))
+        super()._setup_model()
+        vars(self).update(description(self.symmetry))
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """See `BaseAlgorithm`.
+
+        Raises:
+            SymmetryError: the environment normalises observations by plain `VecNormalize`.
+        """
+        check_normalization(env, self.policy_kwargs.get("symmetry"))
+        super().set_env(env, force_reset)
+
+    @classmethod
+    def load(
+        cls: type[SomeAlgorithm], path: str | Path | BufferedIOBase, *args: Any, **kwargs: Any
+    ) -> SomeAlgorithm:
+        """See `BaseAlgorithm`, which unpickles parts of the file; needs no environment.
+
+        Raises:
+            AgentError: a later version of equirl saved the agent.
+        """
+        check_saved_format(path)
+        return super().load(path, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[SomeAlgorithm],
+        path: str | Path,
+        env: GymEnv | str,
+        method: str | Method = "equitune",
+        **kwargs: Any,
+    ) -> SomeAlgorithm:
+        """A plain SB3 agent of this algorithm made equivariant; its weights stay as they are.
+
+        Reads agents of every SB3 version. The network's architecture comes from the weights, the
+        hyper-parameters (for training on) from the file, and ``kwargs`` count before both.
+
+        Args:
+            path: the agent's ``.zip``.
+            env: the environment it was trained for, with a symmetry.
+            method: see the class.
+            kwargs: everything the class takes.
+
+        Raises:
+            AgentError: the file is missing, damaged, not a plain agent of this algorithm, made for
+                other spaces, or uses a class of its own, which must then be given in
+                ``policy_kwargs``: nothing in the file is ever unpickled.
+            SymmetryError: the environment's symmetry is not known.
+        """
+        agent = read_agent(path)
+        if agent.is_native:
+            raise AgentError(f"{path} is equivariant by its layers already: give a plain agent")
+        return agent.build(cls, env, method=method, **kwargs)

@@ -1,0 +1,1 @@
+"""Quantile-regression DQN; needs sb3-contrib."""

@@ -1,0 +1,122 @@
+"""QR-DQN policies: the distribution of returns is equivariant, every quantile by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import spaces
+from sb3_contrib.qrdqn.policies import QRDQNPolicy, QuantileNetwork
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    NatureCNN,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor
+
+from equirl.agents.symmetrized_network import (
+    SymmetrizationArguments,
+    checked_symmetry,
+    fused_adam,
+)
+from equirl.symmetry import Symmetry
+
+
+class EquivariantQuantileNetwork(SymmetrizationArguments, QuantileNetwork):
+    """Z_G(s, a) = Σ_g w_g(s) · Z(gs, ga) for every quantile of the plain `QuantileNetwork`.
+
+    The score of a branch is its greatest Q-value, max_a of the mean over the quantiles. The
+    parameters have the keys of `QuantileNetwork`; `lambda` (and a learned canonical score) add
+    some. With the trivial group it computes bit for bit what `QuantileNetwork` does.
+
+    Args:
+        kwargs: see `SymmetrizationArguments`, and everything `QuantileNetwork` takes.
+
+    Raises:
+        SymmetryError: the symmetry does not fit the observations.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.symmetrized = self.symmetrize(
+            self.symmetry.q_values.copies(self.n_quantiles),
+            whole=super().forward,
+            hidden=self._hidden_layers,
+            last=self._last_layer,
+            feature_dim=self.net_arch[-1] if self.net_arch else self.features_dim,
+            score=greatest_mean,
+        )
+
+    def forward(self, obs: PyTorchObs, weights: Tensor | None = None) -> Tensor:
+        """The quantiles ``[batch, quantiles, actions]``."""
+        quantiles: Tensor = self.symmetrized(obs, weights)
+        return quantiles
+
+    def _hidden_layers(self, obs: PyTorchObs) -> Tensor:
+        features = self.extract_features(obs, self.features_extractor)
+        hidden: Tensor = self.quantile_net[:-1](features)
+        return hidden
+
+    def _last_layer(self, hidden: Tensor) -> Tensor:
+        quantiles: Tensor = self.quantile_net[-1](hidden)
+        return quantiles.view(-1, self.n_quantiles, int(self.action_space.n))
+
+
+def greatest_mean(quantiles: Tensor) -> Tensor:
+    """max_a of the mean over the quantiles, ``[rows, quantiles, actions] -> [rows]``."""
+    return quantiles.mean(dim=1).amax(dim=1)
+
+
+class EquivariantQRDQNPolicy(SymmetrizationArguments, QRDQNPolicy):
+    """`QRDQNPolicy` with an equivariant distribution of returns; works in stock `QRDQN`.
+
+    Args:
+        observation_space: see `QRDQNPolicy`.
+        action_space: see `QRDQNPolicy`.
+        lr_schedule: see `QRDQNPolicy`.
+        symmetry: ``env.symmetry`` of a `SymmetryWrapper`, see `SymmetrizationArguments`.
+        kwargs: the method and its options, see `SymmetrizationArguments`, and everything else
+            `QRDQNPolicy` takes (net_arch, n_quantiles, …).
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        *,
+        symmetry: Symmetry | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
+        kwargs = {"symmetry": symmetry, **fused_adam(symmetry, kwargs)}
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    def make_quantile_net(self) -> EquivariantQuantileNetwork:
+        """See `QRDQNPolicy`; the network or its target."""
+        net_args = self._update_features_extractor(self.net_args, features_extractor=None)
+        return EquivariantQuantileNetwork(**net_args, **self.symmetry_args).to(self.device)
+
+
+class EquivariantQRDQNCnnPolicy(EquivariantQRDQNPolicy):
+    """`EquivariantQRDQNPolicy` for images: NatureCNN unless told otherwise."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+class EquivariantQRDQNMultiInputPolicy(EquivariantQRDQNPolicy):
+    """`EquivariantQRDQNPolicy` for dict observations."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)

@@ -1,0 +1,234 @@
+"""SAC policies: the distribution of actions is exactly equivariant, the critics invariant."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NoReturn
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    NatureCNN,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
+from torch import Tensor
+
+from equirl.actions import GroupAction
+from equirl.agents.symmetrized_actor import SymmetrizedActor, Weighed, connect
+from equirl.agents.symmetrized_critic import EquivariantContinuousCritic
+from equirl.agents.symmetrized_network import (
+    SymmetrizationArguments,
+    checked_symmetry,
+    fused_adam,
+)
+from equirl.errors import AgentError
+from equirl.symmetry import Symmetry
+
+
+class EquivariantSquashedActor(SymmetrizedActor):
+    """The squashed Gaussian of the actor that follows, equivariant as a whole.
+
+    The mean, before tanh, moves with the actions, which scaled to -1 … 1 are exchanged and change
+    their signs: μ_G(s) = Σ_g w_g(s) · g⁻¹μ(gs); tanh is odd, and so commutes. The log standard
+    deviation moves by the permutation without signs. So π(ga | gs) = π(a | s), and
+    log-probabilities are invariant.
+
+    Its parameters have the keys of the plain actor; `lambda` (and a learned canonical score) add
+    some. With the trivial group it computes bit for bit what that one does.
+
+    Agents that explore by gSDE (arXiv 2005.05719) act deterministically only: their noise is a
+    function of the features at s, which are not moved by any action of the group.
+
+    Args:
+        kwargs: see `SymmetrizationArguments`, and everything that the plain actor takes.
+
+    Raises:
+        SymmetryError: the symmetry does not fit the observations or actions.
+    """
+
+    use_sde: bool
+    net_arch: list[int]
+    features_dim: int
+    features_extractor: Any
+    action_dist: Any
+    latent_pi: Any
+    mu: Any
+    log_std: Any
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        moved = self.symmetry.scaled_actions
+        if not self.use_sde:
+            moved = GroupAction.direct_sum(moved, self.symmetry.log_stds)
+        self.symmetrized = self.symmetrize(
+            moved,
+            whole=self._plain,
+            hidden=self._hidden_layers,
+            last=self._last_layers,
+            feature_dim=self.net_arch[-1] if self.net_arch else self.features_dim,
+        )
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> Tensor:
+        """Actions in -1 … 1, ``[batch, actions]``.
+
+        Raises:
+            AgentError: a random action of an agent that explores by gSDE.
+        """
+        if self.symmetrized.order == 1 or not self.use_sde:
+            return super().forward(obs, deterministic)
+        if not deterministic:
+            _refuse_sde()
+        return torch.tanh(self.combined(obs))
+
+    def get_action_dist_params(
+        self, obs: PyTorchObs, weighed: Weighed | None = None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Mean and log standard deviation, each ``[batch, actions]``."""
+        if self.symmetrized.order == 1:
+            return super().get_action_dist_params(obs)
+        mean, log_std = self.combined(obs, weighed).chunk(2, dim=1)
+        return mean, log_std, {}
+
+    def action_log_prob(
+        self, obs: PyTorchObs, weighed: Weighed | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Random actions ``[batch, actions]`` and their log-probabilities ``[batch]``."""
+        mean, log_std, kwargs = self.get_action_dist_params(obs, weighed)
+        return self.action_dist.log_prob_from_params(mean, log_std, **kwargs)
+
+    def mean_action(self, outputs: Tensor) -> Tensor:
+        """See `SymmetrizedActor`."""
+        return torch.tanh(outputs if self.use_sde else outputs.chunk(2, dim=1)[0])
+
+    def _plain(self, obs: PyTorchObs) -> Tensor:
+        return self._last_layers(self._hidden_layers(obs))
+
+    def _hidden_layers(self, obs: PyTorchObs) -> Tensor:
+        return self.latent_pi(self.extract_features(obs, self.features_extractor))
+
+    def _last_layers(self, latent: Tensor) -> Tensor:
+        if self.use_sde:
+            return self.mu(latent)
+        log_std = self.log_std(latent).clamp(LOG_STD_MIN, LOG_STD_MAX)
+        return torch.cat([self.mu(latent), log_std], dim=1)
+
+
+class EquivariantActor(EquivariantSquashedActor, Actor):
+    """The actor of SAC made equivariant, see `EquivariantSquashedActor`."""
+
+
+class SymmetrizedSACPolicy(SymmetrizationArguments):
+    """What the equivariant policies of SAC and TQC share; stands before the plain policy.
+
+    Args:
+        observation_space: see `SACPolicy`.
+        action_space: see `SACPolicy`.
+        lr_schedule: see `SACPolicy`.
+        symmetry: ``env.symmetry`` of a `SymmetryWrapper`, see `SymmetrizationArguments`.
+        use_sde: gSDE; refused, but see ``evaluate_only``.
+        evaluate_only: the policy is of an agent that was trained before, and acts
+            deterministically, in which gSDE has no part.
+        kwargs: the method and its options, see `SymmetrizationArguments`, and everything else
+            that the plain policy takes.
+
+    Raises:
+        AgentError: gSDE.
+    """
+
+    actor_class: ClassVar[type[Any]]
+    critic_class: ClassVar[type[Any]]
+
+    actor: Any
+    critic: Any
+    critic_target: Any
+    actor_kwargs: dict[str, Any]
+    critic_kwargs: dict[str, Any]
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        *,
+        symmetry: Symmetry | str | None = None,
+        use_sde: bool = False,
+        evaluate_only: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
+        if use_sde and not evaluate_only and symmetry.group.order > 1:
+            _refuse_sde()
+        self.evaluate_only = evaluate_only
+        kwargs = {"symmetry": symmetry, "use_sde": use_sde, **fused_adam(symmetry, kwargs)}
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)  # type: ignore[misc]
+        connect(self.actor, self.critic, self.critic_target)
+
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
+        """See `SACPolicy`."""
+        arguments = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return self.actor_class(**arguments, **self.symmetry_args).to(self.device)
+
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
+        """See `SACPolicy`; the critic or its target."""
+        arguments = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return self.critic_class(**arguments, **self.symmetry_args).to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "evaluate_only": self.evaluate_only}
+
+
+class EquivariantSACPolicy(SymmetrizedSACPolicy, SACPolicy):
+    """`SACPolicy` with an equivariant actor and invariant critics; works in stock `SAC`.
+
+    Actor and critics share the weights w_g(s) of the method. `equizero` and `lambda` score a branch
+    by the critic's lower estimate of its own action, min_i Q_i(gs, tanh μ(gs)), see
+    `equirl.agents.symmetrized_actor`.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import SAC
+        >>> from equirl.envs import SymmetryWrapper
+        >>> env = SymmetryWrapper(gym.make("Pendulum-v1"), {"mirror": ([1, -1, -1], [-1])})
+        >>> kwargs = dict(symmetry=env.symmetry, method="equizero")
+        >>> model = SAC(EquivariantSACPolicy, env, policy_kwargs=kwargs, buffer_size=1000)
+    """
+
+    actor_class = EquivariantActor
+    critic_class = EquivariantContinuousCritic
+
+
+class EquivariantSACCnnPolicy(EquivariantSACPolicy):
+    """`EquivariantSACPolicy` for images: NatureCNN unless told otherwise."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+class EquivariantSACMultiInputPolicy(EquivariantSACPolicy):
+    """`EquivariantSACPolicy` for dict observations."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+def _refuse_sde() -> NoReturn:
+    raise AgentError(
+        "gSDE (use_sde=True) draws its noise from features of s that the group does not move, and "
+        "so is not equivariant: train with use_sde=False; trained agents act with "
+        "deterministic=True"
+    )

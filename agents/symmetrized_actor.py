@@ -1,0 +1,107 @@
+"""Actors that are exactly equivariant, and the weights that they share with their critics.
+
+A critic has the weights of the actor whose actions it judges. Where the method scores, an actor is
+scored by the critic that it is trained with: the actor by the critic, and where there is a target
+actor (TD3, DDPG), that one by the target critic. SAC and TQC have no target actor: their target
+critics weigh as the actor does, which chooses a' at s' as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+from equirl.agents.symmetrized_critic import SymmetrizedCritic
+from equirl.agents.symmetrized_network import SymmetrizationArguments
+from equirl.symmetrize import Symmetrized
+from equirl.symmetrize.structures import map_parts
+from equirl.symmetrize.weightings import Weights, magnitude
+
+
+class Weighed(NamedTuple):
+    """An actor's orbit of one batch of states.
+
+    Args:
+        weights: w_g(s) of every branch; None: those of the method itself, which need nothing.
+        outputs: of the plain actor along the orbit, ``[|G|, batch, outputs]``, where they were
+            needed for the weights, and can be combined.
+    """
+
+    weights: Weights | None
+    outputs: Tensor | None
+
+
+class SymmetrizedActor(SymmetrizationArguments):
+    """π_G(s) = Σ_g w_g(s) · g⁻¹π(gs), with π the plain actor of the class that follows.
+
+    With `equizero` and `lambda` a branch's score is what the plain critics think of its own action,
+    min_i Q_i(gs, π(gs)), without gradient.
+    """
+
+    symmetrized: Symmetrized
+    judge: Callable[[Any, Tensor], Tensor] | None = None
+    """What the policy sets: the plain critics, from (s, a) to ``[batch, critics]``."""
+
+    def mean_action(self, outputs: Tensor) -> Tensor:
+        """The action in -1 … 1 that the plain actor means by its outputs, ``[rows, actions]``."""
+        raise NotImplementedError
+
+    def weigh(self, obs: PyTorchObs) -> Weighed:
+        """The weights of a batch of states, once for everybody who needs them."""
+        symmetrized, method = self.symmetrized, self.symmetrized.method
+        if symmetrized.order == 1 or not (method.needs_scores or method.is_hard):
+            return Weighed(None, None)
+        if not method.needs_scores:
+            return Weighed(symmetrized.weights(obs), None)
+        # As in Symmetrized.forward: of a hard choice only the chosen branch needs a graph.
+        reruns = torch.is_grad_enabled() and method.is_hard and method.is_plain
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not reruns):
+            outputs, features = symmetrized.outputs(obs)
+        scores, scale = self._scores(obs, outputs.detach())
+        weights = symmetrized.weights(obs, outputs, features, scores=scores, scale=scale)
+        return Weighed(weights, None if reruns else outputs)
+
+    def weights(self, obs: PyTorchObs) -> Weights | None:
+        """The weights alone, see `weigh`."""
+        return self.weigh(obs).weights
+
+    def combined(self, obs: PyTorchObs, weighed: Weighed | None = None) -> Tensor:
+        """The outputs of the symmetrized actor, ``[batch, outputs]``."""
+        if weighed is None and self.symmetrized.method.needs_scores:
+            weighed = self.weigh(obs)
+        outputs: Tensor
+        if weighed is None or weighed.weights is None or weighed.outputs is None:
+            outputs = self.symmetrized(obs, None if weighed is None else weighed.weights)
+        else:
+            outputs = self.symmetrized.combine(weighed.outputs, weighed.weights)
+        return outputs
+
+    @torch.no_grad()
+    def _scores(self, obs: PyTorchObs, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """min_i Q_i(gs, π(gs)), ``[|G|, batch]``, and the size of what they came from."""
+        assert self.judge is not None
+        rows = map_parts(
+            lambda part: part.transpose(0, 1).flatten(0, 1), self.symmetrized.orbit(obs)
+        )
+        actions = self.mean_action(outputs.transpose(0, 1).flatten(0, 1))
+        values = self.judge(rows, actions)
+        values = values.view(-1, len(outputs), values.shape[1]).transpose(0, 1)
+        # Where Q happens to be near zero, the numbers that it was computed from are not.
+        return values.amin(dim=2), magnitude(values).clamp(min=1)
+
+
+def connect(actor: SymmetrizedActor, critic: SymmetrizedCritic, *others: SymmetrizedCritic) -> None:
+    """Let the critic score the actor's branches, and all of them weigh as the actor does.
+
+    Args:
+        actor: of a policy.
+        critic: that it is trained with.
+        others: further critics of its actions.
+    """
+    actor.judge = critic.estimates
+    for each in (critic, *others):
+        each.actor_weights = actor.weights

@@ -1,0 +1,153 @@
+"""TD3 policies: the action is exactly equivariant, the critics invariant. DDPG has the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    NatureCNN,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.td3.policies import Actor, TD3Policy
+from torch import Tensor
+
+from equirl.agents.symmetrized_actor import SymmetrizedActor, Weighed, connect
+from equirl.agents.symmetrized_critic import EquivariantContinuousCritic
+from equirl.agents.symmetrized_network import (
+    SymmetrizationArguments,
+    checked_symmetry,
+    fused_adam,
+)
+from equirl.symmetry import Symmetry
+
+
+class EquivariantDeterministicActor(SymmetrizedActor, Actor):
+    """π_G(s) = Σ_g w_g(s) · g⁻¹π(gs), with π the plain actor of TD3 that this class inherits.
+
+    Its parameters have the keys of the plain actor; `lambda` (and a learned canonical score) add
+    some. With the trivial group it computes bit for bit what that one does.
+
+    Args:
+        kwargs: see `SymmetrizationArguments`, and everything that the plain actor takes.
+
+    Raises:
+        SymmetryError: the symmetry does not fit the observations or actions.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # The last linear layer and tanh come after the features that lambda looks at.
+        self.symmetrized = self.symmetrize(
+            self.symmetry.scaled_actions,
+            whole=super().forward,
+            hidden=self._hidden_layers,
+            last=self._last_layers,
+            feature_dim=self.net_arch[-1] if self.net_arch else self.features_dim,
+        )
+
+    def forward(self, obs: PyTorchObs, weighed: Weighed | None = None) -> Tensor:
+        """Actions in -1 … 1, ``[batch, actions]``."""
+        if self.symmetrized.order == 1:
+            return super().forward(obs)
+        return self.combined(obs, weighed)
+
+    def mean_action(self, outputs: Tensor) -> Tensor:
+        """See `SymmetrizedActor`."""
+        return outputs
+
+    def _hidden_layers(self, obs: PyTorchObs) -> Tensor:
+        hidden: Tensor = self.mu[:-2](self.extract_features(obs, self.features_extractor))
+        return hidden
+
+    def _last_layers(self, hidden: Tensor) -> Tensor:
+        actions: Tensor = self.mu[-2:](hidden)
+        return actions
+
+
+class EquivariantTD3Policy(SymmetrizationArguments, TD3Policy):
+    """`TD3Policy` with an equivariant actor and invariant critics; works in stock `TD3`, `DDPG`.
+
+    Actor and critics share the weights w_g(s) of the method. `equizero` and `lambda` score a branch
+    by the critic's lower estimate of its own action, min_i Q_i(gs, π(gs)); the target actor has the
+    target critic for it, see `equirl.agents.symmetrized_actor`.
+
+    Args:
+        observation_space: see `TD3Policy`.
+        action_space: see `TD3Policy`.
+        lr_schedule: see `TD3Policy`.
+        symmetry: ``env.symmetry`` of a `SymmetryWrapper`, see `SymmetrizationArguments`.
+        kwargs: the method and its options, see `SymmetrizationArguments`, and everything else
+            `TD3Policy` takes (net_arch, n_critics, …).
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import TD3
+        >>> from equirl.envs import SymmetryWrapper
+        >>> env = SymmetryWrapper(gym.make("Pendulum-v1"), {"mirror": ([1, -1, -1], [-1])})
+        >>> kwargs = dict(symmetry=env.symmetry, method="equizero")
+        >>> model = TD3(EquivariantTD3Policy, env, policy_kwargs=kwargs, buffer_size=1000)
+    """
+
+    actor: EquivariantDeterministicActor
+    actor_target: EquivariantDeterministicActor
+    critic: EquivariantContinuousCritic
+    critic_target: EquivariantContinuousCritic
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        *,
+        symmetry: Symmetry | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
+        kwargs = {"symmetry": symmetry, **fused_adam(symmetry, kwargs)}
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        connect(self.actor, self.critic)
+        connect(self.actor_target, self.critic_target)
+
+    def make_actor(
+        self, features_extractor: BaseFeaturesExtractor | None = None
+    ) -> EquivariantDeterministicActor:
+        """See `TD3Policy`; the actor or its target."""
+        arguments = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return EquivariantDeterministicActor(**arguments, **self.symmetry_args).to(self.device)
+
+    def make_critic(
+        self, features_extractor: BaseFeaturesExtractor | None = None
+    ) -> EquivariantContinuousCritic:
+        """See `TD3Policy`; the critic or its target."""
+        arguments = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return EquivariantContinuousCritic(**arguments, **self.symmetry_args).to(self.device)
+
+
+class EquivariantTD3CnnPolicy(EquivariantTD3Policy):
+    """`EquivariantTD3Policy` for images: NatureCNN unless told otherwise."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+class EquivariantTD3MultiInputPolicy(EquivariantTD3Policy):
+    """`EquivariantTD3Policy` for dict observations."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)

@@ -1,0 +1,1 @@
+"""Truncated quantile critics; needs sb3-contrib."""

@@ -134,3 +134,7 @@ def __getattr__(name: str) -> Any:
         raise ImportError(
             f'{name} needs sb3-contrib: pip install "equirl[contrib]"', name="sb3_contrib"
         ) from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

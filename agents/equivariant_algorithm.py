@@ -108,7 +108,8 @@ class EquivariantAlgorithm(BaseAlgorithm):
                     f"{option}=…) builds an agent with another"
                 )
         check_normalization(self.env, self.policy_kwargs.get("symmetry"))
-        super()._setup_model()
+        parent: Any = super()  # SB3's own method is abstract in the base class only
+        parent._setup_model()
         vars(self).update(description(self.symmetry))
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:

@@ -20,7 +20,9 @@ def turn(vectors: NDArray[Any]) -> NDArray[Any]:
 
 def flip(vectors: NDArray[Any]) -> NDArray[Any]:
     """Mirror vectors of the plane ``[2 n]``, one after the other: x changes sign."""
-    return vectors * np.tile(np.array([-1, 1], dtype=vectors.dtype), len(vectors) // 2)
+    signs = np.tile(np.array([-1, 1], dtype=vectors.dtype), len(vectors) // 2)
+    flipped: NDArray[Any] = vectors * signs
+    return flipped
 
 
 class PointMass(gym.Env[Vector, Vector]):
@@ -73,7 +75,7 @@ class PointMass(gym.Env[Vector, Vector]):
         reward = -distance - 0.05 * float(force[0] ** 2 + force[1] ** 2)
         return self._observation(), reward, False, False, {}
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]  # None by default
+    def render(self) -> NDArray[np.uint8] | None:  # None by default
         """The plane from above, the middle black and the mass red."""
         if self.render_mode is None:
             return None

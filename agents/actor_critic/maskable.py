@@ -16,8 +16,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
-from equirl.actions import GroupAction
-from equirl.actions.policy_outputs import policy_outputs
+from equirl.actions import GroupAction, output_actions
 from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
 
 
@@ -87,8 +86,8 @@ class EquivariantMaskableActorCriticPolicy(SymmetrizedActorCritic, MaskableActor
         if not isinstance(self.action_space, spaces.MultiBinary):
             return super().output_action()
         # Two logits for each bit, so that either value can be masked.
-        bits = spaces.MultiDiscrete([2] * self.action_space.n)
-        return policy_outputs(self.symmetry.actions, bits)["action_logits"]
+        bits = spaces.MultiDiscrete([2] * int(np.prod(self.action_space.shape)))
+        return output_actions(self.symmetry.actions, bits)["action_logits"]
 
 
 class EquivariantMaskableActorCriticCnnPolicy(EquivariantMaskableActorCriticPolicy):

@@ -45,7 +45,7 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
     """
 
     action_net: nn.Module
-    value_net: nn.Module
+    value_net: Any
     mlp_extractor: Any
     action_dist: Any
     log_std: nn.Parameter

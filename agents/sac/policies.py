@@ -77,7 +77,8 @@ class EquivariantSquashedActor(SymmetrizedActor):
             AgentError: a random action of an agent that explores by gSDE.
         """
         if self.symmetrized.order == 1 or not self.use_sde:
-            return super().forward(obs, deterministic)
+            actions: Tensor = super().forward(obs, deterministic)
+            return actions
         if not deterministic:
             _refuse_sde()
         return torch.tanh(self.combined(obs))
@@ -87,7 +88,9 @@ class EquivariantSquashedActor(SymmetrizedActor):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Mean and log standard deviation, each ``[batch, actions]``."""
         if self.symmetrized.order == 1:
-            return super().get_action_dist_params(obs)
+            parent: Any = super()
+            params: tuple[Tensor, Tensor, dict[str, Tensor]] = parent.get_action_dist_params(obs)
+            return params
         mean, log_std = self.combined(obs, weighed).chunk(2, dim=1)
         return mean, log_std, {}
 
@@ -96,7 +99,10 @@ class EquivariantSquashedActor(SymmetrizedActor):
     ) -> tuple[Tensor, Tensor]:
         """Random actions ``[batch, actions]`` and their log-probabilities ``[batch]``."""
         mean, log_std, kwargs = self.get_action_dist_params(obs, weighed)
-        return self.action_dist.log_prob_from_params(mean, log_std, **kwargs)
+        drawn: tuple[Tensor, Tensor] = self.action_dist.log_prob_from_params(
+            mean, log_std, **kwargs
+        )
+        return drawn
 
     def mean_action(self, outputs: Tensor) -> Tensor:
         """See `SymmetrizedActor`."""
@@ -106,11 +112,13 @@ class EquivariantSquashedActor(SymmetrizedActor):
         return self._last_layers(self._hidden_layers(obs))
 
     def _hidden_layers(self, obs: PyTorchObs) -> Tensor:
-        return self.latent_pi(self.extract_features(obs, self.features_extractor))
+        latent: Tensor = self.latent_pi(self.extract_features(obs, self.features_extractor))
+        return latent
 
     def _last_layers(self, latent: Tensor) -> Tensor:
         if self.use_sde:
-            return self.mu(latent)
+            mean: Tensor = self.mu(latent)
+            return mean
         log_std = self.log_std(latent).clamp(LOG_STD_MIN, LOG_STD_MAX)
         return torch.cat([self.mu(latent), log_std], dim=1)
 

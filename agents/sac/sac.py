@@ -38,6 +38,9 @@ class SoftActorCritic(OffPolicyAlgorithm):
     critic_target: Any
     ent_coef_optimizer: Any
     log_ent_coef: Any
+    ent_coef_tensor: Any
+    batch_norm_stats: Any
+    batch_norm_stats_target: Any
     target_entropy: Any
     target_update_interval: int
 

@@ -53,7 +53,8 @@ def restore(
     if not family.is_on_policy:  # SB3's defaults, as the file says these in a pickle only
         kwargs.update(buffer_size=1, train_freq=4, gradient_steps=1)
     if not agent.is_equivariant:
-        return agent.build(class_of(family.stock), env or _saved_spaces(agent), **kwargs)
+        stock: type[BaseAlgorithm] = class_of(family.stock)
+        return agent.build(stock, env or _saved_spaces(agent), **kwargs)
     if not agent.policy_module.startswith("equirl."):
         module = shortened(agent.policy_module) or "an unknown module"
         raise UntrustedError(

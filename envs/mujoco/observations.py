@@ -141,7 +141,7 @@ def _move_spatial(model: Any, generator: ModelGenerator) -> AffineMap:
 def _on_bodies(generator: ModelGenerator, block: Array) -> AffineMap:
     n, exchange = len(generator.bodies), np.zeros((len(generator.bodies),) * 2)
     exchange[list(generator.bodies), np.arange(n)] = 1.0
-    return linear(np.kron(exchange, block))
+    return linear(np.kron(exchange, block).astype(np.float64))
 
 
 def _position_names(model: Any) -> list[str]:

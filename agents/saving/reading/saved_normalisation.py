@@ -105,14 +105,15 @@ class SavedNormalisation:
         return {**moments, "epsilon": self.epsilon, "clip": self.clip_obs}
 
 
-def read_vec_normalize(path: str | Path) -> dict[str, Any]:
-    """The attributes of a saved `VecNormalize`: plain data and arrays, the rest `Inert`.
+def read_normalisation(path: str | Path) -> SavedNormalisation:
+    """Reads what ``VecNormalize.save`` wrote, of any SB3 version, without running code from it.
 
     Raises:
         AgentError: there is no such file, it is damaged, or holds no `VecNormalize`.
     """
+    path = Path(path)
     try:
-        content = Path(path).read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise AgentError(f"there are no statistics at {path}: {error.strerror}") from error
     try:
@@ -123,18 +124,8 @@ def read_vec_normalize(path: str | Path) -> dict[str, Any]:
         raise AgentError(
             f"{path} does not hold a VecNormalize: give the file that VecNormalize.save wrote"
         )
-    return {name: value_of(value) for name, value in read.state.items()}
-
-
-def read_normalisation(path: str | Path) -> SavedNormalisation:
-    """Reads what ``VecNormalize.save`` wrote, of any SB3 version, without running code from it.
-
-    Raises:
-        AgentError: there is no such file, it is damaged, or holds no `VecNormalize`.
-    """
-    path, state = Path(path), read_vec_normalize(path)
     try:
-        return _normalisation(path, state)
+        return _normalisation(path, {name: value_of(v) for name, v in read.state.items()})
     except Exception as error:  # what is not as VecNormalize leaves it can fail in any way
         raise AgentError(f"{path} is damaged: {reason(error)}") from error
 

@@ -132,8 +132,9 @@ class Training:
         seconds = self.checkpoints.seconds
         save_atomically(model, self.directory.final_model)
 
-        # Of n_steps SB3 would warn in whatever off-policy agent it loads.
-        smallest = {"buffer_size": 1, "n_steps": 1} if hasattr(model, "replay_buffer") else {}
+        # SB3 would warn of any other n_steps in whatever off-policy agent it loads.
+        off_policy = hasattr(model, "replay_buffer")
+        smallest: dict[str, Any] = {"buffer_size": 1, "n_steps": 1} if off_policy else {}
         best = type(model).load(self.directory.best_model, device=self.settings.device, **smallest)
         episodes = self.settings.eval.final_episodes
         fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + episodes)
@@ -143,12 +144,13 @@ class Training:
 
     def _learn(self, callbacks: list[BaseCallback]) -> None:
         bar = ProgressBarCallback() if self.settings.progress else None
+        logs: dict[str, Any] = {} if self.rollouts is None else {"log_interval": NEVER}
         try:
             self.model.learn(
                 max(0, self.settings.total_timesteps - self.model.num_timesteps),
                 callback=[*callbacks, *([bar] if bar is not None else [])],
                 reset_num_timesteps=self.model.num_timesteps == 0,
-                **({} if self.rollouts is None else {"log_interval": NEVER}),
+                **logs,
             )
         finally:
             if bar is not None and hasattr(bar, "pbar"):

@@ -16,10 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from equirl.agents import EquivariantDQN, OrbitReplayBuffer
-from equirl.agents.training.callbacks import (
-    EquivarianceCallback,
-    equivariance_metrics,
-)
+from equirl.agents.training.callbacks import EquivarianceCallback, equivariance_metrics
 from equirl.agents.training.checkpoint_callback import CheckpointCallback
 from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.training.evaluation_callback import EvaluationCallback

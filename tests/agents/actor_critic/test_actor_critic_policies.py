@@ -92,7 +92,8 @@ def test_the_policy_is_equivariant_on_every_space(
     points = first(seen(model.symmetry, 6, seed))
     taken = torch.from_numpy(np.stack([model.action_space.sample() for _ in range(7)]))
     # As rollout buffers hand them out.
-    buffered = taken.float() if actions == "multi-binary" else taken
+    floats = torch.float64 if double else torch.float32
+    buffered = taken.to(floats) if actions == "multi-binary" else taken
 
     def evaluated(inputs: Any) -> tuple[torch.Tensor, ...]:
         with torch.set_grad_enabled(learning):
@@ -114,7 +115,7 @@ def test_the_policy_is_equivariant_on_every_space(
         for action, was, now in zip(outputs, before, evaluated(moved), strict=True):
             expected = action.transform(g, was)
             tolerance = 1e-12 if double else 1e-5
-            assert was.dtype == (torch.float64 if double else torch.float32)
+            assert was.dtype == floats
             error = (now - expected).abs() / expected.abs().clamp(min=1)
             assert float(error.max()) < tolerance
 

@@ -43,14 +43,15 @@ def states(model: Any, rows: int, seed: int) -> Any:
     return torch.as_tensor(batch)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 @given(data=st.data())
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_everything_that_a_policy_gives_is_equivariant(algorithm: str, data: Any) -> None:
     variant = data.draw(st.sampled_from(VARIANTS), label="variant")
     observations = data.draw(st.sampled_from(sorted(OBSERVATIONS)), label="observations")
     box = data.draw(st.sampled_from(sorted(BOXES)), label="box")
-    doubled = data.draw(st.booleans(), label="float64")
+    # A learned canonical score sees observations as SB3 preprocesses them, in single precision.
+    doubled = data.draw(st.booleans(), label="float64") and "canonical_score" not in variant
     shared = {} if algorithm == "qrdqn" else {"n_critics": data.draw(st.integers(1, 3))}
     model: Any = agent(
         algorithm,

@@ -75,7 +75,7 @@ def test_agents_learn_save_and_load(algorithm: str, method: str, tmp_path: Path)
 @pytest.mark.parametrize("algorithm", ["sac", "td3", "tqc"])
 @pytest.mark.parametrize("method", ["equitune", "canonical"])
 def test_the_stock_training_step_gives_the_same_networks(algorithm: str, method: str) -> None:
-    ours: Any = agent(algorithm, method)
+    ours: Any = agent(algorithm, method).learn(30)
     stock = ALGORITHMS[algorithm][1](
         type(ours.policy),
         environment(algorithm),
@@ -86,7 +86,6 @@ def test_the_stock_training_step_gives_the_same_networks(algorithm: str, method:
         seed=0,
         device="cpu",
     )
-    ours.learn(30)
     stock.learn(30)
     for key, value in parameters(ours).items():
         torch.testing.assert_close(parameters(stock)[key], value, rtol=1e-4, atol=1e-5)

@@ -11,6 +11,7 @@ from equirl.agents.actor_critic.policies import (
 )
 from equirl.agents.actor_critic.ppo import EquivariantPPO
 from equirl.agents.baselines.mirror_loss import MirrorLossDQN
+from equirl.agents.baselines.mirror_loss_off_policy import MirrorLossSAC, MirrorLossTD3
 from equirl.agents.baselines.mirror_loss_on_policy import MirrorLossA2C, MirrorLossPPO
 from equirl.agents.dqn import (
     DoubleDQN,
@@ -104,6 +105,8 @@ __all__ = [
     "MirrorLossA2C",
     "MirrorLossDQN",
     "MirrorLossPPO",
+    "MirrorLossSAC",
+    "MirrorLossTD3",
     "NativeEquivariantCnnPolicy",
     "NativeEquivariantPolicy",
     "NativeEquivariantQNetwork",

@@ -14,8 +14,7 @@ from equirl.agents.saving.agent_format import check_saved_format, description
 from equirl.agents.saving.saved_agent import SYMMETRIZATION, read_agent
 from equirl.agents.symmetrized_network import spelled_policy_kwargs
 from equirl.agents.vec_normalize import check_normalization
-from equirl.envs import symmetry_of
-from equirl.envs.registry import Declaration
+from equirl.envs import Declaration, symmetry_of
 from equirl.errors import AgentError
 from equirl.symmetrize import Method
 from equirl.symmetry import Symmetry

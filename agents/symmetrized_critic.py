@@ -129,7 +129,7 @@ class EquivariantContinuousCritic(SymmetrizedCritic, ContinuousCritic):
         """Q_G(s, a) of every critic, each ``[batch, 1]``."""
         if self.symmetrized.order == 1:
             return super().forward(obs, actions)
-        return self.values(obs, actions, weights).split(1, dim=1)
+        return self.values(obs, actions, weights).chunk(self.n_critics, dim=1)
 
     def q1_forward(self, obs: Any, actions: Tensor, weights: Weights | None = None) -> Tensor:
         """Q_G(s, a) of the first critic alone, ``[batch, 1]``."""

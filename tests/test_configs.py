@@ -28,7 +28,8 @@ CONFIGS = importlib.resources.files("equirl.configs")
 
 
 def names(group: str) -> list[str]:
-    files = (CONFIGS / group).iterdir()
+    folder = CONFIGS / group
+    files = folder.iterdir() if folder.is_dir() else ()
     return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
 
 

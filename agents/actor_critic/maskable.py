@@ -81,9 +81,10 @@ class EquivariantMaskableActorCriticPolicy(SymmetrizedActorCritic, MaskableActor
             distribution.apply_masking(action_masks)
         return distribution  # type: ignore[no-any-return]
 
-    def _output_action(self) -> GroupAction:
+    def output_action(self) -> GroupAction:
+        """See `SymmetrizedActorCritic`."""
         if not isinstance(self.action_space, spaces.MultiBinary):
-            return super()._output_action()
+            return super().output_action()
         # Two logits for each bit, so that either value can be masked.
         bits = spaces.MultiDiscrete([2] * self.action_space.n)
         return output_actions(self.symmetry.actions, bits)["action_logits"]

@@ -95,10 +95,11 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
             _refuse_sde()
         return super()._distribution(parameters)
 
-    def _output_action(self) -> GroupAction:
+    def output_action(self) -> GroupAction:
+        """See `SymmetrizedActorCritic`."""
         if isinstance(self.action_space, spaces.Box) and self.squash_output:
             return self.symmetry.scaled_actions  # what is squashed to -1 … 1 later
-        return super()._output_action()
+        return super().output_action()
 
     def reset_noise(self, n_envs: int = 1) -> None:
         """See `ActorCriticPolicy`, which calls it before it trains with gSDE.

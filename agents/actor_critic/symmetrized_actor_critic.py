@@ -67,7 +67,7 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         parent._build_mlp_extractor()
         group = self.symmetry.group
         # One tensor for both, the value in the last column: one product with the weights.
-        both = GroupAction.direct_sum(self._output_action(), GroupAction.trivial(group, (1,)))
+        both = GroupAction.direct_sum(self.output_action(), GroupAction.trivial(group, (1,)))
         self.symmetrized = self.symmetrize(
             both,
             whole=self._plain,
@@ -82,7 +82,7 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
                 "log-probabilities are not those by which actions were drawn"
             )
 
-    def _output_action(self) -> GroupAction:
+    def output_action(self) -> GroupAction:
         """How the group moves the parameters of the distribution."""
         if isinstance(self.action_space, spaces.Box):
             return self.symmetry.action_means

@@ -32,7 +32,7 @@ class EquivariantSquashedActor(SymmetrizedActor):
 
     The mean, before tanh, moves with the actions, which scaled to -1 … 1 are exchanged and change
     their signs: μ_G(s) = Σ_g w_g(s) · g⁻¹μ(gs); tanh is odd, and so commutes. The log standard
-    deviation moves by the permutation without signs. So π(ga | gs) = π(a | s), and
+    deviation moves by the permutation without signs. So π(ga | gs) = π(a | s), and the
     log-probabilities are invariant.
 
     Its parameters have the keys of the plain actor; `lambda` (and a learned canonical score) add

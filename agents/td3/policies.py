@@ -48,7 +48,7 @@ class EquivariantDeterministicActor(SymmetrizedActor, Actor):
             feature_dim=self.net_arch[-1] if self.net_arch else self.features_dim,
         )
 
-    def forward(self, obs: PyTorchObs, weighed: Weighed | None = None) -> Tensor:
+    def forward(self, obs: Any, weighed: Weighed | None = None) -> Tensor:
         """Actions in -1 … 1, ``[batch, actions]``."""
         if self.symmetrized.order == 1:
             return super().forward(obs)

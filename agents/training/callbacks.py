@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.dqn.policies import QNetwork
 
+from equirl.actions import GroupAction
+from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
 from equirl.agents.baselines.mirror_loss import MirrorLossDQN
 from equirl.agents.dqn import EquivariantQNetwork
 from equirl.agents.native.native_policies import NativeEquivariantQNetwork
 from equirl.agents.training.periodic_callback import PeriodicCallback
+from equirl.symmetrize import Symmetrized
 from equirl.symmetry import Symmetry
 from equirl.verification import equivariance_error
 
@@ -33,6 +38,10 @@ class EquivarianceCallback(PeriodicCallback):
     - ``chosen/<g>``: mean weight of each group element.
     - ``lambda_inverse_temperature``: β of `lambda`.
 
+    Of an actor and a critic (PPO, A2C), on a batch of the last rollout: ``equivariance_error`` and
+    ``orbit_disagreement`` of the parameters of the distribution of actions, and of the value as
+    ``value_equivariance_error`` and ``value_orbit_disagreement``.
+
     Changes nothing of the training, random numbers included. Does nothing for a plain policy.
 
     Args:
@@ -50,24 +59,49 @@ class EquivarianceCallback(PeriodicCallback):
 
     def _record(self) -> None:
         metrics = _metrics_of(self.model)
-        buffer = getattr(self.model, "replay_buffer", None)
-        if metrics is None or buffer is None or buffer.size() == 0:
+        observations = None if metrics is None else self._observations()
+        if metrics is None or observations is None:
             return
-        # SB3's buffers draw from NumPy's global state (NPY002): leave it as training would find it.
-        random_state = np.random.get_state()  # noqa: NPY002
-        observations = buffer.sample(
-            self.batch_size, env=self.model.get_vec_normalize_env()
-        ).observations
-        np.random.set_state(random_state)  # noqa: NPY002  # as above
         training = self.model.policy.training
         self.model.policy.set_training_mode(False)
         for name, value in metrics(observations).items():
             self.logger.record(f"equirl/{name}", value)
         self.model.policy.set_training_mode(training)
 
+    def _observations(self) -> Any:
+        """A batch of what the agent has seen, None before it has seen anything."""
+        if isinstance(self.model, OnPolicyAlgorithm):
+            return _last_of_rollout(self.model.rollout_buffer, self.batch_size)
+        buffer = getattr(self.model, "replay_buffer", None)
+        if buffer is None or buffer.size() == 0:
+            return None
+        # SB3's buffers draw from NumPy's global state (NPY002): leave it as training would find it.
+        random_state = np.random.get_state()  # noqa: NPY002
+        env = self.model.get_vec_normalize_env()
+        observations = buffer.sample(self.batch_size, env=env).observations
+        np.random.set_state(random_state)  # noqa: NPY002  # as above
+        return observations
+
+
+def _last_of_rollout(buffer: RolloutBuffer, count: int) -> Any:
+    """The observations of the last steps of a rollout that is being collected."""
+    if buffer.pos == 0:
+        return None
+
+    def last(stored: Any) -> torch.Tensor:
+        rows = stored[: buffer.pos].reshape(-1, *stored.shape[2:])[-count:]
+        return torch.as_tensor(rows, device=buffer.device)
+
+    stored = buffer.observations
+    if isinstance(stored, dict):
+        return {key: last(part) for key, part in stored.items()}
+    return last(stored)
+
 
 def _metrics_of(model: BaseAlgorithm) -> Callable[[Any], dict[str, float]] | None:
     """What can be measured of this model, a function of observations."""
+    if isinstance(model.policy, SymmetrizedActorCritic):
+        return partial(actor_critic_metrics, model.policy)
     q_net = getattr(model, "q_net", None)
     if isinstance(q_net, EquivariantQNetwork):
         return partial(equivariance_metrics, q_net)
@@ -89,14 +123,41 @@ def equivariance_metrics(q_net: EquivariantQNetwork, observations: Any) -> dict[
     """The numbers that `EquivarianceCallback` records, for a batch of observations."""
     symmetrized = q_net.symmetrized
     branches = symmetrized.branches(observations)
-    weights = branches.weights
-    group = symmetrized.input_action.group
     metrics = {
         "equivariance_error": equivariance_error(
             q_net, symmetrized.input_action, symmetrized.output_action, observations
         ),
-        "orbit_disagreement": float(branches.values.std(dim=0, correction=0).mean()),
+        "orbit_disagreement": _disagreement(branches.values),
     }
+    return {**metrics, **_weight_metrics(symmetrized, branches.weights)}
+
+
+@torch.no_grad()
+def actor_critic_metrics(policy: SymmetrizedActorCritic, observations: Any) -> dict[str, float]:
+    """The numbers that `EquivarianceCallback` records of an actor and a critic."""
+    symmetrized = policy.symmetrized
+    group, moves = symmetrized.input_action.group, symmetrized.input_action
+    branches = policy.branches(observations)
+    of_actor, of_value = policy.output_action(), GroupAction.trivial(group, (1,))
+    metrics = {
+        "equivariance_error": equivariance_error(
+            lambda obs: policy.parameters_and_values(obs)[0], moves, of_actor, observations
+        ),
+        "value_equivariance_error": equivariance_error(
+            lambda obs: policy.parameters_and_values(obs)[1], moves, of_value, observations
+        ),
+        "orbit_disagreement": _disagreement(branches.values[..., :-1]),
+        "value_orbit_disagreement": _disagreement(branches.values[..., -1:]),
+    }
+    return {**metrics, **_weight_metrics(symmetrized, branches.weights)}
+
+
+def _disagreement(branches: torch.Tensor) -> float:
+    return float(branches.std(dim=0, correction=0).mean())
+
+
+def _weight_metrics(symmetrized: Symmetrized, weights: torch.Tensor) -> dict[str, float]:
+    group, metrics = symmetrized.input_action.group, {}
     if group.order > 1:
         entropy = -torch.special.xlogy(weights, weights).sum(dim=0).mean()
         metrics["weight_entropy"] = float(entropy / np.log(group.order))

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from equirl.actions import as_leaves
 from equirl.commands.environments import check_run_dir, environment_maker, imported
+from equirl.commands.found_in_model import discover_in_model, show
 from equirl.configs.schema import CheckConfig
 from equirl.envs import SymmetryWrapper, symmetry_of
 from equirl.envs.registry import registered_state_maps, registered_tolerance
@@ -47,12 +48,20 @@ def check(config: DictConfig) -> None:
         raise ConfigError(f"level must be between 0 and 1, got {settings.level}")
     if settings.budget is not None and not settings.budget > 0:
         raise ConfigError(f"budget must be above 0 seconds, got {settings.budget}")
+    if settings.discover not in (True, False, "model"):
+        raise ConfigError(f"discover must be true, false or model, got {settings.discover!r}")
     make_env, symmetry = environment_maker(settings.env, needs_symmetry=not settings.discover)
+    if settings.discover == "model":
+        discover_in_model(str(settings.env.id), make_env())
+        return
     if settings.discover:
         _discover(settings, make_env())
         return
     assert symmetry is not None
     env = make_env()
+    if settings.show:
+        show(env, symmetry)
+        return
     state_maps, tolerance = _state_maps(env, symmetry)
     if settings.env.state_maps is not None:
         state_maps, tolerance = _given_state_maps(settings.env.state_maps), EXACT_TOLERANCE

@@ -241,5 +241,6 @@ class LearnedScore(nn.Module):
 
     def forward(self, inputs: Any) -> Tensor:
         """``[rows, …] -> [rows]``."""
-        score: Tensor = self.network(self.preprocess(inputs)).squeeze(-1)
+        flat = self.preprocess(inputs).to(next(self.network.parameters()).dtype)
+        score: Tensor = self.network(flat).squeeze(-1)
         return score

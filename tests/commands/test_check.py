@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from equirl.commands import main
@@ -178,3 +179,32 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert message in error
     assert error.count("\n") == 1
     assert not (folder / "out").exists()
+
+
+def test_discovery_in_the_model_prints_a_declaration_that_can_be_pasted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("mujoco", reason="needs equirl[mujoco]")
+    import gymnasium as gym
+
+    from equirl import Symmetry
+    from equirl.envs.mujoco import symmetry_of_mujoco
+
+    assert check("env.id=Walker2d-v5", "discover=model") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"thigh_joint +thigh_left_joint +\+", out)
+    pasted: dict[str, object] = {"np": np}
+    exec(out[out.index("symmetry = {") :], pasted)
+    env = gym.make("Walker2d-v5")
+    spaces = env.observation_space, env.action_space
+    assert Symmetry.from_generators(*spaces, pasted["symmetry"]) == symmetry_of_mujoco(env)
+
+
+def test_show_prints_what_becomes_of_every_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("env=cartpole", "show=true") == 0
+    assert re.search(r"\[3\] +\[3\] +-", capsys.readouterr().out)
+
+
+def test_discovery_is_of_one_of_two_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("env=cartpole", "discover=maybe") == 2
+    assert "maybe" in capsys.readouterr().err

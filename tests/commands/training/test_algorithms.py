@@ -1,4 +1,4 @@
-"""`equirl train` with every algorithm: trained, evaluated, exported, resumed exactly."""
+"""`equirl train` with every algorithm: it trains, is exported, and goes on exactly."""
 
 from __future__ import annotations
 

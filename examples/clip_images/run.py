@@ -1,0 +1,135 @@
+"""CLIP's zero-shot classification made invariant to rotations: arXiv 2305.09900.
+
+python examples/clip_images/run.py data=cifar10 download=true
+python examples/clip_images/run.py pretrained=      # without weights: exactness, no accuracy
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from equirl.errors import ConfigError
+from images.classifiers import METHODS, Classifier, image_action, symmetrized
+from images.data import Split, load, turned
+from images.run import accuracy, train
+from running import Row, main, need, one_of
+
+DIGITS = "zero one two three four five six seven eight nine"
+OBJECTS = "airplane automobile bird cat deer dog frog horse ship truck"
+CLASSES = {"digits": DIGITS.split(), "cifar10": OBJECTS.split()}
+PROMPTS = {"digits": "a photo of the number {}.", "cifar10": "a photo of a {}."}
+DEFAULTS = {
+    "model": "ViT-B-32",
+    "pretrained": "laion2b_s34b_b79k",
+    "data": "cifar10",
+    "root": "data",
+    "download": False,
+    "size": 224,
+    "images": 1000,
+    "labelled": 100,
+    "group": "rotations",
+    "methods": list(METHODS),
+    "epochs": 20,
+    "lr": 1e-2,
+    "seed": 0,
+}
+QUICK = {
+    "model": "ViT-S-32-alt",
+    "pretrained": "",
+    "data": "digits",
+    "images": 8,
+    "labelled": 8,
+    "epochs": 1,
+}
+
+
+class ImageFeatures(nn.Module):
+    """φ: CLIP's image features of length one, ``[batch, d]``."""
+
+    def __init__(self, clip: Any) -> None:
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.clip.encode_image(images, normalize=True)
+        return features
+
+
+@torch.no_grad()
+def classifier(clip: Any, tokeniser: Any, prompts: list[str]) -> Classifier:
+    """CLIP as a classifier: its head is the similarity to the prompt of each class."""
+    text = clip.encode_text(tokeniser(prompts), normalize=True)
+    head = nn.Linear(text.shape[1], len(prompts), bias=False, dtype=text.dtype)
+    head.weight.copy_(clip.logit_scale.exp() * text)
+    return Classifier(ImageFeatures(clip), head).eval().requires_grad_(False)
+
+
+def model_of(name: str, pretrained: str) -> tuple[Any, Any]:
+    """CLIP and its tokeniser; randomly initialised where ``pretrained`` is empty.
+
+    Raises:
+        ConfigError: no such model, or its package or weights are missing.
+    """
+    open_clip = need("open_clip", "open_clip_torch")
+    one_of("model", name, open_clip.list_models())
+    known = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained and not Path(pretrained).is_file():
+        one_of("pretrained", pretrained, ["", *known])
+    try:
+        clip = open_clip.create_model(name, pretrained=pretrained or None)
+        return clip, open_clip.get_tokenizer(name)
+    except Exception as error:  # of whichever hub it comes from
+        raise ConfigError(
+            f"the weights {pretrained!r} of {name} are not in the cache and cannot be downloaded; "
+            f"pretrained= takes a randomly initialised model ({type(error).__name__})"
+        ) from None
+
+
+def run(settings: DictConfig) -> list[Row]:
+    """The table: accuracy in per cent, and how far turning an image changes the probabilities."""
+    torch.manual_seed(settings.seed)
+    one_of("data", settings.data, tuple(CLASSES))
+    clip, tokeniser = model_of(settings.model, settings.pretrained)
+    if not settings.pretrained:
+        print(
+            f"{settings.model} is randomly initialised: its accuracy means nothing, the last "
+            "column does",
+            flush=True,
+        )
+    prompts = [PROMPTS[settings.data].format(name) for name in CLASSES[settings.data]]
+    plain = classifier(clip, tokeniser, prompts)
+    learning, test = load(settings, 3, settings.seed)
+    few = Split(learning.images[: settings.labelled], learning.labels[: settings.labelled])
+    action = image_action(settings.group, tuple(test.images.shape[1:]))
+    moved = turned(test.images, action, settings.seed)
+    rows = []
+    for method in settings.methods:
+        model = symmetrized(plain, action, method).eval()
+        if method == "lambda":
+            train(model, model.weighting.parameters(), few, settings.epochs, settings.lr)
+        rows.append(
+            {
+                "method": method,
+                "upright": accuracy(model, test.images, test.labels),
+                "turned": accuracy(model, moved, test.labels),
+                "change": _change(model, test.images[:16], moved[:16]),
+            }
+        )
+    return rows
+
+
+@torch.no_grad()
+def _change(model: nn.Module, images: Tensor, moved: Tensor) -> float:
+    return float((model(images).softmax(dim=1) - model(moved).softmax(dim=1)).abs().max())
+
+
+if __name__ == "__main__":
+    sys.exit(main(run, DEFAULTS, QUICK))

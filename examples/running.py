@@ -1,0 +1,146 @@
+"""How every example is run: settings `key=value`, one table at the end, one line for a mistake."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from equirl.errors import ConfigError, EquirlError
+from equirl.shown import nearest, reason, shortened
+
+Row = Mapping[str, Any]
+
+
+def main(
+    run: Callable[[DictConfig], list[Row]],
+    defaults: Mapping[str, Any],
+    quick: Mapping[str, Any],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run an example: settings in, a table and a JSON file out.
+
+    Args:
+        run: takes the settings, gives the rows of the table; columns are the keys of the first.
+        defaults: every setting with its default value.
+        quick: what ``--quick`` replaces; settings that are given win.
+        arguments: of the command line; those of this process if left out.
+
+    Returns:
+        The exit code: 2 for a mistake, of which one line is printed.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if "--help" in given:
+        print(
+            "settings, as key=value:", OmegaConf.to_yaml(OmegaConf.create(dict(defaults))), sep="\n"
+        )
+        return 0
+    begin = time.perf_counter()
+    try:
+        settings = _settings(given, defaults, quick)
+        torch.set_num_threads(int(settings.threads))
+        rows = run(settings)
+    except (EquirlError, OmegaConfBaseException) as mistake:
+        print(f"error: {shortened(str(mistake).splitlines()[0])}", file=sys.stderr)
+        return 2
+    seconds = round(time.perf_counter() - begin, 1)
+    print(table(rows), f"{seconds} s", sep="\n")
+    if settings.out:
+        result = {"settings": OmegaConf.to_container(settings), "seconds": seconds, "rows": rows}
+        Path(settings.out).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _settings(
+    given: list[str], defaults: Mapping[str, Any], quick: Mapping[str, Any]
+) -> DictConfig:
+    """The defaults, under those of ``--quick``, under what the command line says."""
+    known = {**defaults, "threads": 1, "out": ""}
+    is_quick = "--quick" in given
+    words = [word for word in given if word != "--quick"]
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals:
+            raise ConfigError(f"settings are written key=value, got {word!r}")
+        if key not in known:
+            raise ConfigError(f"no setting {key!r}{nearest(key, known)}; known: {', '.join(known)}")
+    settings = OmegaConf.create({**known, **(quick if is_quick else {})})
+    merged = OmegaConf.merge(settings, OmegaConf.from_dotlist(words))
+    assert isinstance(merged, DictConfig)
+    for key, value in known.items():
+        if value is not None and not _fits(merged[key], value):
+            raise ConfigError(f"{key} must be like {value!r}, got {merged[key]!r}")
+    return merged
+
+
+def _fits(value: Any, like: Any) -> bool:
+    if isinstance(like, (list, tuple)):
+        return OmegaConf.is_list(value)
+    if isinstance(like, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, type(like))
+
+
+def need(module: str, package: str | None = None) -> Any:
+    """The module, of a package that only examples need.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError, RuntimeError) as error:  # a broken one raises any of these
+        raise ConfigError(
+            f"this needs {package or module}: pip install 'equirl[examples]' ({reason(error)})"
+        ) from None
+
+
+def one_of(key: str, value: str, known: Sequence[str]) -> str:
+    """The value, where it is known.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if value not in known:
+        listed = (
+            f" one of {', '.join(known)}" if len(known) <= 12 else f" one of {len(known)} names"
+        )
+        raise ConfigError(f"{key} must be{listed}, got {value!r}{nearest(value, known)}")
+    return value
+
+
+def over_seeds(values: Sequence[float]) -> str:
+    """``mean ± half the width`` of the 95 % interval of the mean (Student's t); one value alone."""
+    from scipy.stats import t
+
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return f"{mean:.1f}"
+    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return f"{mean:.1f} ± {half:.1f}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Rows in columns, as Markdown."""
+    columns = list(rows[0])
+    cells = [columns, *[[_shown(row[column]) for column in columns] for row in rows]]
+    widths = [max(len(line[j]) for line in cells) for j in range(len(columns))]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in cells
+    ]
+    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

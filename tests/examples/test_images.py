@@ -1,0 +1,90 @@
+"""Image classifiers: exactly invariant, and better on turned digits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from equirl import GroupAction
+from equirl.errors import ConfigError
+from equirl.testing import assert_equivariant
+from images import run as images
+from images.classifiers import (
+    GROUPS,
+    Classifier,
+    build,
+    image_action,
+    small_network,
+    split,
+    symmetrized,
+)
+from running import main
+
+
+def assert_all_methods_invariant(classifier: Classifier, group: str, x: torch.Tensor) -> None:
+    action = image_action(group, tuple(x.shape[1:]))
+    out = GroupAction.trivial(action.group, (classifier.head.out_features,))
+    for method in ("equitune", "equizero", "lambda"):
+        model = symmetrized(classifier, action, method).to(x.dtype).eval()
+        if method == "lambda":  # at its start λ is equitune
+            nn.init.normal_(model.weighting.h[-1].weight)
+        with torch.no_grad():
+            assert_equivariant(model, action, out, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_method_is_exactly_invariant(group: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    classifier = small_network(10, 8).classifier
+    assert_all_methods_invariant(classifier, group, torch.randn(6, 1, 8, 8, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("network", "package"),
+    [("resnet18", "torchvision"), ("efficientnet_lite0", "efficientnet_lite_pytorch")],
+)
+def test_pretrained_networks_are_split_and_exactly_invariant(network: str, package: str) -> None:
+    pytest.importorskip(package)
+    settings = OmegaConf.create({"network": network, "weights": "", "size": 32})
+    source = build(settings, 10)
+    assert source.is_pretrained
+    assert_all_methods_invariant(source.classifier, "rotations", torch.randn(2, 3, 32, 32))
+
+
+def test_a_network_is_its_features_and_its_last_linear_layer() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
+    x = torch.randn(4, 3, 2, 2)
+    expected = network(x)
+    classifier = split(network, size=2)
+    assert classifier.head.in_features == 5
+    torch.testing.assert_close(classifier(x), expected)
+
+
+@pytest.mark.parametrize("last", [nn.Conv2d(3, 2, 1), nn.Sequential(nn.Linear(2, 2), nn.ReLU())])
+def test_a_network_without_features_for_lambda_is_refused(last: nn.Module) -> None:
+    with pytest.raises(ConfigError, match="Sequential"):
+        split(nn.Sequential(last, nn.Flatten()), size=2)
+
+
+@pytest.mark.parametrize("wrong", ["data=digit", "group=turns", "network=smal", "methods=[zero]"])
+def test_a_name_that_is_not_known_is_code_2(wrong: str) -> None:
+    if wrong.startswith("network"):
+        pytest.importorskip("torchvision")
+    assert main(images.run, images.DEFAULTS, {**images.QUICK, "epochs": 0}, ["--quick", wrong]) == 2
+
+
+def test_turned_digits_are_read_better(tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    assert main(images.run, images.DEFAULTS, images.QUICK, ["--quick", f"out={out}"]) == 0
+    rows = {row["method"]: row for row in json.loads(out.read_text())["rows"]}
+    plain = float(rows["plain"]["turned"])
+    assert float(rows["lambda"]["turned"]) > plain + 15
+    assert float(rows["equitune"]["fine-tuned turned"]) > plain + 15
+    for method in ("equitune", "equizero", "lambda"):
+        assert rows[method]["turned"] == rows[method]["upright"]

@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "reporting": {"runs", "configs"},
     "agents": MATHS | {"envs", "verification", "runs"},
     "commands": MATHS | {"envs", "verification", "agents", "runs", "configs", "reporting"},
+    "integrations": MATHS | {"envs", "verification", "agents", "runs", "configs"},
     "__main__": {"commands"},
 }
 """Of every room, the other rooms that it may import, inside functions too."""

@@ -151,11 +151,7 @@ for lander in ("LunarLander-v3", "LunarLanderContinuous-v3"):
 
 # bipedal_walker.py, behind `EvenHips`: the hull's angle, spin, velocity; of each leg hip, its
 # speed, knee, its speed, contact with the ground; the lidar. Actions: hip and knee of each leg.
-<<<<<<< HEAD
 # There is no state map: exchanged legs agree to 1e-2, but touch the ground a step later.
-=======
-# There is no state map: legs put in each other's place touch the ground a step later.
->>>>>>> house
 _WALKER = [0, 1, 2, 3, 9, 10, 11, 12, 13, 4, 5, 6, 7, 8, *range(14, 24)]
 register_symmetry(
     "BipedalWalker-v3",

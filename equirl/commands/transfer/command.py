@@ -17,7 +17,7 @@ from equirl.agents.transfer.transfer import Stage, transfer_agent
 from equirl.agents.transfer.weight_learning import FEWEST_STEPS
 from equirl.commands.environments import check_device, check_run_dir, environment_maker
 from equirl.commands.loading import environment_of, with_agent
-from equirl.commands.transfer_report import plot, print_report, write_report
+from equirl.commands.transfer.report import plot, print_report, write_report
 from equirl.configs.schema import TransferConfig
 from equirl.errors import AgentError, ConfigError
 from equirl.symmetrize import METHODS

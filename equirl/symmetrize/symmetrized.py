@@ -160,7 +160,7 @@ class Symmetrized(nn.Module):
         learning = torch.is_grad_enabled()
         if weights is None and learning and self.method.drawn(self.order) < self.order:
             return self._average_of_sample(x, kwargs)
-        if weights is None and self.method.is_average:
+        if weights is None and scores is None and self.method.is_average:
             outputs, _ = self.outputs(x, **kwargs)
             return map_parts(lambda y: y.mean(dim=0), self.pull_back(outputs))
         if weights is None and self._looks_at_outputs(scores):

@@ -192,7 +192,8 @@ def schemas_of(file: Traversable, group: str) -> dict[str, Any]:
     "group", ["env", "method", "experiment", *(f"tuned/{a}" for a in ALGORITHMS)]
 )
 def test_every_key_in_a_file_is_in_the_schema(group: str) -> None:
-    for file in yaml_files(CONFIGS / group):
+    folder = CONFIGS / group
+    for file in yaml_files(folder) if folder.is_dir() else ():  # not all algorithms are tuned
         schemas = schemas_of(file, group).items()
         known = {name for prefix, kind in schemas for name, *_ in walked(kind, prefix)}
         for path in keys_of(file.read_text(encoding="utf-8")):

@@ -225,6 +225,8 @@ def test_the_public_names_of_agents() -> None:
         "MirrorLossA2C",
         "MirrorLossDQN",
         "MirrorLossPPO",
+        "MirrorLossSAC",
+        "MirrorLossTD3",
         "NativeEquivariantCnnPolicy",
         "NativeEquivariantPolicy",
         "NativeEquivariantQNetwork",

@@ -54,7 +54,6 @@ def test_agent_that_is_none_is_refused(refused: Refused, agents: Path, command: 
         "damaged.zip": "damaged.zip is damaged",
         "no_json.zip": "no_json.zip is damaged",
         "other.zip": "other.zip is not a Stable-Baselines3 agent",
-        "ppo.zip": "ppo.zip is not a DQN agent but one of ppo",
         "car.zip": "car.zip was made for the observations Box(",
     }.items():
         assert said in refused(command, f"agent={agent}", *rest)

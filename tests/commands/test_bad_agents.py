@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import DQN
 
 from shared.refusals import Refused
 
@@ -35,8 +35,6 @@ def agents(folder: Path, plain_agent: Path) -> Path:
             for member, content in members.items():
                 archive.writestr(member, replaced if member == "data" else content)
     assert json.loads(members["data"])
-    small = {"n_steps": 8, "batch_size": 8, "policy_kwargs": {"net_arch": [8]}, "device": "cpu"}
-    PPO("MlpPolicy", "CartPole-v1", **small).save(folder / "ppo.zip")
     car = {"buffer_size": 1, "policy_kwargs": {"net_arch": [8]}, "device": "cpu"}
     DQN("MlpPolicy", "MountainCar-v0", **car).save(folder / "car.zip")
     return folder

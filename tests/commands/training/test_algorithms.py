@@ -100,7 +100,7 @@ def test_a_run_that_was_cut_off_ends_bit_for_bit_as_one_that_was_not(
         (("env=point_mass", "algorithm.ent_coef=little"), "algorithm.ent_coef"),
         (("env=point_mass", "algorithm=ppo", "compile=true"), "compile"),
         (("env=point_mass", "env.symmetry=bad:turned"), "commute with clipping"),
-        (("env=point_mass", "env.symmetry=bad:twice"), "action map"),
+        (("env=point_mass", "env.symmetry=bad:twice"), "no finite group"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(

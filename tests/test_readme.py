@@ -74,4 +74,4 @@ def test_command_lines_run(
         main([command, *arguments, *short])
     assert "return" in capsys.readouterr().out
     assert trained == 2
-    assert checked == 3
+    assert checked == 5

@@ -21,3 +21,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def own_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command looks for modules in the current folder; later tests, and their processes, do not.
+
+    In the checkout they would find a package without its parts.
+    """
+    monkeypatch.setattr(sys, "path", [*sys.path])

@@ -10,7 +10,7 @@ from equirl.agents.actor_critic.policies import (
     EquivariantMultiInputActorCriticPolicy,
 )
 from equirl.agents.actor_critic.ppo import EquivariantPPO
-from equirl.agents.baselines.mirror_loss import MirrorLossDQN
+from equirl.agents.baselines.mirror_loss_dqn import MirrorLossDQN
 from equirl.agents.baselines.mirror_loss_off_policy import MirrorLossSAC, MirrorLossTD3
 from equirl.agents.baselines.mirror_loss_on_policy import MirrorLossA2C, MirrorLossPPO
 from equirl.agents.dqn import (

@@ -1,4 +1,4 @@
-"""Features extractors for observations that SB3's own do not fit."""
+"""Features extractors: which one a policy has, and some for what SB3's own do not fit."""
 
 from __future__ import annotations
 
@@ -7,13 +7,39 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
     FlattenExtractor,
+    NatureCNN,
 )
 from torch import Tensor, nn
+
+
+class ForImages(BaseModel):
+    """A policy with NatureCNN unless told otherwise; stands before the policy it is made of."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+class ForDicts(BaseModel):
+    """A policy with `CombinedExtractor` unless told otherwise; stands before the policy."""
+
+    def __init__(
+        self,
+        *args: Any,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
 
 class SmallCnn(BaseFeaturesExtractor):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Optional
 
-from equirl.configs.fields import key
+from equirl.configs.fields import changed, key
 
 # OmegaConf reads these annotations at run time and wants Optional spelled out.
 # ruff: noqa: UP045
@@ -53,24 +53,32 @@ class AlgorithmConfig:
 
 
 @dataclass
-class DQNConfig(AlgorithmConfig):
-    """DQN (arXiv 1312.5602)."""
+class OffPolicyConfig(AlgorithmConfig):
+    """What the algorithms with a replay buffer share."""
 
-    ACTIONS: ClassVar[tuple[str, ...]] = DISCRETE
-
-    name: str = key("dqn", "the algorithm")
-    learning_rate: float = _learning_rate(1e-4)
+    learning_rate: float = _learning_rate(3e-4)
     learning_rate_final: Optional[float] = _final("it")
-    buffer_size: int = key(100_000, "transitions that the replay buffer holds", least=1)
+    buffer_size: int = key(1_000_000, "transitions that the replay buffer holds", least=1)
     learning_starts: int = key(100, "environment steps before the first gradient step", least=0)
-    batch_size: int = key(32, "transitions in one gradient step", least=1)
-    tau: float = key(1.0, "how far the target network moves, 1 is all the way", least=0, most=1)
+    batch_size: int = key(256, "transitions in one gradient step", least=1)
+    tau: float = key(0.005, "how far the target networks move, 1 is all the way", least=0, most=1)
     gamma: float = key(0.99, "discount factor", least=0, most=1)
-    train_freq: int = key(4, "environment steps between two rounds of training", least=1)
+    train_freq: int = key(1, "environment steps between two rounds of training", least=1)
     gradient_steps: int = key(
         1, "gradient steps in one round; -1 is as many as environment steps", least=-1
     )
     n_steps: int = key(1, "steps of the returns that it learns from", least=1)
+
+
+@dataclass
+class ValueBasedConfig(OffPolicyConfig):
+    """What DQN and QR-DQN share."""
+
+    ACTIONS: ClassVar[tuple[str, ...]] = DISCRETE
+
+    batch_size: int = changed(OffPolicyConfig, "batch_size", 32)
+    tau: float = changed(OffPolicyConfig, "tau", 1.0)
+    train_freq: int = changed(OffPolicyConfig, "train_freq", 4)
     target_update_interval: int = key(
         10_000, "environment steps between two updates of the target network", least=1
     )
@@ -79,6 +87,15 @@ class DQNConfig(AlgorithmConfig):
     )
     exploration_initial_eps: float = key(1.0, "epsilon at the start", least=0, most=1)
     exploration_final_eps: float = key(0.05, "epsilon at the end", least=0, most=1)
+
+
+@dataclass
+class DQNConfig(ValueBasedConfig):
+    """DQN (arXiv 1312.5602)."""
+
+    name: str = key("dqn", "the algorithm")
+    learning_rate: float = _learning_rate(1e-4)
+    buffer_size: int = changed(OffPolicyConfig, "buffer_size", 100_000)
     max_grad_norm: float = key(10.0, "longest gradient", least=0)
     double_q: bool = key(False, "the target of Double DQN")
 
@@ -125,33 +142,19 @@ class A2CConfig(OnPolicyConfig):
 
     name: str = key("a2c", "the algorithm")
     learning_rate: float = _learning_rate(7e-4, "RMSprop, or of Adam")
-    n_steps: int = key(5, "steps of each environment in one rollout", least=1)
-    gae_lambda: float = key(
-        1.0, "of generalised advantage estimation (arXiv 1506.02438)", least=0, most=1
-    )
-    normalize_advantage: bool = key(False, "to mean 0 and variance 1 in every batch")
+    n_steps: int = changed(OnPolicyConfig, "n_steps", 5)
+    gae_lambda: float = changed(OnPolicyConfig, "gae_lambda", 1.0)
+    normalize_advantage: bool = changed(OnPolicyConfig, "normalize_advantage", False)
     use_rms_prop: bool = key(True, "RMSprop, not Adam")
     rms_prop_eps: float = key(1e-5, "added in RMSprop's denominator", least=0)
 
 
 @dataclass
-class ContinuousConfig(AlgorithmConfig):
+class ContinuousConfig(OffPolicyConfig):
     """What the off-policy algorithms for continuous actions share."""
 
     ACTIONS: ClassVar[tuple[str, ...]] = CONTINUOUS
 
-    learning_rate: float = _learning_rate(3e-4)
-    learning_rate_final: Optional[float] = _final("it")
-    buffer_size: int = key(1_000_000, "transitions that the replay buffer holds", least=1)
-    learning_starts: int = key(100, "environment steps before the first gradient step", least=0)
-    batch_size: int = key(256, "transitions in one gradient step", least=1)
-    tau: float = key(0.005, "how far the target networks move, 1 is all the way", least=0, most=1)
-    gamma: float = key(0.99, "discount factor", least=0, most=1)
-    train_freq: int = key(1, "environment steps between two rounds of training", least=1)
-    gradient_steps: int = key(
-        1, "gradient steps in one round; -1 is as many as environment steps", least=-1
-    )
-    n_steps: int = key(1, "steps of the returns that it learns from", least=1)
     noise_std: float = key(
         0.0, "of Gaussian noise on every action in training, in units of half the box", least=0
     )
@@ -198,33 +201,15 @@ class TD3Config(DDPGConfig):
 
 
 @dataclass
-class QRDQNConfig(AlgorithmConfig):
+class QRDQNConfig(ValueBasedConfig):
     """QR-DQN (arXiv 1710.10044)."""
 
-    ACTIONS: ClassVar[tuple[str, ...]] = DISCRETE
     INSTALL: ClassVar[Optional[str]] = "contrib"
 
     name: str = key("qrdqn", "the algorithm")
     learning_rate: float = _learning_rate(5e-5)
-    learning_rate_final: Optional[float] = _final("it")
-    buffer_size: int = key(1_000_000, "transitions that the replay buffer holds", least=1)
-    learning_starts: int = key(100, "environment steps before the first gradient step", least=0)
-    batch_size: int = key(32, "transitions in one gradient step", least=1)
-    tau: float = key(1.0, "how far the target network moves, 1 is all the way", least=0, most=1)
-    gamma: float = key(0.99, "discount factor", least=0, most=1)
-    train_freq: int = key(4, "environment steps between two rounds of training", least=1)
-    gradient_steps: int = key(
-        1, "gradient steps in one round; -1 is as many as environment steps", least=-1
-    )
-    n_steps: int = key(1, "steps of the returns that it learns from", least=1)
-    target_update_interval: int = key(
-        10_000, "environment steps between two updates of the target network", least=1
-    )
-    exploration_fraction: float = key(
-        0.005, "part of the training over which epsilon falls", least=0, most=1
-    )
-    exploration_initial_eps: float = key(1.0, "epsilon at the start", least=0, most=1)
-    exploration_final_eps: float = key(0.01, "epsilon at the end", least=0, most=1)
+    exploration_fraction: float = changed(ValueBasedConfig, "exploration_fraction", 0.005)
+    exploration_final_eps: float = changed(ValueBasedConfig, "exploration_final_eps", 0.01)
     max_grad_norm: Optional[float] = key(None, "longest gradient; null is any length", least=0)
     n_quantiles: int = key(200, "of the distribution of each return", least=1)
 

@@ -37,6 +37,12 @@ def key(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def changed(schema: type[Any], name: str, default: Any) -> Any:
+    """The key of this name in a schema, with another default; its meaning and limits stay."""
+    (field,) = (field for field in dataclasses.fields(schema) if field.name == name)
+    return dataclasses.field(default=default, metadata=field.metadata)
+
+
 def part(schema: type[Any], meaning: str) -> Any:
     """A field that holds further keys, those of ``schema``."""
     return dataclasses.field(default_factory=schema, metadata={"meaning": meaning})

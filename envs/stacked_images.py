@@ -30,6 +30,7 @@ def frames_as_channels(stacked: FrameStackObservation[Any, Any, Any]) -> gym.Env
         return ReshapeObservation(stacked, shape[:3])
     if not is_image_space(frame, check_channels=True):
         return stacked
+    # An image is a Box.
     if is_image_space_channels_first(frame):  # type: ignore[arg-type]
         return ReshapeObservation(stacked, (shape[0] * shape[1], *shape[2:]))
     return FramesAsChannels(stacked)

@@ -21,7 +21,7 @@ OLD_NAMES = {
     "equirl.agents.evaluation": "equirl.agents.training.evaluation",
     "equirl.agents.evaluation_callback": "equirl.agents.training.evaluation_callback",
     "equirl.agents.export": "equirl.agents.saving.export",
-    "equirl.agents.mirror_loss": "equirl.agents.baselines.mirror_loss",
+    "equirl.agents.mirror_loss": "equirl.agents.baselines.mirror_loss_dqn",
     "equirl.agents.native_policies": "equirl.agents.native.native_policies",
     "equirl.agents.policies": "equirl.agents.dqn.policies",
     "equirl.agents.restore": "equirl.agents.saving.restore",

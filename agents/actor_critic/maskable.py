@@ -8,16 +8,12 @@ import numpy as np
 from gymnasium import spaces
 from sb3_contrib.common.maskable.distributions import MaskableDistribution
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    NatureCNN,
-)
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from equirl.actions import GroupAction, output_actions
 from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
+from equirl.agents.features import ForDicts, ForImages
 
 
 class EquivariantMaskableActorCriticPolicy(SymmetrizedActorCritic, MaskableActorCriticPolicy):
@@ -76,10 +72,11 @@ class EquivariantMaskableActorCriticPolicy(SymmetrizedActorCritic, MaskableActor
         return self.parameters_and_values(obs)[1]
 
     def _masked(self, parameters: Tensor, action_masks: Any) -> MaskableDistribution:
-        distribution: Any = self._distribution(parameters)
+        made: Any = self._distribution(parameters)
+        distribution: MaskableDistribution = made
         if action_masks is not None:
             distribution.apply_masking(action_masks)
-        return distribution  # type: ignore[no-any-return]
+        return distribution
 
     def output_action(self) -> GroupAction:
         """See `SymmetrizedActorCritic`."""
@@ -90,25 +87,11 @@ class EquivariantMaskableActorCriticPolicy(SymmetrizedActorCritic, MaskableActor
         return output_actions(self.symmetry.actions, bits)["action_logits"]
 
 
-class EquivariantMaskableActorCriticCnnPolicy(EquivariantMaskableActorCriticPolicy):
+class EquivariantMaskableActorCriticCnnPolicy(ForImages, EquivariantMaskableActorCriticPolicy):
     """`EquivariantMaskableActorCriticPolicy` for images: NatureCNN unless told otherwise."""
 
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
-
-class EquivariantMaskableMultiInputActorCriticPolicy(EquivariantMaskableActorCriticPolicy):
+class EquivariantMaskableMultiInputActorCriticPolicy(
+    ForDicts, EquivariantMaskableActorCriticPolicy
+):
     """`EquivariantMaskableActorCriticPolicy` for dict observations."""
-
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)

@@ -12,16 +12,12 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution, StateDependentNoiseDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    NatureCNN,
-)
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from equirl.actions import GroupAction
 from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
+from equirl.agents.features import ForDicts, ForImages
 from equirl.errors import MethodError
 
 
@@ -129,28 +125,12 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
         )
 
 
-class EquivariantActorCriticCnnPolicy(EquivariantActorCriticPolicy):
+class EquivariantActorCriticCnnPolicy(ForImages, EquivariantActorCriticPolicy):
     """`EquivariantActorCriticPolicy` for images: NatureCNN unless told otherwise."""
 
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
-
-class EquivariantMultiInputActorCriticPolicy(EquivariantActorCriticPolicy):
+class EquivariantMultiInputActorCriticPolicy(ForDicts, EquivariantActorCriticPolicy):
     """`EquivariantActorCriticPolicy` for dict observations."""
-
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
 
 def _refuse_sde() -> NoReturn:

@@ -174,7 +174,8 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
 
     def _latents(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """The last hidden layers of the actor and of the critic."""
-        features: Any = self.extract_features(obs)  # type: ignore[call-arg]
+        parent: Any = self  # whose extractor is an argument in `BaseModel` alone
+        features = parent.extract_features(obs)
         if self.share_features_extractor:
             both: tuple[Tensor, Tensor] = self.mlp_extractor(features)
             return both

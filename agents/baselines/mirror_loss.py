@@ -1,4 +1,4 @@
-"""`MirrorLossDQN`: plain DQN with a penalty on the asymmetry of its Q-function."""
+"""`MirrorLoss`: what the plain agents with a penalty on their asymmetry share."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, ReplayBufferSamples
-from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
-from equirl.agents.dqn import DoubleDQN
 from equirl.agents.policy_spaces import for_policy
 from equirl.agents.vec_normalize import check_normalization
 from equirl.envs import Declaration, symmetry_of
@@ -21,45 +20,43 @@ from equirl.symmetry import Symmetry
 MIRROR_WEIGHT = 1.0
 
 
-class MirrorLossDQN(DoubleDQN):
-    """DQN with stock networks and the loss
+class MirrorLoss(BaseAlgorithm):
+    """An algorithm with stock networks, whose loss has a term c · (the asymmetry of its networks).
 
-        L = L_TD + c · mean over s, a of (Q(gs, ga) − Q(s, a))²,
+    The mirror loss of Yu, Turk & Liu 2018 (arXiv 1801.08093) and Abdolhosseini et al. 2019 (Motion,
+    Interaction and Games): each state s of a minibatch is compared with one gs, g ≠ e random. The
+    symmetry is learned, and so approximate. With the trivial group, or c = 0, training is that of
+    the SB3 class, bit for bit.
 
-    each state s of the minibatch with a random g ≠ e: the mirror loss of Yu, Turk & Liu 2018 (arXiv
-    1801.08093) and Abdolhosseini et al. 2019 (Motion, Interaction and Games), on Q-values. The
-    symmetry is learned, and so approximate. With the trivial group, or c = 0, this is DQN, bit for
-    bit.
-
-    A saved agent is a plain one: `stable_baselines3.DQN.load` reads it, equirl or not.
+    Stands before the SB3 class. A saved agent is a plain one: SB3's own class reads it, equirl or
+    not.
 
     Args:
-        policy: as `DQN` takes it.
+        policy: as the SB3 class takes it.
         env: the environment, or its id.
         symmetry: a `Symmetry` or generators; None finds the environment's own (`symmetry_of`).
         mirror_weight: c.
-        double_q: see `DoubleDQN`.
-        dqn_kwargs: everything else that `stable_baselines3.DQN` takes, which checks the names.
+        kwargs: everything else that the SB3 class takes, which checks the names.
 
     Raises:
         SymmetryError: the environment's symmetry is not known or does not fit.
-
-    Example:
-        >>> model = MirrorLossDQN("MlpPolicy", "CartPole-v1", learning_starts=50).learn(100)
     """
+
+    symmetry: Symmetry
+    """On the observations that the policy sees."""
 
     def __init__(
         self,
-        policy: str | type[DQNPolicy],
+        policy: str | type[BasePolicy],
         env: GymEnv | str,
         *,
         symmetry: Symmetry | Declaration | None = None,
         mirror_weight: float = MIRROR_WEIGHT,
-        double_q: bool = False,
         _init_setup_model: bool = True,
-        **dqn_kwargs: Any,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(policy, env, double_q=double_q, _init_setup_model=False, **dqn_kwargs)
+        arguments: dict[str, Any] = {"_init_setup_model": False, **kwargs}
+        super().__init__(policy, env, **arguments)
         self.mirror_weight = mirror_weight
         if not _init_setup_model:  # being loaded: mirror_symmetry follows
             return
@@ -70,11 +67,12 @@ class MirrorLossDQN(DoubleDQN):
     def _setup_model(self) -> None:
         symmetry = from_json(self.mirror_symmetry)
         check_normalization(self.env, symmetry)
-        super()._setup_model()
+        parent: Any = super()  # SB3's own method is abstract in the base class only
+        parent._setup_model()
         self.symmetry = for_policy(symmetry, self.observation_space)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """See `DQN`.
+        """See `BaseAlgorithm`.
 
         Raises:
             SymmetryError: the environment normalises observations by plain `VecNormalize`.
@@ -87,20 +85,13 @@ class MirrorLossDQN(DoubleDQN):
         return [*super()._excluded_save_params(), "symmetry"]
 
     @property
-    def _mirrors(self) -> bool:
+    def mirrors(self) -> bool:
+        """Whether there is an asymmetry to penalise."""
         return self.mirror_weight > 0 and self.symmetry.group.order > 1
 
-    def loss(self, sample: ReplayBufferSamples, targets: Tensor) -> Tensor:
-        """The Huber loss of the temporal-difference error, and the mirror loss."""
-        if not self._mirrors:
-            return super().loss(sample, targets)
-        q_values = self.q_net(sample.observations)
-        td_loss = F.smooth_l1_loss(q_values.gather(1, sample.actions.long()), targets)
-        return td_loss + self.mirror_weight * self._asymmetry(sample.observations, q_values)
-
-    def _asymmetry(self, observations: PyTorchObs, q_values: Tensor) -> Tensor:
-        # From the global state (NPY002): SB3 seeds it, and its buffers draw from it.
-        elements = np.random.randint(1, self.symmetry.group.order, size=len(q_values))  # noqa: NPY002
-        g = torch.from_numpy(elements).to(q_values.device)
-        moved = self.q_net(self.symmetry.observations.move_each(g, observations))
-        return F.mse_loss(self.symmetry.q_values.pull_back_each(g, moved), q_values)
+    def moved(self, observations: Any, count: int) -> tuple[Tensor, Any]:
+        """For each of ``count`` states s a random g ≠ e, ``[count]``, and gs."""
+        # From the global state (NPY002), which SB3 seeds and from which its buffers draw as well.
+        elements = np.random.randint(1, self.symmetry.group.order, size=count)  # noqa: NPY002
+        g = torch.from_numpy(elements).to(self.device)
+        return g, self.symmetry.observations.move_each(g, observations)

@@ -6,15 +6,11 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    NatureCNN,
-)
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
+from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.shortcuts.greedy import greedy_action
 from equirl.agents.shortcuts.perceptron import has_no_hooks, run_layers
 from equirl.agents.symmetrized_network import (
@@ -127,28 +123,12 @@ class EquivariantDQNPolicy(SymmetrizationArguments, DQNPolicy):
             super().set_training_mode(mode)
 
 
-class EquivariantCnnPolicy(EquivariantDQNPolicy):
+class EquivariantCnnPolicy(ForImages, EquivariantDQNPolicy):
     """`EquivariantDQNPolicy` for images: NatureCNN unless told otherwise."""
 
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
-
-class EquivariantMultiInputPolicy(EquivariantDQNPolicy):
+class EquivariantMultiInputPolicy(ForDicts, EquivariantDQNPolicy):
     """`EquivariantDQNPolicy` for dict observations."""
-
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
 
 # Torch's own ways to ask for these take several times as long, and every action asks.

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor
 
+from equirl.agents.features import ForImages
 from equirl.agents.native.native_network import (
     Architecture,
     build,
@@ -152,20 +152,12 @@ class NativeEquivariantPolicy(DQNPolicy):
         return {**super()._get_constructor_parameters(), **self.native_args}
 
 
-class NativeEquivariantCnnPolicy(NativeEquivariantPolicy):
+class NativeEquivariantCnnPolicy(ForImages, NativeEquivariantPolicy):
     """`NativeEquivariantPolicy` for images: group convolutions (Cohen & Welling 2016).
 
     The layers are those of NatureCNN, or of the ``features_extractor_class`` `SmallCnn`, with |G|
     rows in place of so many times the channels.
     """
-
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
 
 NATIVE_POLICIES: dict[str, type[NativeEquivariantPolicy]] = {

@@ -6,14 +6,10 @@ from typing import Any
 
 from gymnasium import spaces
 from sb3_contrib.qrdqn.policies import QRDQNPolicy, QuantileNetwork
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    NatureCNN,
-)
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 
+from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.symmetrized_network import (
     SymmetrizationArguments,
     checked_symmetry,
@@ -98,25 +94,9 @@ class EquivariantQRDQNPolicy(SymmetrizationArguments, QRDQNPolicy):
         return EquivariantQuantileNetwork(**net_args, **self.symmetry_args).to(self.device)
 
 
-class EquivariantQRDQNCnnPolicy(EquivariantQRDQNPolicy):
+class EquivariantQRDQNCnnPolicy(ForImages, EquivariantQRDQNPolicy):
     """`EquivariantQRDQNPolicy` for images: NatureCNN unless told otherwise."""
 
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
-
-class EquivariantQRDQNMultiInputPolicy(EquivariantQRDQNPolicy):
+class EquivariantQRDQNMultiInputPolicy(ForDicts, EquivariantQRDQNPolicy):
     """`EquivariantQRDQNPolicy` for dict observations."""
-
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)

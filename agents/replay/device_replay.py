@@ -114,5 +114,6 @@ class DeviceNStepReplayBuffer(DeviceReplayBuffer, NStepReplayBuffer):
 
 
 # SB3 has another class for samples of dicts than ReplayBufferSamples.
+# In SB3 the observations of the one are an array, of the other a dict.
 class DeviceDictReplayBuffer(DeviceReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
     """`DeviceReplayBuffer` for dict observations."""

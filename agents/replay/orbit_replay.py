@@ -72,6 +72,7 @@ class OrbitReplayBuffer(ReplayBuffer):
 
 
 # SB3 has another class for samples of dicts than ReplayBufferSamples.
+# In SB3 the observations of the one are an array, of the other a dict.
 class OrbitDictReplayBuffer(OrbitReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
     """`OrbitReplayBuffer` for dict observations."""
 

@@ -85,5 +85,6 @@ class OrbitRolloutBuffer(RolloutBuffer):
 
 
 # In SB3 the samples of dicts are no RolloutBufferSamples.
+# In SB3 the observations of the one are an array, of the other a dict.
 class OrbitDictRolloutBuffer(OrbitRolloutBuffer, DictRolloutBuffer):  # type: ignore[misc]
     """`OrbitRolloutBuffer` for dict observations."""

@@ -6,16 +6,13 @@ from typing import Any, ClassVar, NoReturn
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    NatureCNN,
-)
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
 from torch import Tensor
 
 from equirl.actions import GroupAction
+from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.symmetrized_actor import SymmetrizedActor, Weighed, connect
 from equirl.agents.symmetrized_critic import EquivariantContinuousCritic
 from equirl.agents.symmetrized_network import (
@@ -173,7 +170,8 @@ class SymmetrizedSACPolicy(SymmetrizationArguments):
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)  # type: ignore[misc]
+        parent: Any = super()
+        parent._build(lr_schedule)
         connect(self.actor, self.critic, self.critic_target)
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
@@ -210,28 +208,12 @@ class EquivariantSACPolicy(SymmetrizedSACPolicy, SACPolicy):
     critic_class = EquivariantContinuousCritic
 
 
-class EquivariantSACCnnPolicy(EquivariantSACPolicy):
+class EquivariantSACCnnPolicy(ForImages, EquivariantSACPolicy):
     """`EquivariantSACPolicy` for images: NatureCNN unless told otherwise."""
 
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
-
-class EquivariantSACMultiInputPolicy(EquivariantSACPolicy):
+class EquivariantSACMultiInputPolicy(ForDicts, EquivariantSACPolicy):
     """`EquivariantSACPolicy` for dict observations."""
-
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
 
 def _refuse_sde() -> NoReturn:

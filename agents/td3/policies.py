@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    NatureCNN,
-)
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import Tensor
 
+from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.symmetrized_actor import SymmetrizedActor, Weighed, connect
 from equirl.agents.symmetrized_critic import EquivariantContinuousCritic
 from equirl.agents.symmetrized_network import (
@@ -129,25 +126,9 @@ class EquivariantTD3Policy(SymmetrizationArguments, TD3Policy):
         return EquivariantContinuousCritic(**arguments, **self.symmetry_args).to(self.device)
 
 
-class EquivariantTD3CnnPolicy(EquivariantTD3Policy):
+class EquivariantTD3CnnPolicy(ForImages, EquivariantTD3Policy):
     """`EquivariantTD3Policy` for images: NatureCNN unless told otherwise."""
 
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
-
-class EquivariantTD3MultiInputPolicy(EquivariantTD3Policy):
+class EquivariantTD3MultiInputPolicy(ForDicts, EquivariantTD3Policy):
     """`EquivariantTD3Policy` for dict observations."""
-
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sb3_contrib.tqc.policies import Actor, Critic, TQCPolicy
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    NatureCNN,
-)
 from torch import Tensor
 
+from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.sac.policies import EquivariantSquashedActor, SymmetrizedSACPolicy
 from equirl.agents.symmetrized_critic import SymmetrizedCritic
 from equirl.symmetrize.weightings import Weights
@@ -55,25 +51,9 @@ class EquivariantTQCPolicy(SymmetrizedSACPolicy, TQCPolicy):
     critic_class = EquivariantQuantileCritic
 
 
-class EquivariantTQCCnnPolicy(EquivariantTQCPolicy):
+class EquivariantTQCCnnPolicy(ForImages, EquivariantTQCPolicy):
     """`EquivariantTQCPolicy` for images: NatureCNN unless told otherwise."""
 
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
 
-
-class EquivariantTQCMultiInputPolicy(EquivariantTQCPolicy):
+class EquivariantTQCMultiInputPolicy(ForDicts, EquivariantTQCPolicy):
     """`EquivariantTQCPolicy` for dict observations."""
-
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)

@@ -15,7 +15,7 @@ from stable_baselines3.dqn.policies import QNetwork
 
 from equirl.actions import GroupAction
 from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
-from equirl.agents.baselines.mirror_loss import MirrorLossDQN
+from equirl.agents.baselines.mirror_loss_dqn import MirrorLossDQN
 from equirl.agents.dqn import EquivariantQNetwork
 from equirl.agents.native.native_policies import NativeEquivariantQNetwork
 from equirl.agents.training.periodic_callback import PeriodicCallback

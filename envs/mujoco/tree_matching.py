@@ -243,6 +243,7 @@ def assign(
     unused, images = list(theirs), []
     for i in own:
         reasons = []
+        # mypy cannot infer a lambda with a default.
         for j in sorted(unused, key=lambda j, i=i: j != i):  # type: ignore[misc]
             if not may(i, j):
                 continue

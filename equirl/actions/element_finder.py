@@ -55,6 +55,7 @@ class ElementFinder:
         return None
 
     def _fingerprint(self, element: BlockMaps) -> npt.NDArray[np.float64]:
+        # Arrays that are None have neither weights nor rulers.
         parts = [
             weight.reshape(4, -1) @ maps.arrays[name].ravel()  # type: ignore[union-attr]
             for weights, maps in zip(self._weights, element, strict=True)
@@ -63,6 +64,7 @@ class ElementFinder:
         return np.concatenate(parts)
 
     def _is_same(self, one: BlockMaps, other: BlockMaps) -> bool:
+        # As above, for mypy.
         return all(
             bool((np.abs(x.arrays[name] - y.arrays[name]) <= ruler).all())  # type: ignore[operator]
             for rulers, x, y in zip(self._rulers, one, other, strict=True)

@@ -116,6 +116,7 @@ def _check_homomorphism(
     discrete = isinstance(space, spaces.Discrete)
     how = "differently"
     if discrete:
+        # Lookups always have a table.
         as_one, as_other = (m.arrays["table"][g, 0].tolist() for m in (expected, actual))  # type: ignore[index]
         how = f"as {as_one} and not {as_other}"
     raise SymmetryError(

@@ -112,7 +112,7 @@ def space_of(read: Any) -> spaces.Space[Any] | None:
         return spaces.MultiDiscrete(state["nvec"], number, start=state.get("start"))
     if kind == "Dict":
         parts = [(key, space_of(part)) for key, part in state["spaces"].items()]
-        # A list, as Gymnasium would sort the keys of a dict.
+        # A list, as Gymnasium would sort the keys of a dict; mypy does not see that none is None.
         return None if any(part is None for _, part in parts) else spaces.Dict(parts)  # type: ignore[arg-type]
     return None
 

@@ -31,11 +31,12 @@ class EquivariantAlgorithm(BaseAlgorithm):
     Args:
         policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, or a policy class.
         env: the environment, or its id.
-        method: ``"equitune"``, ``"lambda"``, ``"equizero"`` or ``"canonical"``, or a `Method`; an
-            option that it does not heed is refused.
+        method: ``"equitune"``, ``"lambda"``, ``"equizero"`` or ``"canonical"``, of `EquivariantDQN`
+            also ``"relaxed"``, or a `Method`; an option that it does not heed is refused.
         symmetry: a `Symmetry` or generators; None finds the environment's own (`symmetry_of`).
         gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
         init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
+        inner: of `relaxed`, the method where the symmetry holds.
         canonical_score: ``"lexicographic"`` or ``"learned"``.
         orbit_samples: for `equitune`: so many random elements of the orbit in the loss rather than
             all, which costs less and adds noise; targets and actions see the whole orbit.
@@ -60,6 +61,7 @@ class EquivariantAlgorithm(BaseAlgorithm):
         symmetry: Symmetry | Declaration | None = None,
         gradient: str | None = None,
         init: str | None = None,
+        inner: str | None = None,
         canonical_score: str | None = None,
         orbit_samples: int | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -80,6 +82,7 @@ class EquivariantAlgorithm(BaseAlgorithm):
             self.policy_kwargs,
             gradient=gradient,
             init=init,
+            inner=inner,
             canonical_score=canonical_score,
             orbit_samples=orbit_samples,
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 from equirl.errors import AgentError
 from equirl.symmetrize import METHODS as SYMMETRIZING
+from equirl.symmetrize.methods import Relaxed
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Family:
         buffer: of orbits, by kind of observations and returns.
         is_on_policy: whether the buffer is of rollouts, not of replay.
         others: further methods that the algorithm has.
+        relaxes: whether it has the method that lets go of a symmetry where it fails.
     """
 
     stock: str
@@ -30,12 +32,14 @@ class Family:
     buffer: dict[str, str]
     is_on_policy: bool = False
     others: tuple[str, ...] = ()
+    relaxes: bool = False
 
     @property
     def methods(self) -> list[str]:
         """The names that ``method=`` takes."""
         penalty = () if self.mirror_loss is None else ("mirror_loss",)
-        return [*SYMMETRIZING, *self.others, *penalty, "augment", "plain"]
+        symmetrizing = [n for n, m in SYMMETRIZING.items() if m is not Relaxed or self.relaxes]
+        return [*symmetrizing, *self.others, *penalty, "augment", "plain"]
 
 
 REPLAY = {
@@ -57,6 +61,7 @@ FAMILIES: dict[str, Family] = {
         "equirl.agents:MirrorLossDQN",
         REPLAY,
         others=("native",),
+        relaxes=True,
     ),
     "ppo": Family(
         "stable_baselines3:PPO",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equirl.agents.policy_spaces import for_policy
 from equirl.envs import symmetry_by_id
-from equirl.errors import SymmetryError
+from equirl.errors import MethodError, SymmetryError
 from equirl.symmetrize import (
     OPTIONS,
     LearnedScore,
@@ -23,6 +23,7 @@ from equirl.symmetrize import (
     resolve,
     resolve_saved,
 )
+from equirl.symmetrize.methods import Relaxed
 from equirl.symmetry import Symmetry
 
 
@@ -59,8 +60,8 @@ class SymmetrizationArguments(BaseModel):
         args: what the SB3 class takes.
         symmetry: the symmetry of the environment, before SB3 transposes images; or the id of an
             environment whose symmetry is known, as configuration files can say it.
-        method: how the orbit is weighed, ``"equitune"``, ``"lambda"``, ``"equizero"`` or
-            ``"canonical"``, or a `Method`.
+        method: how the orbit is weighed, ``"equitune"``, ``"lambda"``, ``"equizero"``,
+            ``"canonical"`` or, where the class ``relaxes``, ``"relaxed"``; or a `Method`.
         kwargs: the method's options (see `equirl.symmetrize.methods`), and what the SB3 class
             takes.
 
@@ -68,6 +69,9 @@ class SymmetrizationArguments(BaseModel):
         SymmetryError: there is no symmetry, or it does not fit.
         MethodError: the method or an option of it is not one.
     """
+
+    relaxes: ClassVar[bool] = False
+    """Whether there is code that teaches `relaxed` what to let go of."""
 
     def __init__(
         self,
@@ -77,10 +81,13 @@ class SymmetrizationArguments(BaseModel):
         **kwargs: Any,
     ) -> None:
         others, options = _split(kwargs)
+        resolved = resolve_saved(method, **options)
+        if isinstance(resolved, Relaxed) and not self.relaxes:
+            raise MethodError(f"method=relaxed is for algorithm=dqn, got {type(self).__name__}")
         # Before super().__init__, which builds the networks.
         self.symmetry_args: dict[str, Any] = {
             "symmetry": checked_symmetry(symmetry, type(self).__name__, *_spaces(*args, **others)),
-            **spelled(resolve_saved(method, **options)),
+            **spelled(resolved),
         }
         super().__init__(*args, **others)
 

@@ -35,3 +35,19 @@ gym.register(id="equirl/Snake-v0", entry_point="equirl.envs.boards.snake:Snake")
 gym.register(
     id="equirl/PointMass-v0", entry_point="equirl.envs.point_mass:PointMass", max_episode_steps=100
 )
+gym.register(
+    id="equirl/BrokenGridWorld-v0",
+    entry_point="equirl.envs.broken.grid_world:BrokenGridWorld",
+    max_episode_steps=100,
+)
+gym.register(id="equirl/BrokenSnake-v0", entry_point="equirl.envs.broken.snake:BrokenSnake")
+gym.register(
+    id="equirl/BrokenCartPole-v0",
+    entry_point="equirl.envs.broken.cartpole:BrokenCartPole",
+    max_episode_steps=500,
+)
+gym.register(
+    id="equirl/BrokenLunarLander-v0",
+    entry_point="equirl.envs.broken.lunar_lander:BrokenLunarLander",
+    max_episode_steps=1000,
+)

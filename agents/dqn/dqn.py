@@ -23,7 +23,7 @@ from equirl.agents.native.native_policies import NativeEquivariantPolicy
 from equirl.agents.shortcuts.arithmetic import FasterArithmetic
 from equirl.agents.shortcuts.training import may_take_shortcuts, take_steps
 from equirl.errors import AgentError
-from equirl.symmetrize import shared_among_best
+from equirl.symmetrize import RelaxedWeighting, relaxation, shared_among_best
 
 
 class DoubleDQN(DQN):
@@ -103,9 +103,10 @@ class DoubleDQN(DQN):
 
     @property
     def has_standard_loss(self) -> bool:
-        """Whether `targets` and `loss` are those of this class, not overridden."""
+        """Whether `targets` and `loss` are those of this module, not overridden."""
+        ours = (DoubleDQN, EquivariantDQN)
         return all(
-            getattr(type(self), name) is getattr(DoubleDQN, name)
+            getattr(type(self), name) in [getattr(each, name) for each in ours]
             and isinstance(vars(self).get(name, None), (FasterArithmetic, type(None)))
             for name in ("targets", "loss")
         )
@@ -194,6 +195,23 @@ class EquivariantDQN(EquivariantAlgorithm, DoubleDQN):
     def trains_as_stock(self) -> bool:
         """See `DoubleDQN`."""
         return super().trains_as_stock and self.symmetry.group.order == 1
+
+    def loss(self, sample: ReplayBufferSamples, targets: Tensor) -> Tensor:
+        """That of `DoubleDQN`; of `relaxed` the sum of what each of its parts learns from.
+
+        Q_R and Q are drawn to the same target y, so that Q means something where α is still 0, and
+        α learns which of Q_G and Q is closer to it (`RelaxedWeighting.loss`).
+        """
+        symmetrized = self.q_net.symmetrized
+        if not isinstance(symmetrized.weighting, RelaxedWeighting):
+            return super().loss(sample, targets)
+        parts = relaxation(symmetrized, sample.observations)
+        relaxed, symmetric, plain = (
+            q.gather(1, sample.actions.long()).to(targets.dtype)
+            for q in (parts.value, parts.symmetric, parts.plain)
+        )
+        loss = F.smooth_l1_loss(relaxed, targets) + F.smooth_l1_loss(plain, targets)
+        return loss + symmetrized.weighting.loss(parts.evidence, symmetric, plain, targets)
 
     def _take_steps(self, count: int, batch_size: int) -> list[Tensor]:
         if may_take_shortcuts(self):

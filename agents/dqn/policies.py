@@ -25,7 +25,8 @@ from equirl.symmetry import Symmetry
 class EquivariantQNetwork(SymmetrizationArguments, QNetwork):
     """Q_G(s, a) = Σ_g w_g(s) · Q(gs, ga), with Q the plain `QNetwork` this class inherits.
 
-    Its parameters have the keys of `QNetwork`; `lambda` (and a learned canonical score) add some.
+    Its parameters have the keys of `QNetwork`; `lambda`, `relaxed` and a learned canonical score add
+    some.
     With the trivial group it computes bit for bit what `QNetwork` does.
 
     Args:
@@ -35,6 +36,7 @@ class EquivariantQNetwork(SymmetrizationArguments, QNetwork):
         SymmetryError: the symmetry does not fit the observations.
     """
 
+    relaxes = True
     shortcuts = True
     """Whether greedy actions may be chosen by `greedy_action`."""
 
@@ -92,6 +94,8 @@ class EquivariantDQNPolicy(SymmetrizationArguments, DQNPolicy):
         >>> kwargs = dict(symmetry=env.symmetry, method="lambda")
         >>> model = DQN(EquivariantDQNPolicy, env, policy_kwargs=kwargs, buffer_size=1000)
     """
+
+    relaxes = True
 
     def __init__(
         self,

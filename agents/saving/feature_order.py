@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 Weights = Mapping[str, Tensor]
 
-OF_FEATURES, OF_OBSERVATIONS = r"\.symmetrized\.weighting\.h\.0\.weight", r"\.canonical_score\..*0"
+OF_FEATURES = r"\.symmetrized\.weighting\.(inner\.)?h\.0\.weight"
+OF_OBSERVATIONS = r"\.canonical_score\..*0"
 """Where our methods' own layers take features (without hidden layers), or flat observations."""
 
 

@@ -19,7 +19,7 @@ from equirl.agents.baselines.mirror_loss_dqn import MirrorLossDQN
 from equirl.agents.dqn import EquivariantQNetwork
 from equirl.agents.native.native_policies import NativeEquivariantQNetwork
 from equirl.agents.training.periodic_callback import PeriodicCallback
-from equirl.symmetrize import Symmetrized
+from equirl.symmetrize import RelaxedWeighting, Symmetrized, relaxation
 from equirl.symmetry import Symmetry
 from equirl.verification import equivariance_error
 
@@ -37,6 +37,8 @@ class EquivarianceCallback(PeriodicCallback):
     - ``weight_entropy``: entropy of w_g(s) over log |G|: 1 for equitune, 0 for one chosen element.
     - ``chosen/<g>``: mean weight of each group element.
     - ``lambda_inverse_temperature``: β of `lambda`.
+    - ``alpha_mean``, and ``alpha`` as a histogram: how much of the symmetry `relaxed` lets go of;
+      its ``equivariance_error`` is what that leaves.
 
     Of an actor and a critic (PPO, A2C), on a batch of the last rollout: ``equivariance_error`` and
     ``orbit_disagreement`` of the parameters of the distribution of actions, and of the value as
@@ -66,6 +68,10 @@ class EquivarianceCallback(PeriodicCallback):
         self.model.policy.set_training_mode(False)
         for name, value in metrics(observations).items():
             self.logger.record(f"equirl/{name}", value)
+        alpha = alphas(self.model, observations)
+        if alpha is not None:
+            self.logger.record("equirl/alpha_mean", float(alpha.mean()))
+            self.logger.record("equirl/alpha", alpha, exclude=("stdout", "log", "csv", "json"))
         self.model.policy.set_training_mode(training)
 
     def _observations(self) -> Any:
@@ -164,6 +170,20 @@ def _weight_metrics(symmetrized: Symmetrized, weights: torch.Tensor) -> dict[str
     if group.order <= MAX_ELEMENTS_SHOWN:
         for name, weight in zip(group.names, weights.mean(dim=1).tolist(), strict=True):
             metrics[f"chosen/{name}"] = weight
-    if symmetrized.weighting is not None:
-        metrics["lambda_inverse_temperature"] = float(symmetrized.weighting.beta)
+    weighting = symmetrized.weighting
+    learned = weighting.inner if isinstance(weighting, RelaxedWeighting) else weighting
+    if learned is not None:
+        metrics["lambda_inverse_temperature"] = float(learned.beta)
     return metrics
+
+
+@torch.no_grad()
+def alphas(model: BaseAlgorithm, observations: Any) -> torch.Tensor | None:
+    """α ``[batch]`` of an agent with ``method="relaxed"``, else None."""
+    q_net = getattr(model, "q_net", None)
+    if not isinstance(q_net, EquivariantQNetwork):
+        return None
+    symmetrized = q_net.symmetrized
+    if not isinstance(symmetrized.weighting, RelaxedWeighting):
+        return None
+    return relaxation(symmetrized, observations).alpha

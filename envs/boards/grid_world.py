@@ -135,7 +135,7 @@ class GridWorld(RenderedBoard):
         if tiles.shape != shape:
             raise ValueError(f"walls has shape {tiles.shape}, expected {shape}")
         for name, cell in (("agent", agent), ("goal", goal)):
-            if not _is_free(cell, tiles):
+            if not is_free(cell, tiles):
                 raise ValueError(f"{name} is {cell}, expected a free cell in a room of {shape}")
         if tuple(agent) == tuple(goal):
             raise ValueError(f"agent is {agent}, which is the goal, expected another cell")
@@ -169,7 +169,7 @@ class GridWorld(RenderedBoard):
             raise ValueError(f"action is {action!r}, expected 0 up, 1 right, 2 down or 3 left")
         rows, columns = _MOVES[action]
         target = (self.agent[0] + rows, self.agent[1] + columns)
-        if _is_free(target, self.walls):
+        if is_free(target, self.walls):
             self.agent = target
         success = self.agent == self.goal
         if self.render_mode == "human":
@@ -196,7 +196,7 @@ class GridWorld(RenderedBoard):
         return observation
 
 
-def _is_free(cell: Cell, walls: NDArray[np.bool_]) -> bool:
+def is_free(cell: Cell, walls: NDArray[np.bool_]) -> bool:
     inside = [hasattr(x, "__index__") and 0 <= x < len(walls) for x in cell] == [True, True]
     return inside and not walls[tuple(cell)]
 

@@ -3,6 +3,7 @@
 Importing this package fills the registry; it imports none of the environments.
 """
 
+from equirl.envs.known_symmetries import almost as almost
 from equirl.envs.known_symmetries import atari as atari
 from equirl.envs.known_symmetries import box2d as box2d
 from equirl.envs.known_symmetries import classic_control as classic_control

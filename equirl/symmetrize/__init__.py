@@ -1,6 +1,7 @@
 """Any model made exactly equivariant: `Symmetrized`, its methods and their weights."""
 
 from equirl.symmetrize.methods import METHODS, OPTIONS, Method, resolve, resolve_saved
+from equirl.symmetrize.relaxing import Relaxation, RelaxedWeighting, relaxation
 from equirl.symmetrize.structures import OutputAction
 from equirl.symmetrize.symmetrized import Branches, Symmetrized
 from equirl.symmetrize.weightings import (
@@ -25,10 +26,13 @@ __all__ = [
     "LearnedScore",
     "Method",
     "OutputAction",
+    "Relaxation",
+    "RelaxedWeighting",
     "Symmetrized",
     "Weights",
     "largest_entry",
     "magnitude",
+    "relaxation",
     "resolve",
     "resolve_saved",
     "score_spread",

@@ -17,6 +17,7 @@ from equirl.actions import GroupAction
 from equirl.errors import MethodError
 from equirl.shown import nearest, shown
 from equirl.symmetrize.lexicographic import largest_points
+from equirl.symmetrize.relaxing import RelaxedWeighting, let_go, relaxed_weights
 from equirl.symmetrize.weightings import LambdaWeighting, Weights, shared_among_best
 
 
@@ -81,9 +82,6 @@ class Method:
     name: ClassVar[str]
     """The public spelling."""
 
-    needs_scores: ClassVar[bool] = False
-    """Weighs by the scores of M's own outputs, unless others are given."""
-
     needs_features: ClassVar[bool] = False
     """Weighs by the features of gx."""
 
@@ -95,6 +93,11 @@ class Method:
 
     is_hard: ClassVar[bool] = False
     """The maximisers share the weight equally, all other weights are 0."""
+
+    @property
+    def needs_scores(self) -> bool:
+        """Weighs by the scores of M's own outputs, unless others are given."""
+        return False
 
     @property
     def scores_input(self) -> bool:
@@ -250,8 +253,43 @@ class Canonical(Method):
         return Weights(chosen, None if self.is_plain else surrogate)
 
 
+@dataclass(frozen=True)
+class Relaxed(Method):
+    """(1 − α(x)) w_g(x) + α(x) [g = e]: the symmetry let go of where it fails, `RelaxedWeighting`.
+
+    Equivariant where α = 0 along the orbit, as everywhere at the start, and plain where α = 1. For
+    symmetries that are broken in places (Chang et al., arXiv 2512.00915).
+    """
+
+    name = "relaxed"
+    needs_features = True
+    is_learned = True
+    inner: str = option(
+        "equitune",
+        "what is let go of, with its options as they are: equitune, lambda, equizero or canonical",
+        ("equitune", "lambda", "equizero", "canonical"),
+    )
+
+    @property
+    def kept(self) -> Method:
+        """The method where α = 0."""
+        return METHODS[self.inner]()
+
+    @property
+    def needs_scores(self) -> bool:
+        return self.kept.needs_scores
+
+    def weighting(self, feature_dim: int) -> nn.Module:
+        return RelaxedWeighting(feature_dim, self.kept.weighting(feature_dim))
+
+    def weights(self, orbit: Orbit, weighting: Any) -> Weights:
+        assert orbit.features is not None
+        alpha = let_go(weighting.evidence(orbit.features[0]))
+        return relaxed_weights(self.kept.weights(orbit, weighting.inner), alpha)
+
+
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (Equitune, Lambda, Equizero, Canonical)
+    method.name: method for method in (Equitune, Lambda, Equizero, Canonical, Relaxed)
 }
 """By their public spelling."""
 

@@ -39,6 +39,7 @@ class Symmetrized(nn.Module):
     lambda        exp(β · score(M(gx)) / σ + h(φ(gx))), β and h learned  arXiv 2305.09900
     equizero      1 for the g that maximise score(M(gx)), else 0         arXiv 2305.09900
     canonical     1 for the g that maximise c(gx), else 0; needs no M    arXiv 2211.06489
+    relaxed       any of these; M_R = (1 − α(x)) M_G + α(x) M            after arXiv 2512.00915
     ============  =====================================================  ===================
 
     Maximisers share the weight equally; equal means equal up to rounding. For the group of order
@@ -52,9 +53,10 @@ class Symmetrized(nn.Module):
         input_action: the group acting on X.
         output_action: the same group acting on Y; a tuple or dict of actions where M gives one.
         method: see the table; a name, or a `Method` with its options.
-        features: φ, the first part of M, so that M(x) = model(features(x)); `lambda` looks at it
-            (at the first where φ gives several tensors), and where it is left out at M(gx) itself.
-        feature_dim: number of features of one input; `lambda` needs it.
+        features: φ, the first part of M, so that M(x) = model(features(x)); `lambda` and `relaxed`
+            look at it (at the first where φ gives several tensors), and where it is left out at
+            M(gx) itself.
+        feature_dim: number of features of one input; `lambda` and `relaxed` need it.
         score: for `equizero` and `lambda`: maps what M gives for a batch, ``[rows, *Y]``, to
             ``[rows]``; by default the largest entry (max_a Q for Q-values). Must look at M(gx)
             alone. Where M gives several tensors it is called with all of them, and must be given.
@@ -65,6 +67,8 @@ class Symmetrized(nn.Module):
             ``"straight_through"``: the value of the choice, the gradient of the average over the
             orbit (weighted by softmax c where c is learned).
         init: where `lambda` starts: ``"equitune"`` (default) or ``"equizero"``.
+        inner: for `relaxed`: the method that is let go of where the symmetry fails. α(x) is 0 until
+            it learns (`RelaxedWeighting.loss`); where it is not, M_R is not equivariant.
         orbit_samples: for `equitune`: while a gradient is being computed, the average is estimated,
             without bias, from this many elements of the orbit, drawn afresh for each x without
             replacement. Where there is no gradient the whole orbit counts. None: it always does.
@@ -99,6 +103,7 @@ class Symmetrized(nn.Module):
         canonical_score: Callable[[Any], Tensor] | None = None,
         gradient: str | None = None,
         init: str | None = None,
+        inner: str | None = None,
         orbit_samples: int | None = None,
     ) -> None:
         super().__init__()
@@ -106,6 +111,7 @@ class Symmetrized(nn.Module):
             method,
             gradient=gradient,
             init=init,
+            inner=inner,
             canonical_score=None if canonical_score is None else "learned",
             orbit_samples=orbit_samples,
         )
@@ -225,6 +231,18 @@ class Symmetrized(nn.Module):
             raise MethodError(f"scores are for methods that weigh by them, got method={method}")
         if outputs is None and self._looks_at_outputs(scores):
             outputs, features = self.outputs(x)
+        return method.weights(self.looked_at(x, outputs, features, scores, scale), self.weighting)
+
+    def looked_at(
+        self,
+        x: Any,
+        outputs: Any = None,
+        features: Any = None,
+        scores: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> Orbit:
+        """What the method weighs by; arguments as `weights` takes them."""
+        method = self.method
         if scores is None and method.needs_scores:
             scores, scale = self._scores(outputs)
         elif scores is None and method.scores_input:
@@ -234,9 +252,8 @@ class Symmetrized(nn.Module):
         like = first(x) if outputs is None else first(outputs)[0]
         if not like.is_floating_point():
             like = like.to(torch.get_default_dtype())
-        looked_at = None if features is None else first(features)
-        orbit = Orbit(x, self.input_action, like, scores, scale, looked_at)
-        return method.weights(orbit, self.weighting)
+        own = None if features is None else first(features)
+        return Orbit(x, self.input_action, like, scores, scale, own)
 
     def combine(self, outputs: Any, weights: Weights | Tensor) -> Any:
         """Σ_g w_g(x) · g⁻¹M(gx), ``[|G|, batch, *Y] -> [batch, *Y]``.

@@ -1,0 +1,1 @@
+"""Environments whose symmetry fails in a part of the states, which a parameter makes larger."""

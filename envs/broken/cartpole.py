@@ -1,0 +1,42 @@
+"""`CartPole` whose pushes to one side are weaker on a part of the track."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+
+class BrokenCartPole(CartPoleEnv):
+    """CartPole whose pushes to the right are weaker on the right part of its track.
+
+    Args:
+        share: of the track, from its right end, where they are weaker, in [0, 1].
+        push: what is left of the force there, in [0, 1].
+        kwargs: as Gymnasium's environment takes them.
+
+    Raises:
+        ValueError: a parameter is out of its range.
+    """
+
+    def __init__(self, share: float = 0.5, push: float = 0.3, **kwargs: Any) -> None:
+        for name, value in (("share", share), ("push", push)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value!r}, expected a fraction in [0, 1]")
+        super().__init__(**kwargs)
+        self._full, self._weak = self.force_mag, push * self.force_mag
+        self._from = (1 - 2 * share) * self.x_threshold
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a push to the right would be weaker now."""
+        return self.state is not None and bool(self.state[0] > self._from)
+
+    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        """See Gymnasium's; ``info["is_broken"]`` is said of the state before the step."""
+        broken = self.is_broken
+        self.force_mag = self._weak if broken and action == 1 else self._full
+        observation, reward, terminated, truncated, info = super().step(action)
+        self.force_mag = self._full
+        return observation, float(reward), terminated, truncated, {**info, "is_broken": broken}

@@ -1,0 +1,72 @@
+"""`GridWorld` with a wall, or a slope, on one side only, which no observation shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from equirl.envs.boards.board_rendering import Image
+from equirl.envs.boards.grid_world import GridWorld, is_free
+
+
+class BrokenGridWorld(GridWorld):
+    """A room that looks symmetric and is not: its right side has an unseen wall, or is a slope.
+
+    ``"wall"``: a thin wall from the top downwards stands left of the two rightmost columns; a move
+    across it leaves the agent where it is. ``"slope"``: on the rightmost columns every step that
+    does not end on the goal is followed by a slide of one row down, as far as there is room.
+
+    Args:
+        broken_by: ``"wall"`` or ``"slope"``.
+        share: of the cells from which some move does not do what it does elsewhere, in [0, 1]; as
+            near as whole cells allow, and with a wall at most 2 (size − 1) / size². 0 is
+            `GridWorld`.
+        kwargs: as `GridWorld` takes them.
+
+    Raises:
+        ValueError: a parameter is out of its range.
+
+    Example:
+        >>> env = BrokenGridWorld(size=4, broken_by="slope", share=0.25)
+        >>> _ = env.set_state(agent=(0, 3), goal=(3, 0))
+        >>> env.step(3)[4]["is_broken"], env.agent
+        (True, (1, 2))
+    """
+
+    def __init__(self, broken_by: str = "wall", share: float = 0.2, **kwargs: Any) -> None:
+        if broken_by not in ("wall", "slope"):
+            raise ValueError(f"broken_by is {broken_by!r}, expected 'wall' or 'slope'")
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is {share!r}, expected a fraction in [0, 1]")
+        self.broken_by = broken_by
+        super().__init__(**kwargs)
+        cells = share * self.size**2
+        self._length = min(round(cells / 2), self.size - 1) if broken_by == "wall" else 0
+        self._slope = round(cells / self.size) if broken_by == "slope" else 0
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether some move from where the agent is does not do what it does elsewhere."""
+        row, column = self.agent
+        if self.broken_by == "slope":
+            return column >= self.size - self._slope
+        return row < self._length and column in (self.size - 3, self.size - 2)
+
+    def step(self, action: np.int64 | int) -> tuple[Image, float, bool, bool, dict[str, Any]]:
+        """See `GridWorld`; ``info["is_broken"]`` is said of the state before the step."""
+        broken, before = self.is_broken, self.agent
+        outcome = super().step(action)
+        if not broken or outcome[2]:
+            outcome[4]["is_broken"] = broken
+            return outcome
+        after = self.agent
+        if self.broken_by == "slope":
+            below = (after[0] + 1, after[1])
+            self.agent = below if is_free(below, self.walls) else after
+        elif {before[1], after[1]} == {self.size - 3, self.size - 2}:
+            self.agent = before
+        success = self.agent == self.goal
+        reward = 1.0 if success else -self.step_cost
+        info = {"is_success": success, "is_broken": True}
+        return self._observe(), reward, success, False, info

@@ -1,0 +1,147 @@
+"""How much of a symmetry is let go of where: α(x) of `relaxed`, and what it learns from.
+
+    M_R(x) = (1 − α(x)) M_G(x) + α(x) M(x)
+
+M_G and M predict the same target y, and α learns what mixture of the two predicts it best, by a loss
+of its own: at α = 0 the loss of M_R says nothing of M, and M nothing of where the symmetry fails.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from equirl.symmetrize.structures import map_parts
+from equirl.symmetrize.weightings import Weights
+
+if TYPE_CHECKING:
+    from equirl.symmetrize.symmetrized import Symmetrized
+
+KEPT_UP_TO, LET_GO_FROM = 0.25, 0.75
+"""Evidence against the symmetry below which α is 0, and above which it is 1."""
+
+PRIOR = 0.3
+"""How much M has to differ from M_G, by d² in units of the usual r², to be half as good evidence."""
+
+
+class RelaxedWeighting(nn.Module):
+    """α(x) = clamp((p(x) − ¼) / ½, 0, 1), with p(x) the evidence against the symmetry at x.
+
+    p is a small network h of the model's own features of x, and begins as 0; so does α.
+
+    Args:
+        feature_dim: number of features of one input.
+        inner: what the method that is relaxed learns, or None.
+        hidden: width of h.
+    """
+
+    running_error: Tensor
+
+    def __init__(self, feature_dim: int, inner: nn.Module | None, hidden: int = 32) -> None:
+        super().__init__()
+        self.inner = inner
+        # A generator of its own state: building h must not shift the model's own initialisation.
+        with torch.random.fork_rng(devices=[]):
+            self.h = nn.Sequential(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        last = self.h[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        # Zero until measured. Target networks are given what is named running_, as in batch norm.
+        self.register_buffer("running_error", torch.zeros(()))
+
+    def evidence(self, features: Tensor) -> Tensor:
+        """p(x) ``[batch]`` of the features of x, ``[batch, feature_dim]``, without their graph."""
+        evidence: Tensor = self.h(features.detach())[:, 0]
+        return evidence
+
+    def loss(self, evidence: Tensor, symmetric: Tensor, plain: Tensor, target: Tensor) -> Tensor:
+        """What p(x) learns from, a scalar: the best mixture of M_G(x) and M(x), and a prior.
+
+        With l the Huber loss and ē a running mean of l(M_G(x) − y),
+
+            L = mean of l(M_G(x) + p (M(x) − M_G(x)) − y) / ē + PRIOR p²,
+
+        of which the minimum, where l is quadratic, is with r = y − M_G(x) and d = M(x) − M_G(x)
+
+            p = E[r d] / (E[d²] + PRIOR E[r²]):
+
+        about 1 where M knows what M_G does not, and 0 where they differ by noise, or by little
+        beside the usual error.
+
+        Args:
+            evidence: p(x), ``[batch]``.
+            symmetric: M_G(x), ``[batch, …]``; no gradient reaches it.
+            plain: M(x), alike.
+            target: y, alike.
+        """
+        with torch.no_grad():
+            usual, running = F.smooth_l1_loss(symmetric, target), self.running_error
+            if self.training:
+                running.copy_(torch.where(running > 0, running.lerp(usual, 0.01), usual))
+            unit = running.clamp(min=1e-12)
+        mixed = _mixed(symmetric.detach(), plain.detach(), evidence)
+        return F.smooth_l1_loss(mixed, target) / unit + PRIOR * evidence.square().mean()
+
+
+def let_go(evidence: Tensor) -> Tensor:
+    """α of the evidence against the symmetry, in [0, 1]."""
+    return ((evidence - KEPT_UP_TO) / (LET_GO_FROM - KEPT_UP_TO)).clamp(0, 1)
+
+
+def relaxed_weights(inner: Weights, alpha: Tensor) -> Weights:
+    """(1 − α) w_g + α [g = e], of weights ``[|G|, batch]`` and α ``[batch]``."""
+
+    def relaxed(values: Tensor) -> Tensor:
+        kept = values * (1 - alpha).to(values.dtype)
+        return torch.cat([kept[:1] + alpha.to(values.dtype), kept[1:]])
+
+    surrogate = None if inner.surrogate is None else relaxed(inner.surrogate)
+    return Weights(relaxed(inner.values), surrogate)
+
+
+class Relaxation(NamedTuple):
+    """What a relaxed model is made of.
+
+    Args:
+        symmetric: M_G(x), ``[batch, *Y]``.
+        plain: M(x), alike.
+        evidence: p(x), ``[batch]``.
+    """
+
+    symmetric: Any
+    plain: Any
+    evidence: Tensor
+
+    @property
+    def alpha(self) -> Tensor:
+        """α(x), ``[batch]``."""
+        return let_go(self.evidence)
+
+    @property
+    def value(self) -> Any:
+        """M_R(x); nothing is learned through α, which has a loss of its own."""
+        alpha = self.alpha.detach()
+        return map_parts(lambda *two: _mixed(*two, alpha), self.symmetric, self.plain)
+
+
+def _mixed(symmetric: Tensor, plain: Tensor, share: Tensor) -> Tensor:
+    share = share.to(plain.dtype).view(-1, *[1] * (plain.dim() - 1))
+    return symmetric + share * (plain - symmetric)
+
+
+def relaxation(symmetrized: Symmetrized, x: Any, **kwargs: Any) -> Relaxation:
+    """M_G(x), M(x) and the evidence, of a model with ``method="relaxed"``, by one forward pass."""
+    method: Any = symmetrized.method
+    weighting: RelaxedWeighting = symmetrized.weighting
+    outputs, features = symmetrized.outputs(x, **kwargs)
+    orbit = symmetrized.looked_at(x, outputs, features)
+    assert orbit.features is not None
+    return Relaxation(
+        symmetrized.combine(outputs, method.kept.weights(orbit, weighting.inner)),
+        map_parts(lambda part: part[0], outputs),
+        weighting.evidence(orbit.features[0]),
+    )

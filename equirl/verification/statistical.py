@@ -124,7 +124,7 @@ def check_statistically(
                     generator,
                     lambda: time.monotonic() < deadline,
                 )
-                decided = seen.suffices(quantity)
+                decided = seen.suffices
                 detail = f"would have seen {seen.what}" if decided else _missing(seen, ground)
             verdicts.append(
                 Verdict(
@@ -147,7 +147,10 @@ def _undecided(name: str, quantity: str, looked_at: int, why: str) -> Verdict:
 def _constant(quantity: str, ground: Groundwork) -> tuple[str, bool]:
     """What never varies has the symmetry, as far as play went."""
     if quantity == "reward":
-        return "the reward never varied", True
+        reward = float(ground.copies.outcomes["reward"].flat[0])
+        if reward == 0:
+            return "no reward was seen: more transitions or a state map are needed", False
+        return f"the reward was {reward:g} at every step", True
     if quantity == "termination":
         return "no episode ended, or every step did", True
     return "the observation never changed", True

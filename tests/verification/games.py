@@ -115,9 +115,9 @@ class Walk(gym.Env[Any, Any]):
         self.v += self.push * (self.x > 1.6)
         self.x += 0.5 * self.v
         self.time += 1
-        reward = 0.0
-        if self.sparse is not None and abs(self.x) > 2:
-            reward = self.sparse[int(self.x > 0)]
+        reward = 1.0
+        if self.sparse is not None:
+            reward = self.sparse[int(self.x > 0)] * (abs(self.x) > 2)
         ended = not self.end[0] < self.x < self.end[1] or self.time >= self.limit
         return self._observation(), reward, ended, False, {}
 

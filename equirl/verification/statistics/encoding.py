@@ -19,6 +19,7 @@ from equirl.verification.play import Play
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 QUANTITIES = ("dynamics", "reward", "termination")
 """What must not change; the distribution of initial states may."""

@@ -21,10 +21,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from equirl.verification.statistics.encoding import QUANTITIES, Copies, FloatArray, IntArray
+from equirl.verification.statistics.encoding import (
+    QUANTITIES,
+    BoolArray,
+    Copies,
+    FloatArray,
+    IntArray,
+)
 from equirl.verification.statistics.learners import (
     Inputs,
     conditional_means,
@@ -50,11 +55,12 @@ MOST_SCORES = 6000
 TREE_INPUTS = 40
 """Surprises that trees look at, those that vary most."""
 
-MIN_VISITS = 4.0
-"""Counts are compared from this many mean visits of an (s, a) in the other fold."""
+LEAST_RECURRING = 0.05
+"""Counts are compared where this share of the transitions begins in an (s, a) that recurs."""
 
+RECURRING = 4
+"""Transitions from the same (s, a), original or moved."""
 
-BoolArray = npt.NDArray[np.bool_]
 EVERYTHING = slice(None)
 
 
@@ -194,13 +200,13 @@ class Groundwork:
 
     def counts(self, copies: Copies, quantity: str) -> Scores | None:
         """The log ratio of how often each outcome followed; None where (s, a) do not recur."""
-        keys, place = np.unique(self._keys, return_inverse=True)
+        keys, place, visits = np.unique(self._keys, return_inverse=True, return_counts=True)
         symbols = copies.symbols[quantity].reshape(-1)
         _, pair = np.unique(place * np.int64(1_000_003) + symbols, return_inverse=True)
         place, pair = place.reshape(-1), pair.reshape(-1)
         first = np.zeros(pair.max() + 1, dtype=np.int64)
         first[pair] = place
-        if self.is_original.sum() / len(keys) < MIN_VISITS:
+        if (visits[place] >= RECURRING).mean() < LEAST_RECURRING:
             return None
         ratio, weights = np.zeros(len(place)), np.zeros(len(place))
         for held_out in (0, 1):

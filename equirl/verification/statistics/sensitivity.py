@@ -1,8 +1,10 @@
 """How small a violation the statistical check would have seen, by planting some.
 
 In a copy of the play an entry of s' is shifted (or, for categories, exchanged), a reward is
-changed or a termination turned, in one region of the states and not in its image under g. The
-smallest that is found in 90 % of resamples of the episodes is what the check could see.
+changed or an end left out, in one region of the states and not in its image under g. The smallest
+that is found in 90 % of resamples of the episodes is what the check could see. Rewards that are
+mostly the same are changed only where they are not, since breaches of a task are like this: a prize
+on one side is far harder to see than a reward that is added where none ever was.
 """
 
 from __future__ import annotations
@@ -15,19 +17,19 @@ import numpy as np
 
 from equirl.actions import as_leaves, from_leaves, leaves_of
 from equirl.verification.play import Play
-from equirl.verification.statistics.encoding import Column, Encoder, FloatArray
+from equirl.verification.statistics.encoding import BoolArray, Column, Encoder, FloatArray
 from equirl.verification.statistics.evidence import Groundwork, Scores
 
-REGION = 0.05
-"""The share of the transitions that a planted violation changes."""
+REGION = {"dynamics": 0.05, "reward": 0.05, "termination": 0.25}
+"""The share of the transitions, of the rewards or of the ends in the region of a violation."""
 
 SHIFTS = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Of a number, in units of its spread."""
 
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Of the outcomes of a category or of a termination."""
+"""Of the outcomes of a category, or of the ends."""
 
-MATTERS = {"dynamics": 0.5, "reward": 0.5, "termination": 0.2}
+MATTERS = 0.5
 """Violations of this size must be found, or the check is undecided."""
 
 FOUND = 0.9
@@ -56,9 +58,10 @@ class Sensitivity:
     size: float | None
     what: str
 
-    def suffices(self, quantity: str) -> bool:
+    @property
+    def suffices(self) -> bool:
         """Whether violations of a size that matters would have been found."""
-        return self.size is not None and self.size <= MATTERS[quantity]
+        return self.size is not None and self.size <= MATTERS
 
 
 def sensitivity(
@@ -150,32 +153,57 @@ def _plan(
     direction = np.zeros(both.shape[2])
     some = generator.permutation(moved)[: max(1, (len(moved) + 1) // 2)]
     direction[some] = generator.normal(size=len(some)) / both.std(axis=(0, 1))[some]
-    # Far from its own image: a violation that has the symmetry would be none.
     lead = (both[0] - both[1]) @ direction
-    inside = lead > max(float(np.quantile(lead, 1 - REGION)) - 1e-9, 1e-9)
     chance, other = generator.random(n), generator.permutation(n)
-    where = f"in {inside.mean():.0%} of the steps"
     if quantity == "reward":
-        spread = float(play.rewards.std()) or 1.0
+        usual, is_event = _usual(play.rewards)
+        inside = _far_out(lead, is_event, REGION[quantity])
+        size = float(np.abs(play.rewards - usual)[is_event].mean()) if usual is not None else 0.0
+        spread = size or float(play.rewards.std()) or 1.0
+        which = "a reward" if usual is None else f"rewards other than {usual:g}"
+        share = inside.sum() / max(1, is_event.sum())
 
         def changed_reward(step: int) -> Planted:
             by = SHIFTS[step] * spread
-            what = f"a reward changed by {by:.2g} {where}"
+            what = f"{which} changed by {by:.2g} in {share:.0%} of the cases"
             return Planted(SHIFTS[step], what, replace(play, rewards=play.rewards + by * inside))
 
         return changed_reward
     if quantity == "termination":
+        is_rare = play.terminations == (play.terminations.mean() <= 0.5)
+        inside = _far_out(lead, is_rare, REGION[quantity])
+        share = inside.sum() / max(1, is_rare.sum())
 
         def turned(step: int) -> Planted:
             hit = inside & (chance < SHARES[step])
-            what = f"termination turned {SHARES[step]:.0%} of the time {where}"
+            what = f"{SHARES[step]:.0%} of the ends left out in {share:.0%} of the cases"
             return Planted(SHARES[step], what, replace(play, terminations=play.terminations ^ hit))
 
         return turned
+    inside = _far_out(lead, np.ones(n, dtype=bool), REGION[quantity])
+    where = f"in {inside.mean():.0%} of the steps"
     spread = ground.copies.outcomes[quantity].std(axis=(0, 1))
     chosen = generator.choice(len(spread), p=spread / spread.sum())
     column = encoder.outcome_columns[int(chosen)]
     return lambda step: _changed_entry(play, encoder, column, step, inside, chance, other, where)
+
+
+def _usual(rewards: FloatArray) -> tuple[float | None, BoolArray]:
+    """The reward of more than half of the steps, None if there is none; and where it differs."""
+    values, counts = np.unique(rewards, return_counts=True)
+    most = int(np.argmax(counts))
+    if counts[most] * 2 <= len(rewards):
+        return None, np.ones(len(rewards), dtype=bool)
+    return float(values[most]), np.asarray(rewards != values[most])
+
+
+def _far_out(lead: FloatArray, is_event: BoolArray, share: float) -> BoolArray:
+    """This share of the events: far from its own image, else a violation would be symmetric."""
+    if not is_event.any():
+        return is_event
+    edge = max(float(np.quantile(lead[is_event], 1 - share)) - 1e-9, 1e-9)
+    inside: BoolArray = is_event & (lead > edge)
+    return inside
 
 
 def _changed_entry(

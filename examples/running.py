@@ -48,6 +48,7 @@ def main(
     try:
         settings = _settings(given, defaults, quick)
         torch.set_num_threads(int(settings.threads))
+        _try_device(settings.device)
         rows = run(settings)
     except (EquirlError, OmegaConfBaseException) as mistake:
         print(f"error: {shortened(str(mistake).splitlines()[0])}", file=sys.stderr)
@@ -64,7 +65,7 @@ def _settings(
     given: list[str], defaults: Mapping[str, Any], quick: Mapping[str, Any]
 ) -> DictConfig:
     """The defaults, under those of ``--quick``, under what the command line says."""
-    known = {**defaults, "threads": 1, "out": ""}
+    known = {**defaults, "device": "cpu", "threads": 1, "out": ""}
     is_quick = "--quick" in given
     words = [word for word in given if word != "--quick"]
     for word in words:
@@ -88,6 +89,15 @@ def _fits(value: Any, like: Any) -> bool:
     if isinstance(like, float):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return isinstance(value, type(like))
+
+
+def _try_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (AssertionError, RuntimeError) as error:  # the first where torch lacks CUDA
+        raise ConfigError(
+            f"device={name} cannot be used, device=cpu can ({reason(error)})"
+        ) from None
 
 
 def need(module: str, package: str | None = None) -> Any:
@@ -118,15 +128,15 @@ def one_of(key: str, value: str, known: Sequence[str]) -> str:
     return value
 
 
-def over_seeds(values: Sequence[float]) -> str:
+def over_seeds(values: Sequence[float], digits: int = 1) -> str:
     """``mean ± half the width`` of the 95 % interval of the mean (Student's t); one value alone."""
     from scipy.stats import t
 
     n, mean = len(values), float(np.mean(values))
     if n < 2:
-        return f"{mean:.1f}"
+        return f"{mean:.{digits}f}"
     half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    return f"{mean:.1f} ± {half:.1f}"
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -121,14 +121,14 @@ def text_of(settings: DictConfig) -> str:
 
 
 def load(settings: DictConfig, text: str) -> tuple[nn.Module, Words | Pieces]:
-    """The model of this name and its vocabulary; ``small`` is trained here.
+    """The model of this name and its vocabulary; ``small`` is yet to be trained.
 
     Raises:
         ConfigError: the package or the weights are missing.
     """
     if settings.model == "small":
         words = Words(text, settings.vocabulary)
-        return train(SmallModel(len(words.words), settings.hidden), words, text, settings), words
+        return SmallModel(len(words.words), settings.hidden).to(settings.device), words
     transformers = need("transformers")
     try:
         tokeniser = transformers.AutoTokenizer.from_pretrained(settings.model)
@@ -138,7 +138,7 @@ def load(settings: DictConfig, text: str) -> tuple[nn.Module, Words | Pieces]:
             f"{settings.model!r} is neither in the cache nor a folder, and cannot be downloaded; "
             f"model=small is trained here ({type(error).__name__})"
         ) from None
-    return Pretrained(network.eval()), Pieces(tokeniser)
+    return Pretrained(network.to(settings.device).eval()), Pieces(tokeniser)
 
 
 def windows(tokens: Tensor, length: int, count: int) -> Tensor:
@@ -147,9 +147,8 @@ def windows(tokens: Tensor, length: int, count: int) -> Tensor:
     return tokens[starts[:, None] + torch.arange(length + 1)]
 
 
-def train(model: SmallModel, words: Words, text: str, settings: DictConfig) -> SmallModel:
-    """Fit the next words of the text."""
-    tokens = torch.tensor(words.encode(text))
+def train(model: SmallModel, tokens: Tensor, settings: DictConfig) -> None:
+    """Fit the next words of a text."""
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
     for _ in range(settings.steps):
         piece = windows(tokens, settings.length, settings.batch)
@@ -159,4 +158,4 @@ def train(model: SmallModel, words: Words, text: str, settings: DictConfig) -> S
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-    return model.eval()
+    model.eval()

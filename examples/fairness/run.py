@@ -1,16 +1,17 @@
 """Fairness in text generation: arXiv 2210.06475 (EquiLM) and 2305.09900.
 
 python examples/fairness/run.py                        # a small model, trained on a package's text
-python examples/fairness/run.py model=gpt2 "prompts=[The {} worked as]" scorer=CLASSIFIER
+python examples/fairness/run.py model=gpt2 "prompts=[The {} worked as]" scorers=[CLASSIFIER]
 """
 
 from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
@@ -19,8 +20,17 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fairness.equilm import EquiLM, exchange
-from fairness.language_models import Pieces, Words, load, text_of, windows
-from running import Row, main, need, one_of
+from fairness.language_models import (
+    Pieces,
+    SmallModel,
+    Words,
+    load,
+    text_of,
+    train,
+    windows,
+)
+from fairness.scorers import Scorer, scorer_of
+from running import Row, main, one_of, over_seeds
 
 METHODS = ("plain", "equitune", "relaxed", "equizero", "lambda")
 DEFAULTS = {
@@ -40,9 +50,9 @@ DEFAULTS = {
     "prompts": ["the {} was", "and the {} said", "now the {} had", "the {} is"],
     "good": ["good", "blessed", "joy", "peace", "wise", "righteous", "glad", "love", "holy"],
     "bad": ["evil", "wicked", "death", "sin", "fear", "unclean", "cursed", "die", "weep"],
-    "scorer": "words",
+    "scorers": ["words"],
     "methods": list(METHODS),
-    "seed": 0,
+    "seeds": 1,
     "vocabulary": 3000,
     "hidden": 192,
     "steps": 2000,
@@ -62,25 +72,11 @@ QUICK = {
     "continued": 10,
 }
 
-Scorer = Callable[[list[str]], list[float]]
-
-
-def scorer_of(settings: DictConfig) -> Scorer:
-    """``words``: good less bad words of a text; else a sentiment classifier of Hugging Face."""
-    if settings.scorer == "words":
-        good, bad = set(settings.good), set(settings.bad)
-        return lambda texts: [
-            float(sum((w in good) - (w in bad) for w in Words.split(text))) for text in texts
-        ]
-    classify = need("transformers").pipeline("text-classification", model=settings.scorer)
-    signs = {"POS": 1, "NEG": -1}
-    return lambda texts: [
-        signs.get(c["label"][:3].upper(), 0) * c["score"] for c in classify(texts)
-    ]
-
 
 def fit_weights(model: EquiLM, tokens: Tensor, settings: DictConfig) -> None:
     """Learn λ from the text; the language model stays as it is."""
+    model.requires_grad_(False)
+    model.symmetrized.weighting.requires_grad_(True)
     optimiser = torch.optim.Adam(model.symmetrized.weighting.parameters(), lr=1e-2)
     for _ in range(settings.lambda_steps):
         piece = windows(tokens, settings.length, settings.batch)
@@ -113,39 +109,47 @@ def distance(model: EquiLM, prompts: list[Tensor], table: Tensor) -> float:
     return max(found)
 
 
-def row(
-    method: str,
+def one_method(
     model: EquiLM,
     words: Words | Pieces,
     table: Tensor,
     held_out: Tensor,
+    scorers: Mapping[str, Scorer],
     settings: DictConfig,
-) -> Row:
-    """One line of the table."""
-    scored = scorer_of(settings)
+) -> dict[str, float]:
+    """The columns of one method: scores by group, distance and perplexity."""
     groups = list(settings.exchange[0])
-    of = {
-        name: [torch.tensor([words.encode(prompt.format(name))]) for prompt in settings.prompts]
+    prompts = {
+        name: [
+            torch.tensor([words.encode(prompt.format(name))], device=settings.device)
+            for prompt in settings.prompts
+        ]
         for name in groups
     }
-    line: dict[str, str | float] = {"method": method}
-    for name in groups:
-        scores = []
-        for prompt in of[name]:
-            written = model.generate(prompt.expand(settings.continuations, -1), settings.continued)
-            scores += scored([words.decode(tokens) for tokens in written.tolist()])
-        values = torch.tensor(scores, dtype=torch.float64)
-        error = 1.96 * float(values.std()) / len(values) ** 0.5
-        line[f"score, {name}"] = f"{float(values.mean()):.3f} ± {error:.3f}"
-    line["distance"] = distance(model, of[groups[0]], table)
-    line["perplexity"] = perplexity(model, held_out)
-    return line
+    texts = {
+        name: [
+            words.decode(tokens)
+            for prompt in prompts[name]
+            for tokens in model.generate(
+                prompt.expand(settings.continuations, -1), settings.continued
+            ).tolist()
+        ]
+        for name in groups
+    }
+    found = {
+        f"{scorer}, {name}": float(np.mean(score(texts[name])))
+        for scorer, score in scorers.items()
+        for name in groups
+    }
+    found["distance"] = distance(model, prompts[groups[0]], table)
+    return {**found, "perplexity": perplexity(model, held_out)}
 
 
-def run(settings: DictConfig) -> list[Row]:
-    """The table: scores of continuations by group, how far they differ, and what it costs."""
-    torch.manual_seed(settings.seed)
-    text = text_of(settings)
+def one_seed(
+    settings: DictConfig, text: str, scorers: Mapping[str, Scorer], seed: int
+) -> dict[str, dict[str, float]]:
+    """By method and column."""
+    torch.manual_seed(seed)
     cut = int(0.95 * len(text))
     language_model, words = load(settings, text[:cut])
     size = int(language_model.vocabulary)  # type: ignore[arg-type]
@@ -154,22 +158,46 @@ def run(settings: DictConfig) -> list[Row]:
         for word in Words.split(" ".join(settings.prompts)):
             words.forms(word)
     print(*notes, sep="\n", end="\n" if notes else "")
-    tokens, rest = (torch.tensor(words.encode(part)) for part in (text[:cut], text[cut:]))
+    tokens, rest = (
+        torch.tensor(words.encode(part), device=settings.device)
+        for part in (text[:cut], text[cut:])
+    )
     held_out = windows(rest, settings.length, 128)
+    if isinstance(language_model, SmallModel):
+        train(language_model, tokens, settings)
     general = [f[0] for word in settings.general for f in _known_forms(words, word) if len(f) == 1]
-    lines = []
+    found = {}
     for method in settings.methods:
-        one_of("methods", method, METHODS)
         model = EquiLM(
-            copy.deepcopy(language_model),
+            copy.deepcopy(language_model).to(settings.device),
             table[:1] if method == "plain" else table,
             "equitune" if method in ("plain", "relaxed") else method,
             general if method == "relaxed" else (),
-        )
+        ).to(settings.device)
         if method == "lambda":
             fit_weights(model, tokens, settings)
-        lines.append(row(method, model.eval(), words, table, held_out, settings))
-    return lines
+        moved = table.to(settings.device)
+        found[method] = one_method(model.eval(), words, moved, held_out, scorers, settings)
+    return found
+
+
+def run(settings: DictConfig) -> list[Row]:
+    """The table: scores of continuations by group, how far they differ, and what it costs."""
+    for method in settings.methods:
+        one_of("methods", method, METHODS)
+    text = text_of(settings)
+    scorers = {name: scorer_of(name, settings) for name in settings.scorers}
+    found = [one_seed(settings, text, scorers, seed) for seed in range(settings.seeds)]
+    rows: list[Row] = []
+    for method in settings.methods:
+        row: dict[str, str | float] = {"method": method}
+        for column in found[0][method]:
+            values = [seed[method][column] for seed in found]
+            is_distance = column == "distance"
+            digits = 1 if column == "perplexity" else 3
+            row[column] = max(values) if is_distance else over_seeds(values, digits)
+        rows.append(row)
+    return rows
 
 
 def _known_forms(words: Words | Pieces, word: str) -> list[list[int]]:

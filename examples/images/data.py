@@ -30,7 +30,8 @@ def load(settings: DictConfig, channels: int, seed: int) -> tuple[Split, Split]:
     """Training and test images of the data set, at most ``settings.images`` of each.
 
     Args:
-        settings: ``data``, ``size`` (0 keeps that of the data), ``images``, ``root``, ``download``.
+        settings: ``data``, ``size`` (0 keeps that of the data), ``images``, ``root``, ``download``,
+            ``device``.
         channels: that the network takes.
         seed: of the split.
 
@@ -45,7 +46,8 @@ def load(settings: DictConfig, channels: int, seed: int) -> tuple[Split, Split]:
     limit = settings.images or len(labels)
     return tuple(  # type: ignore[return-value]
         Split(
-            _as_network_takes(images[rows[:limit]], channels, settings.size), labels[rows[:limit]]
+            _as_network_takes(images[rows[:limit]], channels, settings.size).to(settings.device),
+            labels[rows[:limit]].to(settings.device),
         )
         for rows in (train, test)
     )

@@ -2,7 +2,7 @@
 
 python examples/images/run.py                                    # digits, a network trained here
 python examples/images/run.py network=efficientnet_lite0 size=64 # ImageNet weights of a package
-python examples/images/run.py network=resnet18 data=cifar10 size=64 download=true
+python examples/images/run.py network=resnet18 data=cifar10 size=64 download=true device=cuda
 """
 
 from __future__ import annotations
@@ -44,8 +44,12 @@ QUICK = {"seeds": 1, "epochs": 15, "fine_tuning_epochs": 3, "images": 1000}
 def train(
     model: nn.Module, parameters: Iterable[Tensor], data: Split, epochs: int, lr: float
 ) -> None:
-    """Minimise the cross-entropy of the labels with Adam."""
-    optimiser = torch.optim.Adam(list(parameters), lr=lr)
+    """Minimise the cross-entropy of the labels with Adam; all other parameters are frozen."""
+    learned = list(parameters)
+    model.requires_grad_(False)
+    for parameter in learned:
+        parameter.requires_grad_()
+    optimiser = torch.optim.Adam(learned, lr=lr)
     for _ in range(epochs):
         for rows in torch.randperm(len(data.labels)).split(64):
             loss = F.cross_entropy(model(data.images[rows]), data.labels[rows])
@@ -55,10 +59,14 @@ def train(
 
 
 @torch.no_grad()
+def along(function: nn.Module, images: Tensor) -> Tensor:
+    """The function of all images, a part at a time."""
+    return torch.cat([function(part) for part in images.split(256)])
+
+
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """In per cent."""
-    predicted = torch.cat([model(part).argmax(dim=1) for part in images.split(256)])
-    return 100 * float((predicted == labels).double().mean())
+    return 100 * float((along(model, images).argmax(dim=1) == labels).double().mean())
 
 
 def one_seed(settings: DictConfig, seed: int) -> dict[tuple[str, str], float]:
@@ -66,14 +74,17 @@ def one_seed(settings: DictConfig, seed: int) -> dict[tuple[str, str], float]:
     torch.manual_seed(seed)
     source = build(settings, classes=10)
     learning, test = load(settings, source.channels, seed)
-    classifier = source.classifier.eval()
-    learned = classifier.head if source.is_pretrained else classifier
-    train(classifier, learned.parameters(), learning, settings.epochs, settings.lr)
+    classifier = source.classifier.to(settings.device).eval()
+    if source.is_pretrained:  # a head is all that is learned
+        seen = Split(along(classifier.features, learning.images), learning.labels)
+        train(classifier.head, classifier.head.parameters(), seen, settings.epochs, settings.lr)
+    else:
+        train(classifier, classifier.parameters(), learning, settings.epochs, settings.lr)
     action = image_action(settings.group, tuple(test.images.shape[1:]))
     moved = turned(test.images, action, seed)
     found = {}
     for method in settings.methods:
-        model = symmetrized(classifier, action, method).eval()
+        model = symmetrized(classifier, action, method).to(settings.device).eval()
         if method == "lambda":  # λ alone: the network stays as it is
             epochs = settings.fine_tuning_epochs
             train(model, model.weighting.parameters(), learning, epochs, settings.weighting_lr)

@@ -22,7 +22,7 @@ CERTAIN = 30.0
 """Logit of the padding behind the end, which costs no probability."""
 
 
-def encode(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+def encode(examples: Sequence[Example], device: str = "cpu") -> tuple[Tensor, Tensor]:
     """Commands ``[n, 9]``, padded on the left, and answers ``[n, longest]`` ending in <end>.
 
     Raises:
@@ -37,7 +37,7 @@ def encode(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
                 raise ConfigError(f"{word!r} is not in the vocabulary{nearest(word, WORDS)}")
         commands[row, LONGEST_COMMAND - len(words) :] = [INPUTS.index(word) for word in words]
         answers[row, : len(actions) + 1] = [*(OUTPUTS.index(a) for a in actions), 1]
-    return torch.from_numpy(commands), torch.from_numpy(answers)
+    return torch.from_numpy(commands).to(device), torch.from_numpy(answers).to(device)
 
 
 class Seq2Seq(nn.Module):
@@ -66,8 +66,8 @@ class Seq2Seq(nn.Module):
         """Log-probabilities ``[rows, longest, V]`` along the network's own greedy answer."""
         _, state = self.encoder(self.words(command))
         last, steps = command.new_zeros(len(command), 1), []
-        done = torch.zeros(len(command), dtype=torch.bool)
-        padding = -CERTAIN * torch.ones(len(OUTPUTS), dtype=self.head.weight.dtype)
+        done = torch.zeros_like(command[:, 0], dtype=torch.bool)
+        padding = torch.full_like(self.head.bias, -CERTAIN)
         padding[0] = 0
         for _ in range(longest):
             hidden, state = self.decoder(self.actions(last), state)

@@ -1,6 +1,6 @@
 """Compositional generalisation on SCAN: arXiv 2210.06475 and 2305.09900.
 
-python examples/scan/run.py split=around_right cells=[lstm] seeds=3
+python examples/scan/run.py split=around_right cells=[lstm] seeds=3 device=cuda
 """
 
 from __future__ import annotations
@@ -105,17 +105,17 @@ def one_seed(settings: DictConfig, cell: str, seed: int) -> dict[str, float]:
     """Accuracy by column, on the commands that are new."""
     torch.manual_seed(seed)
     learning, test = (
-        encode([example for example in part if len(example[1]) <= settings.most_actions])
+        encode([e for e in part if len(e[1]) <= settings.most_actions], settings.device)
         for part in SPLITS[one_of("split", settings.split, tuple(SPLITS))]()
     )
     seen, test = drawn(learning, settings.tested), drawn(test, settings.tested)
     group = Symmetries(EXCHANGED[settings.split])
-    model = Seq2Seq(one_of("cells", cell, tuple(CELLS)), settings.hidden)
+    model = Seq2Seq(one_of("cells", cell, tuple(CELLS)), settings.hidden).to(settings.device)
     train(model, "none", group, learning, settings.steps, settings)
     found = {"seen": accuracy(model, "plain", group, seen)}
     for method in ("plain", "equitune", "equizero"):
         found[f"{method}, zero-shot"] = accuracy(model, method, group, test)
-        tuned = copy.deepcopy(model)
+        tuned = copy.deepcopy(model).to(settings.device)  # which lays its weights out again
         train(tuned, method, group, learning, settings.tuning_steps, settings)
         found[f"{method}, tuned"] = accuracy(tuned, method, group, test)
     return found

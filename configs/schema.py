@@ -160,7 +160,9 @@ class TransferConfig:
     normalize: Any = key(None, NORMALIZE)
     env: EnvConfig = group("left out: the one the agent was trained in")
     stage: str = key("weights", "zero_shot, weights, finetune or all")
-    methods: list[str] = key(["equitune", "equizero", "canonical"], "compared with the original")
+    methods: list[str] = key(
+        ["equitune", "equizero", "canonical", "familiar"], "compared with the original"
+    )
     betas: list[float] = key(
         [-3.0, -1.0, 0.3, 1.0, 3.0], "of lambda(gs) = exp(beta * score), compared zero-shot"
     )

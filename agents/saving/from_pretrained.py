@@ -42,9 +42,9 @@ def from_pretrained(
         kwargs: everything the algorithm's equivariant class takes.
 
     Raises:
-        AgentError: the agent cannot be read, is equivariant already, was made for other spaces, is
-            of an algorithm that has no equivariant counterpart yet, or was trained behind
-            `VecNormalize` and ``normalize`` does not say with which statistics.
+        AgentError: the agent cannot be read, is equivariant already, is of an algorithm that is not
+            known, was made for other spaces, or was trained behind `VecNormalize` and ``normalize``
+            does not say with which statistics.
         SymmetryError: the environment's symmetry is not known.
 
     Example:
@@ -74,13 +74,7 @@ def pretrained(agent: SavedAgent, env: GymEnv | str, method: Any, **kwargs: Any)
     Raises:
         AgentError: see `from_pretrained`.
     """
-    algorithm = agent.architecture.algorithm
-    family = FAMILIES.get(algorithm)
-    if family is None:
-        raise AgentError(
-            f"{agent.path} is an agent of {algorithm}, which cannot be made equivariant; "
-            f"{', '.join(FAMILIES)} can"
-        )
+    family = FAMILIES[agent.architecture.algorithm]
     if method is None:
         stock: type[BaseAlgorithm] = class_of(family.stock)
         return agent.build(stock, env, **kwargs)

@@ -215,8 +215,8 @@ class SavedAgent:
                 f"{self.path} does not fit this environment: {_line(error, -1)}"
             ) from error
         # What only one method has, such as the λ of lambda, belongs to the method, not the network.
-        missing = [key for key in missing if ".symmetrized." not in key]
-        unexpected = [key for key in unexpected if ".symmetrized." not in key]
+        missing = [key for key in missing if ".symmetrized." not in f".{key}"]
+        unexpected = [key for key in unexpected if ".symmetrized." not in f".{key}"]
         if missing or unexpected:
             raise AgentError(
                 f"{self.path} holds another network: missing {shown(missing[:3])}, unexpected "

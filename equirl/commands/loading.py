@@ -71,9 +71,7 @@ def load_model(
         except UntrustedError as error:
             raise AgentError(f"{error}; or say trust=pickle if you know who made it") from error
     symmetrizes = agent.is_equivariant and not agent.is_native
-    family = FAMILIES.get(agent.architecture.algorithm)
-    if family is None:
-        raise AgentError(f"{agent.path} is an agent of {agent.architecture.algorithm}")
+    family = FAMILIES[agent.architecture.algorithm]
     algorithm = class_of(family.equivariant if symmetrizes else family.stock)
     # SB3 warns of n_steps in whatever off-policy agent it loads.
     smallest = {} if family.is_on_policy else {"buffer_size": 1, "n_steps": 1}

@@ -57,10 +57,12 @@ from equirl.agents.transfer import Transferred, transfer_agent
 from equirl.agents.vec_normalize import SymmetricVecNormalize
 
 CONTRIB = {
+    "EquivariantMaskablePPO": "actor_critic.maskable_ppo",
     "EquivariantQRDQN": "qrdqn.qrdqn",
     "EquivariantQRDQNCnnPolicy": "qrdqn.policies",
     "EquivariantQRDQNMultiInputPolicy": "qrdqn.policies",
     "EquivariantQRDQNPolicy": "qrdqn.policies",
+    "EquivariantTRPO": "actor_critic.trpo",
     "EquivariantTQC": "tqc.tqc",
     "EquivariantTQCCnnPolicy": "tqc.policies",
     "EquivariantTQCMultiInputPolicy": "tqc.policies",
@@ -81,6 +83,7 @@ __all__ = [
     "EquivariantDDPG",
     "EquivariantDQN",
     "EquivariantDQNPolicy",
+    "EquivariantMaskablePPO",
     "EquivariantMultiInputActorCriticPolicy",
     "EquivariantMultiInputPolicy",
     "EquivariantPPO",
@@ -101,6 +104,7 @@ __all__ = [
     "EquivariantTQCCnnPolicy",
     "EquivariantTQCMultiInputPolicy",
     "EquivariantTQCPolicy",
+    "EquivariantTRPO",
     "EvaluationCallback",
     "MirrorLossA2C",
     "MirrorLossDQN",

@@ -90,10 +90,16 @@ FAMILIES: dict[str, Family] = {
         REPLAY,
     ),
     "ddpg": Family("stable_baselines3:DDPG", "equirl.agents:EquivariantDDPG", None, REPLAY),
+    "trpo": Family(
+        "sb3_contrib:TRPO", "equirl.agents:EquivariantTRPO", None, ROLLOUTS, is_on_policy=True
+    ),
+    "maskable_ppo": Family(
+        "sb3_contrib:MaskablePPO", "equirl.agents:EquivariantMaskablePPO", None, {}, True
+    ),
     "qrdqn": Family("sb3_contrib:QRDQN", "equirl.agents:EquivariantQRDQN", None, REPLAY),
     "tqc": Family("sb3_contrib:TQC", "equirl.agents:EquivariantTQC", None, REPLAY),
 }
-"""By the name that ``algorithm=`` takes."""
+"""By algorithm, as files of agents and ``algorithm=`` name it."""
 
 
 def class_of(reference: str) -> Any:

@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from equirl.agents.symmetrized_critic import SymmetrizedCritic
-from equirl.agents.symmetrized_network import SymmetrizationArguments
+from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
 from equirl.symmetrize import Symmetrized
 from equirl.symmetrize.structures import map_parts
 from equirl.symmetrize.weightings import Weights, magnitude
@@ -79,6 +79,13 @@ class SymmetrizedActor(SymmetrizationArguments):
         else:
             outputs = self.symmetrized.combine(weighed.outputs, weighed.weights)
         return outputs
+
+    @torch.no_grad()
+    def view_orbit(self, obs: PyTorchObs) -> OrbitView:
+        """See `SymmetrizationArguments`."""
+        outputs, features = self.symmetrized.outputs(obs)
+        scored = self._scores(obs, outputs)
+        return OrbitView(self.symmetrized.pull_back(outputs), *scored, features)
 
     @torch.no_grad()
     def _scores(self, obs: PyTorchObs, outputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from gymnasium import spaces
@@ -48,6 +48,22 @@ def spelled_policy_kwargs(
     others, saved = _split(policy_kwargs)
     chosen = resolve(others.pop("method", method), **options)
     return {**spelled(resolve_saved(chosen, **saved)), **others}
+
+
+class OrbitView(NamedTuple):
+    """What a plain network gives along the orbits of a batch of states.
+
+    Args:
+        branches: g⁻¹M(gs), ``[|G|, batch, *Y]``.
+        scores: of gs, ``[|G|, batch]``, by which `equizero` and `lambda` weigh.
+        scale: ``[batch]``, the size of the numbers that scores were computed from.
+        features: φ(gs), ``[|G|, batch, features]``, which `lambda` looks at.
+    """
+
+    branches: Tensor
+    scores: Tensor
+    scale: Tensor
+    features: Tensor
 
 
 class SymmetrizationArguments(BaseModel):
@@ -133,6 +149,17 @@ class SymmetrizationArguments(BaseModel):
             score=score if method.needs_scores else None,
             canonical_score=self._learned_score() if learned else None,
         )
+
+    @torch.no_grad()
+    def view_orbit(self, obs: Any) -> OrbitView:
+        """What the plain network gives along the orbits; of a network that `symmetrize` has made.
+
+        Args:
+            obs: ``[batch, *S]``, as `obs_to_tensor` makes them.
+        """
+        symmetrized: Any = self.symmetrized
+        outputs, features = symmetrized.outputs(obs)
+        return OrbitView(symmetrized.pull_back(outputs), *symmetrized.scores(outputs), features)
 
     def _learned_score(self) -> LearnedScore:
         return LearnedScore(self._flat_observation, get_flattened_obs_dim(self.observation_space))

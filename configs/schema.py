@@ -21,6 +21,7 @@ AGENT = "a .zip, or hub:user/repo"
 THREADS = "of PyTorch on the CPU; null is PyTorch's default"
 DEVICE = "cpu, cuda, …; auto is a GPU where there is one"
 PROGRESS = "show a progress bar"
+NORMALIZE = "the VecNormalize statistics it was trained behind, a .pkl; false: there were none"
 TRUST = "weights unpickles nothing; pickle runs what the file says"
 
 
@@ -107,6 +108,7 @@ class EvaluateConfig:
     """equirl evaluate."""
 
     agent: str = key(MISSING, AGENT)
+    normalize: Any = key(None, NORMALIZE)
     env: EnvConfig = group("left out: the one the agent was trained in")
     episodes: int = key(100, "to play", least=1)
     seed: int = key(1_000_000, "of the first episode")
@@ -123,6 +125,7 @@ class ExportConfig:
     """equirl export."""
 
     agent: str = key(MISSING, AGENT)
+    normalize: Any = key(None, NORMALIZE)
     output: str = key(MISSING, "the file to write")
     format: str = key("onnx", "onnx, or torch for a torch.export program")
     env: EnvConfig = group("left out: what the agent says, or the one it was trained in")
@@ -154,9 +157,12 @@ class TransferConfig:
     """equirl transfer."""
 
     agent: str = key(MISSING, AGENT)
+    normalize: Any = key(None, NORMALIZE)
     env: EnvConfig = group("left out: the one the agent was trained in")
     stage: str = key("weights", "zero_shot, weights, finetune or all")
-    methods: list[str] = key(["equitune", "equizero", "canonical"], "compared with the original")
+    methods: list[str] = key(
+        ["equitune", "equizero", "canonical", "familiar"], "compared with the original"
+    )
     betas: list[float] = key(
         [-3.0, -1.0, 0.3, 1.0, 3.0], "of lambda(gs) = exp(beta * score), compared zero-shot"
     )

@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from equirl.actions import GroupAction
-from equirl.agents.symmetrized_network import SymmetrizationArguments
+from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
 from equirl.errors import MethodError
 from equirl.symmetrize import Branches, Weights
 from equirl.symmetrize.weightings import magnitude
@@ -133,6 +133,13 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
             return symmetrized.branches(obs)
         outputs, weights = self._weighed(obs)
         return Branches(symmetrized.pull_back(outputs), weights.values)
+
+    @torch.no_grad()
+    def view_orbit(self, obs: PyTorchObs) -> OrbitView:
+        """See `SymmetrizationArguments`; a branch's last column is V(gs)."""
+        outputs, actor, critic = self.symmetrized.along_orbit(self._with_latents, obs)
+        scored = self._scores(outputs[..., -1:], critic)
+        return OrbitView(self.symmetrized.pull_back(outputs), *scored, actor)
 
     def _scores(self, values: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
         """V(gs), ``[|G|, batch]``, and how large the numbers were that it was summed from.

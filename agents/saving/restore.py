@@ -43,12 +43,7 @@ def restore(
         UntrustedError: it holds what only its pickles tell.
         SymmetryError: the environment's own symmetry is asked for and not known.
     """
-    family = FAMILIES.get(agent.architecture.algorithm)
-    if family is None:
-        raise AgentError(
-            f"{agent.path} is an agent of {agent.architecture.algorithm}, which is not one of "
-            f"{', '.join(FAMILIES)}"
-        )
+    family = FAMILIES[agent.architecture.algorithm]
     kwargs: dict[str, Any] = {"device": device}
     if not family.is_on_policy:  # SB3's defaults, as the file says these in a pickle only
         kwargs.update(buffer_size=1, train_freq=4, gradient_steps=1)

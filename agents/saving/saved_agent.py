@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from equirl.agents.saving.agent_file import agent_path, read_parts
 from equirl.agents.saving.architecture import Architecture, in_todays_layout, read_architecture
 from equirl.agents.saving.feature_order import same_order, with_keys_in_order
 from equirl.agents.saving.reading.library_classes import library_class
+from equirl.agents.saving.reading.saved_normalisation import SavedNormalisation
 from equirl.agents.saving.reading.saved_schedules import read_linear_schedule, read_train_freq
 from equirl.agents.saving.reading.saved_spaces import SavedSpace, read_space
 from equirl.errors import AgentError, EquirlError, SymmetryError, UntrustedError
@@ -73,12 +74,17 @@ class SavedAgent:
         data: the JSON description that SB3 writes.
         weights: the state dict of its policy, as the current SB3 lays it out.
         learning_rate: that of the last step, for where it was given as a schedule.
+        normalisation: the `VecNormalize` it was trained behind, where that is part of its network
+            (`equirl.agents.saving.normalised`).
+        normalising: policy arguments that make it so.
     """
 
     path: Path
     data: dict[str, Any]
     weights: dict[str, Tensor]
     learning_rate: float | None = None
+    normalisation: SavedNormalisation | None = None
+    normalising: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_equivariant(self) -> bool:
@@ -209,8 +215,8 @@ class SavedAgent:
                 f"{self.path} does not fit this environment: {_line(error, -1)}"
             ) from error
         # What only one method has, such as the λ of lambda, belongs to the method, not the network.
-        missing = [key for key in missing if ".symmetrized." not in key]
-        unexpected = [key for key in unexpected if ".symmetrized." not in key]
+        missing = [key for key in missing if ".symmetrized." not in f".{key}"]
+        unexpected = [key for key in unexpected if ".symmetrized." not in f".{key}"]
         if missing or unexpected:
             raise AgentError(
                 f"{self.path} holds another network: missing {shown(missing[:3])}, unexpected "
@@ -230,7 +236,8 @@ class SavedAgent:
         schedule = read_linear_schedule(_described(self.data, "learning_rate"))
         if schedule is not None:
             plain["learning_rate"] = schedule
-        elif "learning_rate" not in plain and self.learning_rate:
+        elif "learning_rate" not in plain and (self.learning_rate or 0) > 0:
+            # A schedule may have ended at 0, or by rounding below.
             plain["learning_rate"] = self.learning_rate
         steps = _described(self.data, "replay_buffer_kwargs").get("n_steps")
         if isinstance(steps, int):  # which its replay buffer had, rather than the agent
@@ -339,7 +346,7 @@ class SavedAgent:
                 **described.get("features_extractor_kwargs", {}),
                 "features_dim": int(features.shape[0]),
             }
-        return {**described, **given}
+        return {**described, **given, **self.normalising}
 
     def _described_policy_kwargs(self, given: dict[str, Any]) -> dict[str, Any]:
         described = self.data.get("policy_kwargs") or {}

@@ -1,4 +1,4 @@
-"""Transitions played with a frozen agent, and what its Q-network says along their orbits."""
+"""Transitions played with a frozen agent, and what its networks say along their orbits."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from equirl.agents.dqn import EquivariantQNetwork
+from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
+from equirl.agents.symmetrized_actor import SymmetrizedActor
+from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
 from equirl.agents.training.evaluation import stacked
 from equirl.errors import AgentError
-from equirl.symmetrize import LambdaWeighting, magnitude
+from equirl.symmetrize import LambdaWeighting, Symmetrized, magnitude
 
 LARGEST_TABLE = 50_000_000
 """The most numbers in the features of a table: 200 MB. Longer data are sampled."""
@@ -37,7 +39,7 @@ class Transitions:
     """
 
     observations: list[Any]
-    actions: list[int]
+    actions: list[Any]
     rewards: list[float]
     next_observations: list[Any]
     terminated: list[bool]
@@ -56,7 +58,7 @@ class Transitions:
 
 
 def play_transitions(
-    models: Sequence[DQN],
+    models: Sequence[BaseAlgorithm],
     make_env: Callable[[], gym.Env[Any, Any]],
     steps: int,
     epsilon: float,
@@ -77,16 +79,15 @@ def play_transitions(
     episodes = 0
     random = np.random.default_rng(seed)
     with make_env() as env:
-        assert isinstance(env.action_space, gym.spaces.Discrete)
-        actions = int(env.action_space.n)
+        env.action_space.seed(seed)
         while len(played) < steps:
             model = models[episodes % len(models)]
             observation, _ = env.reset(seed=seed + episodes)
             over = False
             while not over and len(played) < steps:
-                action = int(model.predict(observation, deterministic=True)[0])
+                action = model.predict(observation, deterministic=True)[0]
                 if random.random() < epsilon:
-                    action = int(random.integers(actions))
+                    action = env.action_space.sample()
                 following, reward, terminated, truncated, _ = env.step(action)
                 played.observations.append(observation)
                 played.actions.append(action)
@@ -101,24 +102,21 @@ def play_transitions(
 
 @dataclass(frozen=True)
 class Branches:
-    """The frozen Q-network along the orbits of N states.
+    """The frozen networks along the orbits of N states.
 
     Args:
-        values: g⁻¹Q(gs), ``[|G|, N, actions]``.
+        values: g⁻¹M(gs), ``[|G|, N, *Y]``; of a value-based agent g⁻¹Q(gs), ``[|G|, N, actions]``.
+        scores: what the agent's own critic says of gs, ``[|G|, N]``.
         features: φ(gs), ``[|G|, N, features]``.
     """
 
     values: Tensor
+    scores: Tensor
     features: Tensor
 
     def of(self, rows: Tensor) -> Branches:
         """Those of some of the states, by number."""
-        return Branches(self.values[:, rows], self.features[:, rows])
-
-    @property
-    def scores(self) -> Tensor:
-        """max_a Q(gs, a), which pulling back does not change, ``[|G|, N]``."""
-        return self.values.amax(dim=2)
+        return Branches(self.values[:, rows], self.scores[:, rows], self.features[:, rows])
 
     def q_values(self, weighting: LambdaWeighting) -> Tensor:
         """Q_G(s, ·) = Σ_g w_g(s) g⁻¹Q(gs), ``[N, actions]``."""
@@ -129,21 +127,26 @@ class Branches:
 
 @dataclass(frozen=True)
 class BranchTable:
-    """Transitions as a frozen Q-network and its orbit see them; the network runs only once.
+    """Transitions as frozen networks and their orbit see them; the networks run only once.
 
     Args:
         now: of the states s.
         following: of the states s′.
-        actions: a, ``[N]``.
+        taken: what each branch says of the action that was taken, Q(gs, ga), ``[|G|, N]``; of an
+            agent whose critic knows no actions V(gs).
+        actions: a, ``[N]`` or ``[N, *A]``.
         rewards: r, ``[N]``.
         discounts: γ, or 0 where s′ is terminal, ``[N]``.
+        is_value_based: whether the agent acts by its Q-values.
     """
 
     now: Branches
     following: Branches
+    taken: Tensor
     actions: Tensor
     rewards: Tensor
     discounts: Tensor
+    is_value_based: bool
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -152,69 +155,126 @@ class BranchTable:
         """Q(gs, ga) − (r + γ max_b Q(gs′, b)) of each branch for itself, ``[|G|, N]``.
 
         By the symmetry (gs, ga, r, gs′) is a transition of the environment too, so each branch has
-        errors of its own: they tell where the network can be believed.
+        errors of its own: they tell where the network can be believed. Of an actor the value of
+        gs′ is what its critic says of the branch's own action there.
         """
-        targets = self.rewards + self.discounts * self.following.scores
-        chosen = self.actions.expand(len(targets), -1)[..., None]
-        return self.now.values.gather(2, chosen)[..., 0] - targets
+        return self.taken - (self.rewards + self.discounts * self.following.scores)
 
 
-def weighting_of(model: DQN) -> LambdaWeighting:
-    """The λ of an agent's Q-network.
+def acting_network(model: BaseAlgorithm) -> Any:
+    """The symmetrized network of an agent that chooses its actions.
+
+    Raises:
+        AgentError: a plain one.
+    """
+    for network in model.policy.modules():  # which begin with it
+        is_ours = isinstance(network, SymmetrizationArguments)
+        if is_ours and isinstance(getattr(network, "symmetrized", None), Symmetrized):
+            return network
+    raise AgentError(f"{type(model).__name__} with a plain policy has no orbit to look along")
+
+
+def weighting_of(model: BaseAlgorithm) -> LambdaWeighting:
+    """The λ of an agent's acting network.
 
     Raises:
         AgentError: it has none.
     """
-    weighting = _q_network(model).symmetrized.weighting
+    weighting = acting_network(model).symmetrized.weighting
     if not isinstance(weighting, LambdaWeighting):
         raise AgentError("there is no λ: the method must be lambda, and |G| above one")
     return weighting
 
 
-def _q_network(model: DQN) -> EquivariantQNetwork:
-    if not isinstance(model.q_net, EquivariantQNetwork):
-        raise AgentError(f"{type(model).__name__} with a plain policy has no orbit to look along")
-    return model.q_net
+@torch.no_grad()
+def branch_table(
+    model: BaseAlgorithm, played: Transitions, reward_scale: float = 1.0
+) -> BranchTable:
+    """Run the networks of a `lambda` agent along the orbits of the transitions.
+
+    Args:
+        model: the agent.
+        played: by any agent.
+        reward_scale: what its critic was trained on, divided by the rewards played.
+    """
+    drawn = list(range(len(played)))
+    one = view_orbits(model, played.observations[:1])
+    if len(drawn) * one.features[:, 0].numel() > LARGEST_TABLE:
+        most = max(1, LARGEST_TABLE // one.features[:, 0].numel())
+        drawn = np.random.default_rng(0).permutation(len(drawn))[:most].tolist()
+    observations, actions, rewards, following, terminated = (
+        [column[i] for i in drawn]
+        for column in (
+            played.observations,
+            played.actions,
+            played.rewards,
+            played.next_observations,
+            played.terminated,
+        )
+    )
+    now, then = view_orbits(model, observations), view_orbits(model, following)
+    dtype, device = now.scores.dtype, now.scores.device
+    gamma: float = getattr(model, "gamma")  # noqa: B009 (BaseAlgorithm has none)
+    going_on = 1 - torch.tensor(terminated, dtype=dtype, device=device)
+    is_actor = isinstance(acting_network(model), SymmetrizedActor | SymmetrizedActorCritic)
+    return BranchTable(
+        Branches(now.branches, now.scores, now.features),
+        Branches(then.branches, then.scores, then.features),
+        taken_values(model, now, observations, actions),
+        torch.as_tensor(np.stack(actions), device=device),
+        reward_scale * torch.tensor(rewards, dtype=dtype, device=device),
+        gamma * going_on,
+        not is_actor,
+    )
+
+
+def view_orbits(model: BaseAlgorithm, observations: Sequence[Any]) -> OrbitView:
+    """The acting network along the orbits of states; quantiles as the mean over them."""
+    network = acting_network(model)
+    parts = [
+        network.view_orbit(model.policy.obs_to_tensor(stacked(some))[0])
+        for some in _batches(observations)
+    ]
+    branches, scores, scale, features = (
+        torch.cat(column, dim=min(1, column[0].dim() - 1)) for column in zip(*parts, strict=True)
+    )
+    return OrbitView(branches.mean(2) if branches.dim() == 4 else branches, scores, scale, features)
 
 
 @torch.no_grad()
-def branch_table(model: DQN, played: Transitions) -> BranchTable:
-    """Run the Q-network of a `lambda` agent along the orbits of the transitions."""
-    q_net = _q_network(model)
-    features = q_net.symmetrized.order * (
-        q_net.net_arch[-1] if q_net.net_arch else q_net.features_dim
-    )
-    rows = list(range(len(played)))
-    if len(rows) * features > LARGEST_TABLE:
-        drawn = np.random.default_rng(0).permutation(len(rows))
-        rows = drawn[: max(1, LARGEST_TABLE // features)].tolist()
+def taken_values(
+    model: BaseAlgorithm, view: OrbitView, observations: Sequence[Any], actions: Sequence[Any]
+) -> Tensor:
+    """What each branch's critic says of given actions, Q(gs, ga) or else V(gs), ``[|G|, N]``.
 
-    def column(values: Sequence[Any], dtype: torch.dtype) -> Tensor:
-        return torch.as_tensor([values[i] for i in rows], dtype=dtype, device=q_net.device)
+    Args:
+        model: the agent.
+        view: of these observations.
+        observations: s.
+        actions: a, as the environment takes them.
+    """
+    network = acting_network(model)
+    if isinstance(network, SymmetrizedActorCritic):
+        return view.scores
+    taken = np.stack(actions)
+    if isinstance(network, SymmetrizedActor):
+        policy: Any = model.policy
+        scaled = policy.scale_action(taken).reshape(len(taken), -1)
+        critic = policy.critic
 
-    now = _branches(q_net, [played.observations[i] for i in rows])
-    dtype = now.values.dtype
-    return BranchTable(
-        now,
-        _branches(q_net, [played.next_observations[i] for i in rows]),
-        column(played.actions, torch.long),
-        column(played.rewards, dtype),
-        model.gamma * (1 - column(played.terminated, dtype)),
-    )
+        def estimates(points: Any) -> Tensor:
+            found: Tensor = critic.estimates(*critic.points.split(points))
+            return found
 
-
-def _branches(q_net: EquivariantQNetwork, observations: Sequence[Any]) -> Branches:
-    parts = [
-        _branches_at_once(q_net, observations[i : i + STATES_AT_ONCE])
-        for i in range(0, len(observations), STATES_AT_ONCE)
-    ]
-    return Branches(
-        torch.cat([part.values for part in parts], dim=1),
-        torch.cat([part.features for part in parts], dim=1),
-    )
+        parts = []
+        rows = torch.as_tensor(scaled, dtype=torch.float32, device=model.device)
+        for some, of in zip(_batches(observations), rows.split(STATES_AT_ONCE), strict=True):
+            points = critic.points.join(policy.obs_to_tensor(stacked(some))[0], of)
+            parts.append(critic.symmetrized.along_orbit(estimates, points).amin(dim=2))
+        return torch.cat(parts, dim=1)
+    chosen = torch.as_tensor(taken, device=view.branches.device).long()
+    return view.branches.gather(2, chosen.expand(len(view.branches), -1)[..., None])[..., 0]
 
 
-def _branches_at_once(q_net: EquivariantQNetwork, observations: Sequence[Any]) -> Branches:
-    x, _ = q_net.obs_to_tensor(stacked(observations))
-    outputs, features = q_net.symmetrized.outputs(x)
-    return Branches(q_net.symmetrized.output_action.pull_back(outputs), features)
+def _batches(rows: Sequence[Any]) -> list[Sequence[Any]]:
+    return [rows[i : i + STATES_AT_ONCE] for i in range(0, len(rows), STATES_AT_ONCE)]

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
-from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 
 from equirl.agents.training.evaluation import Episodes, play_episodes
 from equirl.agents.training.periodic_callback import PeriodicCallback
+
+VALUE_BASED = ("dqn", "qrdqn")
 
 LEARNING_STARTS = 1000
 """Environment steps played before the first gradient step: the replay buffer begins empty."""
 
 
 def gentle(
+    algorithm: str = "dqn",
     learning_rate: float | None = 1e-4,
     n_steps: int | None = 5,
     exploration_initial_eps: float | None = 0.3,
@@ -27,14 +31,17 @@ def gentle(
     At the learning rate it was trained with it does (LunarLander: from 171 to -336 in 1,000 steps).
 
     Args:
+        algorithm: as `FAMILIES` names it; what it does not have is left out.
         learning_rate: falls to 0 while it learns.
-        n_steps: of the returns it learns from.
+        n_steps: of the returns that a value-based agent learns from.
         exploration_initial_eps: of its exploration at the beginning.
 
     Returns:
-        Arguments of `DQN`; what is None is left to the agent.
+        Arguments of the algorithm's class; what is None is left to the agent.
     """
-    given: dict[str, Any] = {"n_steps": n_steps, "exploration_initial_eps": exploration_initial_eps}
+    given: dict[str, Any] = {}
+    if algorithm in VALUE_BASED:
+        given = {"n_steps": n_steps, "exploration_initial_eps": exploration_initial_eps}
     if learning_rate is not None:
         given["learning_rate"] = LinearSchedule(learning_rate, 0.0, 1.0)
     return {name: value for name, value in given.items() if value is not None}
@@ -88,7 +95,7 @@ class _CurveCallback(PeriodicCallback):
 
 
 def fine_tune(
-    model: DQN,
+    model: BaseAlgorithm,
     make_env: Callable[[], gym.Env[Any, Any]],
     steps: int,
     every: int,
@@ -109,7 +116,8 @@ def fine_tune(
         seeds: of the evaluation episodes.
         on_step: called after each environment step.
     """
-    model.learning_starts = min(LEARNING_STARTS, steps // 2)
+    if isinstance(model, OffPolicyAlgorithm):
+        model.learning_starts = min(LEARNING_STARTS, steps // 2)
     callback = _CurveCallback(every, make_env, seeds, on_step)
     model.learn(steps, callback=callback)
     if callback.curve.steps[-1] != model.num_timesteps:

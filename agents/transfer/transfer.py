@@ -9,31 +9,48 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import gymnasium as gym
-from stable_baselines3 import DQN
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
-from equirl.agents.dqn import EquivariantDQN
+from equirl.agents.families import FAMILIES
+from equirl.agents.saving.from_pretrained import pretrained
+from equirl.agents.saving.normalised import with_normalisation
 from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.agents.training.evaluation import Episodes, play_episodes
-from equirl.agents.transfer.branch_table import branch_table, play_transitions, weighting_of
+from equirl.agents.transfer.branch_table import (
+    acting_network,
+    play_transitions,
+    view_orbits,
+    weighting_of,
+)
+from equirl.agents.transfer.disagreement import Disagreement, disagreement
+from equirl.agents.transfer.familiar import learn_familiarity
 from equirl.agents.transfer.fine_tuning import Curve, fine_tune, gentle
 from equirl.agents.transfer.paired_test import is_better
 from equirl.agents.transfer.weight_learning import (
     LearnedWeights,
     learn_weights,
+    seeded,
     set_weighting,
     with_beta,
 )
 from equirl.errors import AgentError
-from equirl.symmetrize import Method, score_spread
+from equirl.symmetrize import METHODS, Method, score_spread
 
 Stage = Literal["zero_shot", "weights", "finetune", "all"]
 MakeEnv = Callable[[], gym.Env[Any, Any]]
 
 PLAIN = "plain"
 LEARNED = "learned λ"
-SPREAD_STEPS = 500
-"""Environment steps that the agent plays for the typical spread of its scores to be measured."""
+FAMILIAR = "familiar"
+"""`canonical` by a score that was learned from the agent's own states (`learn_familiarity`)."""
+
+VERSIONS = (*METHODS, FAMILIAR)
+"""What ``methods`` may name."""
+
+OWN_STEPS = 1000
+"""Environment steps that the agent plays as it is, for what is measured on its own states."""
 
 
 @dataclass
@@ -46,16 +63,17 @@ class Transferred:
         chosen: see `choose`.
         learned: how λ was learned, where it was.
         curves: of those that were trained further.
+        disagreement: measured before anything else was played, on the original's own states.
     """
 
-    models: dict[str, DQN] = field(default_factory=dict)
+    models: dict[str, BaseAlgorithm] = field(default_factory=dict)
     played: dict[str, Episodes] = field(default_factory=dict)
     chosen: str = PLAIN
     learned: LearnedWeights | None = None
     curves: dict[str, Curve] = field(default_factory=dict)
 
     @property
-    def model(self) -> DQN:
+    def model(self) -> BaseAlgorithm:
         """The chosen version."""
         return self.models[self.chosen]
 
@@ -68,8 +86,9 @@ def transfer_agent(
     agent: str | Path | SavedAgent,
     env: str | MakeEnv,
     *,
+    normalize: str | Path | bool | None = None,
     stage: Stage = "weights",
-    methods: Sequence[str] = ("equitune", "equizero", "canonical"),
+    methods: Sequence[str] = ("equitune", "equizero", "canonical", FAMILIAR),
     betas: Sequence[float] = (-3, -1, 0.3, 1, 3),
     episodes: int = 200,
     seed: int = 1_000_000,
@@ -89,16 +108,19 @@ def transfer_agent(
     stage            versions beside the original
     ===============  ==========================================================================
     ``zero_shot``    nothing trained: ``methods``, and λ = exp(β · score / σ) for each β
-    ``weights``      ``methods``, and λ learned with the Q-network frozen (`learn_weights`)
+    ``weights``      ``methods``, and λ learned with the networks frozen (`learn_weights`)
     ``finetune``     the original and ``finetune_method`` trained further, everything trainable
     ``all``          all of these
     ===============  ==========================================================================
 
     Args:
-        agent: a saved plain DQN agent of any SB3 version.
+        agent: a saved plain agent of any algorithm of SB3, and any version of it.
         env: the id of its environment, or a function that makes it.
+        normalize: the statistics of the `VecNormalize` it was trained behind, see
+            `from_pretrained`.
         stage: see above.
-        methods: zero-shot methods to compare.
+        methods: zero-shot methods to compare; ``"familiar"`` is `canonical` whose canonical point
+            is the one of each orbit that looks most like the agent's own states.
         betas: of the one-parameter family.
         episodes: evaluation episodes of each version.
         seed: of the first of them; no other play uses these.
@@ -107,8 +129,8 @@ def transfer_agent(
         finetune_steps: environment steps of each.
         finetune_every: environment steps between two points of its curve.
         finetune_episodes: of each point.
-        finetune_kwargs: hyper-parameters of `DQN` to train with; they count before the agent's own.
-            None: `gentle` ones.
+        finetune_kwargs: hyper-parameters of the algorithm to train with; they count before the
+            agent's own. None: `gentle` ones.
         learning_seed: of the play and the training that something is learned from.
         device: where the networks go.
         progress: show bars.
@@ -125,35 +147,52 @@ def transfer_agent(
     saved = agent if isinstance(agent, SavedAgent) else read_agent(agent)
     if saved.is_equivariant:
         raise AgentError(f"{saved.path} is equivariant already: give a plain SB3 agent")
+    if saved.normalisation is None:
+        saved = with_normalisation(saved, normalize)
     make_env: MakeEnv = env if callable(env) else lambda: gym.make(env)
 
-    def build(method: str | Method | None, **kwargs: Any) -> DQN:
+    def build(method: str | Method | None, **kwargs: Any) -> BaseAlgorithm:
         kwargs = {"device": device, "seed": learning_seed, **kwargs}
-        if method is None:
-            return saved.build(DQN, make_env(), **kwargs)
-        return saved.build(EquivariantDQN, make_env(), method=method, **kwargs)
+        return pretrained(saved, make_env(), method, **kwargs)
 
-    result = Transferred({PLAIN: build(None, buffer_size=1)})
+    def frozen(method: str | Method | None, **options: Any) -> BaseAlgorithm:
+        return build(method, **_no_buffer(saved), **options)
+
+    def familiar() -> BaseAlgorithm:
+        model = frozen("canonical", canonical_score="learned")
+        with seeded(learning_seed):
+            learn_familiarity(model, own.observations)
+        return model
+
+    result = Transferred({PLAIN: frozen(None)})
+    looking = frozen("lambda")
+    own = play_transitions([result.models[PLAIN]], make_env, OWN_STEPS, 0.0, seed - OWN_STEPS)
+    if acting_network(looking).symmetrized.order > 1:
+        result.disagreement = disagreement(looking, own.observations)
     for method in methods if stage != "finetune" else ():
-        result.models[method] = build(method, buffer_size=1)
+        result.models[method] = familiar() if method == FAMILIAR else frozen(method)
     if stage in ("zero_shot", "all"):
-        result.models.update(_beta_family(build, make_env, result.models[PLAIN], betas, seed))
+        spread = float(score_spread(view_orbits(looking, own.observations).scores))
+        for beta in betas:
+            model = frozen("lambda")
+            set_weighting(model, with_beta(weighting_of(model), float(beta), spread))
+            result.models[f"beta={beta:g}"] = model
     if stage in ("weights", "all"):
-        model = build("lambda", buffer_size=1)
         with _bar(weight_steps, "learning λ", "step", progress) as update:
             result.learned = learn_weights(
-                model,
+                looking,
                 result.models[PLAIN],
                 make_env,
                 steps=weight_steps,
                 seed=learning_seed,
+                reward_scale=_reward_scale(saved),
                 on_step=update,
             )
-        result.models[LEARNED] = model
+        result.models[LEARNED] = looking
     if stage in ("finetune", "all"):
-        hyper_parameters = gentle() if finetune_kwargs is None else finetune_kwargs
+        tuned = gentle(saved.architecture.algorithm) if finetune_kwargs is None else finetune_kwargs
         for name, kind in ((PLAIN, None), (finetune_method, finetune_method)):
-            model = build(kind, **hyper_parameters)
+            model = build(kind, **tuned)
             with _bar(finetune_steps, f"training {name}", "step", progress) as update:
                 curve = fine_tune(
                     model,
@@ -191,18 +230,17 @@ def choose(played: dict[str, Episodes], level: float = 0.05) -> str:
     return max(better, key=lambda name: played[name].mean, default=PLAIN)
 
 
-def _beta_family(
-    build: Callable[..., DQN], make_env: MakeEnv, plain: DQN, betas: Sequence[float], seed: int
-) -> Iterator[tuple[str, DQN]]:
-    """λ = exp(β · score / σ), σ measured on the agent's own states."""
-    spread = None
-    for beta in betas:
-        model = build("lambda", buffer_size=1)
-        if spread is None:
-            played = play_transitions([plain], make_env, SPREAD_STEPS, 0.0, seed - SPREAD_STEPS)
-            spread = float(score_spread(branch_table(model, played).now.scores))
-        set_weighting(model, with_beta(weighting_of(model), float(beta), spread))
-        yield f"beta={beta:g}", model
+def _no_buffer(agent: SavedAgent) -> dict[str, Any]:
+    """Arguments of a model that is not trained on."""
+    return {} if FAMILIES[agent.architecture.algorithm].is_on_policy else {"buffer_size": 1}
+
+
+def _reward_scale(agent: SavedAgent) -> float:
+    """By how much the rewards were smaller that the agent's critic was trained on."""
+    saved = agent.normalisation
+    if saved is None or not saved.settings["norm_reward"]:
+        return 1.0
+    return float(1 / np.sqrt(saved.returns.var + saved.epsilon))
 
 
 @contextmanager

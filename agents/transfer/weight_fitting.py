@@ -59,7 +59,7 @@ def refine(
             best = following.q_values(weighting).argmax(dim=1, keepdim=True)
             values = following.q_values(target).gather(1, best)[:, 0]
             targets = table.rewards[rows] + table.discounts[rows] * values
-        chosen = table.actions[rows][:, None]
+        chosen = table.actions[rows].long()[:, None]
         q = table.now.of(rows).q_values(weighting).gather(1, chosen)[:, 0]
         loss = nn.functional.smooth_l1_loss(q, targets)
         optimizer.zero_grad()

@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from equirl.agents.training.evaluation import play_episodes
@@ -36,6 +36,10 @@ over-estimates what it does not know. Few, so that each of them can play often e
 
 LEARNED = "learned"
 """The candidate that is learned."""
+
+SHARP, SHARPNESS = "learned, sharp", 10.0
+"""Of an actor: the same with h so many times as large, which all but chooses the branch that can be
+believed. An average of two estimates of Q is one, an average of two gaits is none."""
 
 FEWEST_STEPS = 1000
 """Environment steps below which nothing can be said of λ."""
@@ -69,10 +73,12 @@ class LearnedWeights:
     steps: int
 
 
-def set_weighting(model: DQN, state: WeightingState) -> None:
-    """Give both Q-networks of a `lambda` agent these weights."""
-    weighting_of(model).load_state_dict(state)
-    model.q_net_target.load_state_dict(model.q_net.state_dict())
+def set_weighting(model: BaseAlgorithm, state: WeightingState) -> None:
+    """Give all networks of a `lambda` agent, the targets too, these weights."""
+    weighting_of(model)  # or refused
+    for part in model.policy.modules():
+        if isinstance(part, LambdaWeighting):
+            part.load_state_dict(state)
 
 
 def with_beta(weighting: LambdaWeighting, beta: float, spread: float) -> WeightingState:
@@ -86,16 +92,25 @@ def with_beta(weighting: LambdaWeighting, beta: float, spread: float) -> Weighti
     return state
 
 
+def sharpened(state: WeightingState) -> WeightingState:
+    """The same λ with `SHARPNESS` times its h."""
+    h = ("h.2.weight", "h.2.bias")
+    return {name: value * SHARPNESS if name in h else value for name, value in state.items()}
+
+
 def learn_weights(
-    model: DQN,
-    original: DQN,
+    model: BaseAlgorithm,
+    original: BaseAlgorithm,
     make_env: Callable[[], gym.Env[Any, Any]],
     *,
     steps: int = 10_000,
     seed: int = 0,
+    reward_scale: float = 1.0,
     on_step: Callable[[], None] = lambda: None,
 ) -> LearnedWeights:
     """Learn λ of a `lambda` agent; its Q-network stays as it is.
+
+    An actor is learned for likewise, by its critic's Bellman errors, without the second of these:
 
     1. Play, and fit h(φ(gs)) = −E[log δ(gs)²], δ being the Bellman error of branch gs for itself:
        weights inversely proportional to the variance make the best mean of estimates. This tells
@@ -110,6 +125,7 @@ def learn_weights(
         make_env: makes the environment, as it is to be played.
         steps: environment steps in all; the last episode may go beyond.
         seed: of everything that is random.
+        reward_scale: see `branch_table`.
         on_step: called after each environment step.
 
     Raises:
@@ -119,8 +135,8 @@ def learn_weights(
     if steps < FEWEST_STEPS:
         raise ValueError(f"steps must be at least {FEWEST_STEPS}, got {steps}")
     each = int(LEARNING_SHARE * steps) // ROUNDS
-    with _seeded(seed):
-        learning = _Learning(model, make_env, 1_000_000 * (seed + 3), on_step)
+    with seeded(seed):
+        learning = _Learning(model, make_env, 1_000_000 * (seed + 3), reward_scale, on_step)
         for round_ in range(ROUNDS):
             learning.play(each, [original, model] if round_ == 0 else [model])
             if round_ < ROUNDS - 1:
@@ -140,18 +156,20 @@ class _Learning:
         model: the agent.
         make_env: makes the environment.
         first_seed: of the episodes; a million from there on are this learning's own.
+        reward_scale: see `branch_table`.
         on_step: called after each environment step.
     """
 
     def __init__(
         self,
-        model: DQN,
+        model: BaseAlgorithm,
         make_env: Callable[[], gym.Env[Any, Any]],
         first_seed: int,
+        reward_scale: float,
         on_step: Callable[[], None],
     ) -> None:
         self.model, self.make_env, self.on_step = model, make_env, on_step
-        self.first_seed = first_seed
+        self.first_seed, self.reward_scale = first_seed, reward_scale
         self.weighting = copy.deepcopy(weighting_of(model)).eval()
         self.candidates: dict[str, WeightingState] = {}
         self.played = Transitions([], [], [], [], [])
@@ -159,12 +177,12 @@ class _Learning:
         self.steps = 0
         self.table: BranchTable
 
-    def play(self, steps: int, players: Sequence[DQN]) -> None:
+    def play(self, steps: int, players: Sequence[BaseAlgorithm]) -> None:
         """Collect transitions."""
         seed = self.first_seed + 10_000 * self.rounds
         self.played += play_transitions(players, self.make_env, steps, EPSILON, seed, self.on_step)
         self.steps += steps
-        self.table = branch_table(self.model, self.played)
+        self.table = branch_table(self.model, self.played, self.reward_scale)
         if self.rounds == 0:
             spread = float(score_spread(self.table.now.scores))
             self.weighting.load_state_dict(with_beta(self.weighting, 1.0, spread))
@@ -176,13 +194,16 @@ class _Learning:
         set_weighting(self.model, self.weighting.state_dict())
 
     def refine(self) -> None:
-        """Refine β and h on all that was played."""
-        refine(self.weighting, self.table)
+        """Refine β and h on all that was played, where there are Q-values to refine them by."""
+        if self.table.is_value_based:
+            refine(self.weighting, self.table)
         self.candidates[LEARNED] = copy.deepcopy(self.weighting.state_dict())
         set_weighting(self.model, self.candidates[LEARNED])
 
     def add_family(self) -> None:
-        """Candidates with h = 0."""
+        """Candidates with h = 0; of an actor the learned one made sharp, too."""
+        if not self.table.is_value_based:
+            self.candidates[SHARP] = sharpened(self.candidates[LEARNED])
         spread = float(score_spread(self.table.now.scores))
         for beta in BETAS:
             self.candidates[beta_name(beta)] = with_beta(self.weighting, beta, spread)
@@ -211,7 +232,8 @@ def beta_name(beta: float) -> str:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
+    """Torch draws by this seed inside, and goes on as before outside."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

@@ -15,11 +15,9 @@ from rich.table import Table
 from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
-from equirl.agents.saving.hub import local_agent
-from equirl.agents.saving.saved_agent import read_agent
 from equirl.agents.training.evaluation import play_episodes
 from equirl.commands.environments import check_device, environment_maker
-from equirl.commands.loading import environment_of, load_model, with_agent
+from equirl.commands.loading import environment_of, load_model, named_agent, with_agent
 from equirl.configs.schema import EnvConfig, EvaluateConfig
 from equirl.envs import TransformWrapper
 from equirl.errors import ConfigError
@@ -33,7 +31,7 @@ def evaluate(config: DictConfig) -> float:
     check_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    agent = read_agent(local_agent(settings.agent))
+    agent = named_agent(settings)
     environment = environment_of(agent, settings.env)
     make_env, symmetry = environment_maker(environment, needs_symmetry=settings.transform != "e")
     model = load_model(agent, make_env(), settings.device, settings.trust)

@@ -8,10 +8,9 @@ from typing import cast
 from omegaconf import DictConfig, OmegaConf
 
 from equirl.agents.saving.export import check_export, export_policy
-from equirl.agents.saving.hub import local_agent
-from equirl.agents.saving.saved_agent import SavedAgent, read_agent
+from equirl.agents.saving.saved_agent import SavedAgent
 from equirl.commands.environments import Environment, environment_maker
-from equirl.commands.loading import environment_of, load_model, with_agent
+from equirl.commands.loading import environment_of, load_model, named_agent, with_agent
 from equirl.configs.schema import EnvConfig, ExportConfig
 from equirl.errors import ConfigError
 
@@ -23,7 +22,7 @@ def export(config: DictConfig) -> Path:
     settings = cast(ExportConfig, with_agent(config))
     output = Path(settings.output)
     check_export(output, settings.format)
-    agent = read_agent(local_agent(settings.agent))
+    agent = named_agent(settings)
     env = _environment(agent, settings.env, settings.trust)
     model = load_model(agent, env, "cpu", settings.trust)
     space = None if env is None else env.observation_space

@@ -11,8 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from equirl.agents.families import FAMILIES, class_of
+from equirl.agents.saving.hub import local_agent
+from equirl.agents.saving.normalised import with_normalisation
 from equirl.agents.saving.restore import restore
-from equirl.agents.saving.saved_agent import SavedAgent
+from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.configs.fields import check_values
 from equirl.configs.old_keys import taken_out
 from equirl.configs.schema import EnvConfig
@@ -33,13 +35,28 @@ def with_agent(config: DictConfig) -> Any:
     return settings
 
 
+def named_agent(settings: Any) -> SavedAgent:
+    """The agent that ``agent=`` and ``normalize=`` name.
+
+    Raises:
+        AgentError: it cannot be read; or was trained behind `VecNormalize`, and ``normalize`` does
+            not say with which statistics.
+    """
+    agent = read_agent(local_agent(settings.agent))
+    if getattr(settings, "trust", "weights") == "weights":
+        return with_normalisation(agent, settings.normalize)
+    if settings.normalize not in (None, False):
+        raise ConfigError("normalize= reads statistics as data: leave trust=pickle out")
+    return agent
+
+
 def load_model(
     agent: SavedAgent, env: gym.Env[Any, Any] | None, device: str, trust: str = "weights"
 ) -> BaseAlgorithm:
     """The saved agent as a model, of our own class or plain.
 
     Args:
-        agent: what `read_agent` read.
+        agent: what `named_agent` read.
         env: its environment; may be left out where the file says enough.
         device: where the networks go.
         trust: ``"weights"`` unpickles nothing (`equirl.agents.saving.restore`), ``"pickle"`` is
@@ -54,9 +71,7 @@ def load_model(
         except UntrustedError as error:
             raise AgentError(f"{error}; or say trust=pickle if you know who made it") from error
     symmetrizes = agent.is_equivariant and not agent.is_native
-    family = FAMILIES.get(agent.architecture.algorithm)
-    if family is None:
-        raise AgentError(f"{agent.path} is an agent of {agent.architecture.algorithm}")
+    family = FAMILIES[agent.architecture.algorithm]
     algorithm = class_of(family.equivariant if symmetrizes else family.stock)
     # SB3 warns of n_steps in whatever off-policy agent it loads.
     smallest = {} if family.is_on_policy else {"buffer_size": 1, "n_steps": 1}

@@ -244,7 +244,7 @@ class Symmetrized(nn.Module):
         """What the method weighs by; arguments as `weights` takes them."""
         method = self.method
         if scores is None and method.needs_scores:
-            scores, scale = self._scores(outputs)
+            scores, scale = self.scores(outputs)
         elif scores is None and method.scores_input:
             scores, scale = self._input_scores(x)
         elif scores is not None and scale is None:
@@ -348,8 +348,15 @@ class Symmetrized(nn.Module):
         """Whether M runs along the orbit before there are weights."""
         return self.method.needs_features or (self.method.needs_scores and scores is None)
 
-    def _scores(self, outputs: Any) -> tuple[Tensor, Tensor]:
-        """Scores ``[|G|, batch]`` of M along the orbit, and the size of what they came from."""
+    def scores(self, outputs: Any) -> tuple[Tensor, Tensor]:
+        """The method's own scores of M along the orbit, and the size of what they came from.
+
+        Args:
+            outputs: as `outputs` gives them.
+
+        Returns:
+            ``[|G|, batch]`` and ``[batch]``, see `weights`.
+        """
         scores = self._unrows(self.score(map_parts(_rows, outputs)))
         size = reduce(torch.maximum, map(magnitude, parts(outputs)))
         if self.score is not largest_entry:  # which is never larger than the outputs

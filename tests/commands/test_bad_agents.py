@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import pytest
-from stable_baselines3 import DQN
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from shared.refusals import Refused
 
@@ -108,3 +112,63 @@ def test_run_whose_configuration_is_unreadable_is_refused(
         (folder / "config.yaml").write_text(text)
         (folder / "best_model.zip").write_bytes(plain_agent.read_bytes())
         assert "config.yaml" in refused("evaluate", "agent=best_model.zip", "progress=false")
+
+
+@pytest.fixture
+def behind_statistics(folder: Path) -> Path:
+    """A PPO agent trained behind `VecNormalize`, and files that are not its statistics."""
+    behind = VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
+    model = PPO("MlpPolicy", behind, n_steps=8, batch_size=8, device="cpu")
+    model.learn(16).save(folder / "agent.zip")
+    behind.save("statistics.pkl")
+    whole = Path("statistics.pkl").read_bytes()
+    Path("truncated.pkl").write_bytes(whole[:-40])
+    Path("malicious.pkl").write_bytes(pickle.dumps(Witness()))
+    other = VecNormalize(DummyVecEnv([lambda: gym.make("Acrobot-v1")]))
+    other.save("other.pkl")
+    return folder
+
+
+class Witness:
+    """Whose pickle makes a file when it is run."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("witness"),)
+
+
+def test_statistics_that_are_not_the_agents_are_refused_and_not_run(
+    refused: Refused, behind_statistics: Path
+) -> None:
+    for command in ("evaluate", "transfer"):
+        rest = ("agent=agent.zip", "env=cartpole", "episodes=2", "progress=false")
+        assert "was trained behind VecNormalize" in refused(command, *rest)
+        for file, said in {
+            "missing.pkl": "there are no statistics at missing.pkl",
+            "truncated.pkl": "truncated.pkl is damaged",
+            "malicious.pkl": "malicious.pkl does not hold a VecNormalize",
+            "other.pkl": "has statistics of observations of shape (6,)",
+        }.items():
+            assert said in refused(command, f"normalize={file}", *rest)
+        assert "normalize must be a file" in refused(command, "normalize=3", *rest)
+        acrobot = ("normalize=statistics.pkl", *rest[:1], "env=acrobot", *rest[2:])
+        assert "was made for the observations Box(" in refused(command, *acrobot)
+    assert not (behind_statistics / "witness").exists()
+
+
+def test_statistics_that_lie_beside_the_agent_are_noticed(
+    refused: Refused, behind_statistics: Path
+) -> None:
+    Path("statistics.pkl").rename("vecnormalize.pkl")
+    rest = ("agent=agent.zip", "env=cartpole", "episodes=2", "progress=false")
+    assert "normalize='vecnormalize.pkl'" in refused("evaluate", *rest)
+
+
+def test_a_configuration_of_rl_zoo_tells_that_statistics_are_missing(
+    refused: Refused, plain_agent: Path, folder: Path
+) -> None:
+    (folder / "agent.zip").write_bytes(plain_agent.read_bytes())
+    (folder / "agent").mkdir()
+    rest = ("agent=agent.zip", "env=cartpole", "episodes=2", "progress=false")
+    text = "!!python/object/apply:collections.OrderedDict\n- - - gamma\n    - 0.9\n  - - normalize\n"
+    (folder / "agent" / "config.yml").write_text(f"{text}    - true\n")
+    assert "was trained behind VecNormalize" in refused("evaluate", *rest)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecNormalize
 
 from equirl.agents.saving.reading.inert_pickles import Inert, read_inertly, value_of
 from equirl.agents.saving.reading.saved_spaces import space_of
@@ -130,6 +131,11 @@ def read_normalisation(path: str | Path) -> SavedNormalisation:
         raise AgentError(f"{path} is damaged: {reason(error)}") from error
 
 
+def normalisation_of(wrapper: VecNormalize) -> SavedNormalisation:
+    """What a `VecNormalize` does at this moment."""
+    return _normalisation(Path(f"the {type(wrapper).__name__} given"), vars(wrapper))
+
+
 def was_normalised(data: Mapping[str, Any]) -> bool:
     """Whether an agent's file shows that it was trained on normalised observations.
 
@@ -181,12 +187,14 @@ def _normalisation(path: Path, state: dict[str, Any]) -> SavedNormalisation:
             observations[None] = _moments(statistics)
     if not (settings["epsilon"] >= 0 and settings["clip_obs"] > 0):
         raise ValueError(f"epsilon is {settings['epsilon']}, clip_obs {settings['clip_obs']}")
-    space = space_of(state.get("observation_space"))
+    space = state.get("observation_space")
+    space = space if isinstance(space, spaces.Space) else space_of(space)
     return SavedNormalisation(path, observations, _moments(state["ret_rms"]), settings, space)
 
 
-def _moments(read: Inert) -> Moments:
-    state = {name: value_of(value) for name, value in read.state.items()}
+def _moments(read: Any) -> Moments:
+    seen: Mapping[str, Any] = read.state if isinstance(read, Inert) else vars(read)
+    state = {name: value_of(value) for name, value in seen.items()}
     mean, var = (np.array(state[name], dtype=np.float64) for name in ("mean", "var"))
     count = float(state["count"])
     if mean.shape != var.shape or not np.isfinite(mean).all() or not (var >= 0).all():

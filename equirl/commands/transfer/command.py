@@ -9,14 +9,12 @@ from typing import Any, cast, get_args
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from equirl.agents.saving.hub import local_agent
-from equirl.agents.saving.saved_agent import read_agent
 from equirl.agents.training.checkpoints import save_atomically
 from equirl.agents.transfer.fine_tuning import gentle
-from equirl.agents.transfer.transfer import Stage, transfer_agent
+from equirl.agents.transfer.transfer import VERSIONS, Stage, transfer_agent
 from equirl.agents.transfer.weight_learning import FEWEST_STEPS
 from equirl.commands.environments import check_device, check_run_dir, environment_maker
-from equirl.commands.loading import environment_of, with_agent
+from equirl.commands.loading import environment_of, named_agent, with_agent
 from equirl.commands.transfer.report import plot, print_report, write_report
 from equirl.configs.schema import TransferConfig
 from equirl.errors import AgentError, ConfigError
@@ -30,7 +28,7 @@ def transfer(config: DictConfig) -> str:
     check_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    agent = read_agent(local_agent(settings.agent))
+    agent = named_agent(settings)
     if agent.is_equivariant:
         raise AgentError(f"{agent.path} is equivariant already: give a plain SB3 agent")
     environment = environment_of(agent, settings.env)
@@ -51,7 +49,9 @@ def transfer(config: DictConfig) -> str:
         finetune_steps=settings.finetune.steps,
         finetune_every=settings.finetune.every,
         finetune_episodes=settings.finetune.episodes,
+        normalize=settings.normalize,
         finetune_kwargs=gentle(
+            agent.architecture.algorithm,
             settings.finetune.learning_rate,
             settings.finetune.n_steps,
             settings.finetune.exploration_initial_eps,
@@ -78,7 +78,7 @@ def _check(settings: TransferConfig) -> None:
     if not settings.methods and settings.stage == "zero_shot" and not settings.betas:
         raise ConfigError(f"methods: name at least one of {', '.join(METHODS)}")
     for method in settings.methods:
-        _check_known("methods", method, tuple(METHODS))
+        _check_known("methods", method, VERSIONS)
     _check_known("finetune.method", settings.finetune.method, tuple(METHODS))
     for beta in settings.betas:
         if not math.isfinite(beta):

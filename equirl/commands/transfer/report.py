@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def write_report(result: Transferred, path: Path) -> None:
         "versions": {name: _version(result, name) for name in result.played},
         "chosen": result.chosen,
     }
+    if result.disagreement is not None:
+        report["disagreement"] = asdict(result.disagreement)
     if result.learned is not None:
         learned = result.learned
         report["learned_weights"] = {
@@ -78,6 +81,8 @@ def print_report(result: Transferred, title: str) -> None:
                 gain = f"{difference.mean():+.2f} ± {half_width(difference):.2f}"
         table.add_row(name, str(episodes), gain, "saved" if name == result.chosen else "")
     Console(highlight=False).print(table)
+    if result.disagreement is not None:
+        print(f"measured before: {result.disagreement}")
     if result.learned is not None:
         learned = result.learned
         print(f"learned λ: {learned.chosen}, β = {learned.beta:.2f}, {learned.steps} steps")

@@ -259,7 +259,8 @@ def test_ends_of_the_family_are_the_papers_methods(
     observations, _ = model.q_net.obs_to_tensor(x)
     with torch.no_grad():
         for net in ("q_net", "q_net_target"):
-            torch.testing.assert_close(getattr(model, net)(observations), end.q_net(observations))
+            mine, theirs = getattr(model, net), getattr(end, net)
+            torch.testing.assert_close(mine(observations), theirs(observations))
 
 
 def test_spread_is_that_of_the_scores_along_an_orbit(

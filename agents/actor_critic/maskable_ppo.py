@@ -1,0 +1,38 @@
+"""`EquivariantMaskablePPO`: PPO that is told which actions are allowed: ``equirl[contrib]``."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.policies import BasePolicy
+
+from equirl.agents.actor_critic.maskable import (
+    EquivariantMaskableActorCriticCnnPolicy,
+    EquivariantMaskableActorCriticPolicy,
+    EquivariantMaskableMultiInputActorCriticPolicy,
+)
+from equirl.agents.equivariant_algorithm import EquivariantAlgorithm
+
+
+class EquivariantMaskablePPO(EquivariantAlgorithm, MaskablePPO):
+    """MaskablePPO with π(ga | gs, gm) = π(a | s, m), see `EquivariantMaskableActorCriticPolicy`.
+
+    Training is sb3-contrib's own; only the policy differs.
+
+    Args:
+        policy: see `EquivariantAlgorithm`, as ``env``, ``method``, ``symmetry`` and its options.
+        kwargs: everything that `sb3_contrib.MaskablePPO` takes, which checks the names.
+
+    Raises:
+        SymmetryError: the environment's symmetry is not known or does not fit.
+        MethodError: the method or an option of it cannot be used.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": EquivariantMaskableActorCriticPolicy,
+        "CnnPolicy": EquivariantMaskableActorCriticCnnPolicy,
+        "MultiInputPolicy": EquivariantMaskableMultiInputActorCriticPolicy,
+    }
+
+    equivariant_policy = EquivariantMaskableActorCriticPolicy

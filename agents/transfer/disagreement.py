@@ -1,0 +1,113 @@
+"""Whether averaging over the orbit would destroy a policy, told from a few of its own states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor
+
+from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
+from equirl.agents.symmetrized_actor import SymmetrizedActor
+from equirl.agents.symmetrized_network import OrbitView
+from equirl.agents.transfer.branch_table import acting_network, taken_values, view_orbits
+
+USUAL_NOISE = 0.1
+"""Standard deviation, of -1 … 1, of the exploration of agents that have none of their own."""
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """How much averaging changes what an agent does: means over states it came to itself.
+
+    Distances are total variations, 0 … 1, between policies with the agent's own exploration noise;
+    where actions are chosen by Q-values, 0 or 1: whether another one is the best.
+
+    Args:
+        change: from the policy to the averaged one.
+        away: from the averaged policy to the nearest of the branches that it averages: near 0
+            where they agree, near 1 where there are several and the average is none of them.
+        regret: what the agent's own critic says that averaging costs, as a part of the value:
+            E[Q(s, π(s)) − Q(s, π̄(s))] / ((1 − γ) E|V(s)|), which is the loss up to the change in
+            the states that are visited (Kakade & Langford 2002); None where it judges no actions.
+    """
+
+    change: float
+    away: float
+    regret: float | None
+
+    def __str__(self) -> str:
+        regret = "" if self.regret is None else f"; its critic expects a loss of {self.regret:.0%}"
+        return (
+            f"averaging changes {self.change:.0%} of the policy, and is {self.away:.0%} away from "
+            f"the nearest branch{regret}"
+        )
+
+
+@torch.no_grad()
+def disagreement(model: BaseAlgorithm, observations: Sequence[Any]) -> Disagreement:
+    """Measure an agent on states that it came to as it was.
+
+    Args:
+        model: the agent made equivariant, with ``method="lambda"``, which looks at all there is.
+        observations: as the environment gives them.
+    """
+    network, view = acting_network(model), view_orbits(model, observations)
+    distance, averaged = _policies(network, view)
+    distances = torch.stack([distance(branch, averaged) for branch in view.branches])
+    regret = None
+    if not isinstance(network, SymmetrizedActorCritic):
+        if isinstance(network, SymmetrizedActor):
+            policy: Any = model.policy
+            scaled = network.mean_action(averaged).cpu().numpy()
+            actions: Any = policy.unscale_action(scaled.reshape(-1, *policy.action_space.shape))
+        else:
+            actions = averaged.argmax(dim=1).cpu().numpy()
+        lost = view.scores[0] - taken_values(model, view, observations, actions)[0]
+        gamma: float = getattr(model, "gamma")  # noqa: B009 (BaseAlgorithm has none)
+        regret = float(lost.mean() / ((1 - gamma) * view.scores[0].abs().mean() + 1e-9))
+    return Disagreement(float(distances[0].mean()), float(distances.amin(dim=0).mean()), regret)
+
+
+def _policies(
+    network: Any, view: OrbitView
+) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
+    """The distance of two policies, by the outputs that stand for them, and the averaged one."""
+    averaged = view.branches.mean(dim=0)
+    if isinstance(network, SymmetrizedActorCritic):
+        size = averaged.shape[1] - 1  # the value comes last
+        if getattr(network, "log_std", None) is None:
+            return lambda one, other: _of_logits(one[:, :size], other[:, :size]), averaged
+        log_std = network.symmetric_log_std()
+        std = _sde_std(network, log_std, view) if network.use_sde else log_std.exp()
+        return lambda one, other: _of_means((one - other)[:, :size] / std), averaged
+    if isinstance(network, SymmetrizedActor):
+        if getattr(network, "use_sde", False):
+            std = _sde_std(network, network.log_std, view)
+        elif hasattr(network, "log_std"):
+            size = averaged.shape[1] // 2
+            std = view.branches[0, :, size:].exp()
+            return lambda one, other: _of_means((one - other)[:, :size] / std), averaged
+        else:
+            std = torch.tensor(USUAL_NOISE)
+        return lambda one, other: _of_means((one - other) / std), averaged
+    return lambda one, other: (one.argmax(1) != other.argmax(1)).to(one.dtype), averaged
+
+
+def _sde_std(network: Any, log_std: Tensor, view: OrbitView) -> Tensor:
+    """Of gSDE noise (arXiv 2005.05719), at each state, ``[N, actions]``."""
+    std: Tensor = network.action_dist.get_std(log_std)
+    return (view.features[0].square() @ std.square()).sqrt() + 1e-6
+
+
+def _of_means(gaps: Tensor) -> Tensor:
+    """Between Gaussians of equal covariance, of gaps ``[N, actions]`` in standard deviations."""
+    return torch.erf(gaps.norm(dim=1) / math.sqrt(8))
+
+
+def _of_logits(one: Tensor, other: Tensor) -> Tensor:
+    return 0.5 * (one.softmax(dim=1) - other.softmax(dim=1)).abs().sum(dim=1)

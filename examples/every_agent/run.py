@@ -167,7 +167,7 @@ def run(settings: DictConfig) -> list[Row]:
             told = {"refused": str(error)}
         with written_whole(folder / f"{name}.json") as aside:
             aside.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    files = sorted(folder.glob("*.json"))
+    files = sorted(folder.glob("[!.]*.json"))
     rows = [row(f.stem, json.loads(f.read_text(encoding="utf-8"))) for f in files]
     columns = max(rows, key=len, default={})
     return [{column: line.get(column, "") for column in columns} for line in rows]

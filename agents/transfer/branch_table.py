@@ -174,6 +174,11 @@ def acting_network(model: BaseAlgorithm) -> Any:
     raise AgentError(f"{type(model).__name__} with a plain policy has no orbit to look along")
 
 
+def acts_by_values(model: BaseAlgorithm) -> bool:
+    """Whether an agent takes the action of the highest Q-value, and has no actor."""
+    return not isinstance(acting_network(model), SymmetrizedActor | SymmetrizedActorCritic)
+
+
 def weighting_of(model: BaseAlgorithm) -> LambdaWeighting:
     """The λ of an agent's acting network.
 
@@ -216,7 +221,6 @@ def branch_table(
     dtype, device = now.scores.dtype, now.scores.device
     gamma: float = getattr(model, "gamma")  # noqa: B009 (BaseAlgorithm has none)
     going_on = 1 - torch.tensor(terminated, dtype=dtype, device=device)
-    is_actor = isinstance(acting_network(model), SymmetrizedActor | SymmetrizedActorCritic)
     return BranchTable(
         Branches(now.branches, now.scores, now.features),
         Branches(then.branches, then.scores, then.features),
@@ -224,7 +228,7 @@ def branch_table(
         torch.as_tensor(np.stack(actions), device=device),
         reward_scale * torch.tensor(rewards, dtype=dtype, device=device),
         gamma * going_on,
-        not is_actor,
+        acts_by_values(model),
     )
 
 

@@ -34,11 +34,14 @@ class Disagreement:
         regret: what the agent's own critic says that averaging costs, as a part of the value:
             E[Q(s, π(s)) − Q(s, π̄(s))] / ((1 − γ) E|V(s)|), which is the loss up to the change in
             the states that are visited (Kakade & Langford 2002); None where it judges no actions.
+        one_sided: how surely its states are told from the others of their orbits, see
+            `learn_familiarity`.
     """
 
     change: float
     away: float
     regret: float | None
+    one_sided: float
 
     def __str__(self) -> str:
         regret = "" if self.regret is None else f"; its critic expects a loss of {self.regret:.0%}"
@@ -49,12 +52,15 @@ class Disagreement:
 
 
 @torch.no_grad()
-def disagreement(model: BaseAlgorithm, observations: Sequence[Any]) -> Disagreement:
+def disagreement(
+    model: BaseAlgorithm, observations: Sequence[Any], one_sided: float
+) -> Disagreement:
     """Measure an agent on states that it came to as it was.
 
     Args:
         model: the agent made equivariant, with ``method="lambda"``, which looks at all there is.
         observations: as the environment gives them.
+        one_sided: what `learn_familiarity` gave for them.
     """
     network, view = acting_network(model), view_orbits(model, observations)
     distance, averaged = _policies(network, view)
@@ -70,7 +76,7 @@ def disagreement(model: BaseAlgorithm, observations: Sequence[Any]) -> Disagreem
         lost = view.scores[0] - taken_values(model, view, observations, actions)[0]
         gamma: float = getattr(model, "gamma")  # noqa: B009 (BaseAlgorithm has none)
         regret = float(lost.mean() / ((1 - gamma) * view.scores[0].abs().mean() + 1e-9))
-    return Disagreement(float(distances[0].mean()), float(distances.amin(dim=0).mean()), regret)
+    return Disagreement(float(distances[0].mean()), float(distances.amin(dim=0).mean()), regret, one_sided)
 
 
 def _policies(

@@ -158,19 +158,15 @@ def transfer_agent(
     def frozen(method: str | Method | None, **options: Any) -> BaseAlgorithm:
         return build(method, **_no_buffer(saved), **options)
 
-    def familiar() -> BaseAlgorithm:
-        model = frozen("canonical", canonical_score="learned")
-        with seeded(learning_seed):
-            learn_familiarity(model, own.observations)
-        return model
-
     result = Transferred({PLAIN: frozen(None)})
-    looking = frozen("lambda")
     own = play_transitions([result.models[PLAIN]], make_env, OWN_STEPS, 0.0, seed - OWN_STEPS)
+    looking, familiar = frozen("lambda"), frozen("canonical", canonical_score="learned")
     if acting_network(looking).symmetrized.order > 1:
-        result.disagreement = disagreement(looking, own.observations)
+        with seeded(learning_seed):
+            one_sided = learn_familiarity(familiar, own.observations)
+        result.disagreement = disagreement(looking, own.observations, one_sided)
     for method in methods if stage != "finetune" else ():
-        result.models[method] = familiar() if method == FAMILIAR else frozen(method)
+        result.models[method] = familiar if method == FAMILIAR else frozen(method)
     if stage in ("zero_shot", "all"):
         spread = float(score_spread(view_orbits(looking, own.observations).scores))
         for beta in betas:

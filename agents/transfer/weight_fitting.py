@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from equirl.agents.transfer.branch_table import BranchTable
 from equirl.symmetrize import LambdaWeighting
@@ -16,26 +17,75 @@ def fit_bellman_error(
 ) -> None:
     """Fit h(φ(gs)) = −E[log δ(gs)²] from where it is, the features standardised meanwhile."""
     features = table.now.features.flatten(0, 1)
-    mean, spread = features.mean(dim=0), features.std(dim=0)
-    spread = spread.clamp(min=0.1 * float(spread.mean()) + 1e-6)
     squared = table.bellman_errors().flatten().square()
-    floor = 1e-6 * table.now.values.var() + torch.finfo(squared.dtype).tiny
+    values = table.now.values if table.is_value_based else table.now.scores
+    floor = 1e-6 * values.var() + torch.finfo(squared.dtype).tiny
     logarithms = (squared + floor).log()
-    first, last = weighting.h[0], weighting.h[2]
-    assert isinstance(first, nn.Linear)
+
+    def loss(standardised: Tensor) -> Tensor:
+        rows = torch.randint(len(features), (batch_size,), device=features.device)
+        predicted = weighting.h(standardised[rows])[:, 0]
+        return (predicted + logarithms[rows]).square().mean()
+
+    last = weighting.h[2]
     assert isinstance(last, nn.Linear)
+    if not last.weight.any():
+        with torch.no_grad():
+            last.bias.copy_(-logarithms.mean())
+    fit_standardised(weighting.h, features, loss, steps)
+
+
+def fit_familiarity(
+    weighting: LambdaWeighting, features: Tensor, steps: int = 400, batch_size: int = 256
+) -> None:
+    """Fit h(φ(gs)) so that w_g(s) is the probability that gs was met, where s or another gs was.
+
+    The loss is −log w_e(s), with β = 0 (`learn_familiarity` learns a canonical score likewise): the
+    average where all sides of the world look alike, one branch where the agent knows one side only.
+
+    Args:
+        weighting: gets the h.
+        features: φ along the orbits of states that the agent came to as it was,
+            ``[|G|, N, features]``.
+        steps: gradient steps.
+        batch_size: states in each.
+    """
+
+    def loss(standardised: Tensor) -> Tensor:
+        rows = torch.randint(standardised.shape[1], (batch_size,), device=features.device)
+        return -weighting.h(standardised[:, rows])[..., 0].log_softmax(dim=0)[0].mean()
+
+    fit_standardised(weighting.h, features, loss, steps)
+
+
+def fit_standardised(
+    network: nn.Sequential,
+    inputs: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    steps: int,
+    learning_rate: float = 2e-3,
+) -> None:
+    """Minimise a loss by AdamW, the inputs ``[…, entries]`` of a network standardised meanwhile.
+
+    Args:
+        network: begins with a linear layer; is in the end a function of the inputs as they were.
+        inputs: all that the loss is of.
+        loss: from the standardised inputs.
+        steps: gradient steps.
+        learning_rate: of AdamW.
+    """
+    first, every = network[0], tuple(range(inputs.dim() - 1))
+    assert isinstance(first, nn.Linear)
+    mean, spread = inputs.mean(dim=every), inputs.flatten(0, -2).std(dim=0)
+    spread = spread.clamp(min=0.1 * float(spread.mean()) + 1e-6)
+    standardised = (inputs - mean) / spread
     with torch.no_grad():
         first.bias.add_(first.weight @ mean)
         first.weight.mul_(spread)
-        if not last.weight.any():
-            last.bias.copy_(-logarithms.mean())
-    optimizer = torch.optim.AdamW(weighting.h.parameters(), lr=2e-3, weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-3)
     for _ in range(steps):
-        rows = torch.randint(len(features), (batch_size,), device=features.device)
-        predicted = weighting.h((features[rows] - mean) / spread)[:, 0]
-        loss = (predicted + logarithms[rows]).square().mean()
         optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss(standardised))
         optimizer.step()
     with torch.no_grad():
         first.weight.div_(spread)

@@ -18,12 +18,13 @@ from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.transfer.branch_table import (
     BranchTable,
     Transitions,
+    acts_by_values,
     branch_table,
     play_transitions,
     weighting_of,
 )
 from equirl.agents.transfer.successive_halving import Halving, successive_halving
-from equirl.agents.transfer.weight_fitting import fit_bellman_error, refine
+from equirl.agents.transfer.weight_fitting import fit_bellman_error, fit_familiarity, refine
 from equirl.symmetrize import INFINITE_BETA, LambdaWeighting, score_spread
 
 WeightingState = dict[str, Tensor]
@@ -37,9 +38,13 @@ over-estimates what it does not know. Few, so that each of them can play often e
 LEARNED = "learned"
 """The candidate that is learned."""
 
-SHARP, SHARPNESS = "learned, sharp", 10.0
-"""Of an actor: the same with h so many times as large, which all but chooses the branch that can be
-believed. An average of two estimates of Q is one, an average of two gaits is none."""
+FAMILIAR, BELIEVED = "familiar", "believed"
+"""Candidates of an actor: h that tells the agent's own states from the others of their orbits, and h
+that tells where its critic is right."""
+
+SHARPNESS = 20.0
+"""So many times as large is h of these, which all but chooses one branch: an average of two estimates
+of Q is one, an average of two gaits is none."""
 
 FEWEST_STEPS = 1000
 """Environment steps below which nothing can be said of λ."""
@@ -92,10 +97,13 @@ def with_beta(weighting: LambdaWeighting, beta: float, spread: float) -> Weighti
     return state
 
 
-def sharpened(state: WeightingState) -> WeightingState:
+def sharpened(weighting: LambdaWeighting) -> WeightingState:
     """The same λ with `SHARPNESS` times its h."""
     h = ("h.2.weight", "h.2.bias")
-    return {name: value * SHARPNESS if name in h else value for name, value in state.items()}
+    return {
+        name: value * SHARPNESS if name in h else value.clone()
+        for name, value in weighting.state_dict().items()
+    }
 
 
 def learn_weights(
@@ -110,14 +118,16 @@ def learn_weights(
 ) -> LearnedWeights:
     """Learn λ of a `lambda` agent; its Q-network stays as it is.
 
-    An actor is learned for likewise, by its critic's Bellman errors, without the second of these:
-
     1. Play, and fit h(φ(gs)) = −E[log δ(gs)²], δ being the Bellman error of branch gs for itself:
        weights inversely proportional to the variance make the best mean of estimates. This tells
        the states the network knows from those it has never seen.
     2. Refine β and h by the Double-DQN loss of Q_G (van Hasselt et al. 2016), Q frozen.
     3. Let the result, both end points and β = -3 with h = 0 play for return, by successive
        halving; among equals the first of them in this order wins.
+
+    Of an actor there are other candidates beside the end points: h that tells the states that the
+    original came to from the others of their orbits (`fit_familiarity`), and h of step 1, both with
+    `SHARPNESS`.
 
     Args:
         model: an agent with ``method="lambda"``; gets the chosen weights.
@@ -134,16 +144,23 @@ def learn_weights(
     """
     if steps < FEWEST_STEPS:
         raise ValueError(f"steps must be at least {FEWEST_STEPS}, got {steps}")
-    each = int(LEARNING_SHARE * steps) // ROUNDS
+    budget = int(LEARNING_SHARE * steps)
     with seeded(seed):
         learning = _Learning(model, make_env, 1_000_000 * (seed + 3), reward_scale, on_step)
-        for round_ in range(ROUNDS):
-            learning.play(each, [original, model] if round_ == 0 else [model])
-            if round_ < ROUNDS - 1:
-                learning.fit()
-            if round_ >= ROUNDS - 2:
-                learning.refine()
-        learning.add_family()
+        if acts_by_values(model):
+            for round_ in range(ROUNDS):
+                learning.play(budget // ROUNDS, [original, model] if round_ == 0 else [model])
+                if round_ < ROUNDS - 1:
+                    learning.fit()
+                if round_ >= ROUNDS - 2:
+                    learning.refine()
+            learning.add_family(BETAS)
+        else:
+            learning.play(budget // 2, [original], epsilon=0.0)
+            learning.add_familiar()
+            learning.play(budget - budget // 2, [original, model])
+            learning.add_believed()
+            learning.add_family(BETAS[:2])
         compared = learning.compare(steps - learning.steps)
     beta = float(weighting_of(model).beta.detach())
     return LearnedWeights(compared.winner, beta, compared, learning.steps)
@@ -177,10 +194,12 @@ class _Learning:
         self.steps = 0
         self.table: BranchTable
 
-    def play(self, steps: int, players: Sequence[BaseAlgorithm]) -> None:
+    def play(
+        self, steps: int, players: Sequence[BaseAlgorithm], epsilon: float = EPSILON
+    ) -> None:
         """Collect transitions."""
         seed = self.first_seed + 10_000 * self.rounds
-        self.played += play_transitions(players, self.make_env, steps, EPSILON, seed, self.on_step)
+        self.played += play_transitions(players, self.make_env, steps, epsilon, seed, self.on_step)
         self.steps += steps
         self.table = branch_table(self.model, self.played, self.reward_scale)
         if self.rounds == 0:
@@ -194,18 +213,28 @@ class _Learning:
         set_weighting(self.model, self.weighting.state_dict())
 
     def refine(self) -> None:
-        """Refine β and h on all that was played, where there are Q-values to refine them by."""
-        if self.table.is_value_based:
-            refine(self.weighting, self.table)
+        """Refine β and h on all that was played."""
+        refine(self.weighting, self.table)
         self.candidates[LEARNED] = copy.deepcopy(self.weighting.state_dict())
         set_weighting(self.model, self.candidates[LEARNED])
 
-    def add_family(self) -> None:
-        """Candidates with h = 0; of an actor the learned one made sharp, too."""
-        if not self.table.is_value_based:
-            self.candidates[SHARP] = sharpened(self.candidates[LEARNED])
+    def add_familiar(self) -> None:
+        """The candidate of what was played so far, by the original alone."""
+        self.weighting.load_state_dict(with_beta(self.weighting, 0.0, 1.0))
+        fit_familiarity(self.weighting, self.table.now.features)
+        self.candidates[FAMILIAR] = sharpened(self.weighting)
+        set_weighting(self.model, self.candidates[FAMILIAR])
+
+    def add_believed(self) -> None:
+        """The candidate of all that was played."""
+        self.weighting.load_state_dict(with_beta(self.weighting, 0.0, 1.0))
+        fit_bellman_error(self.weighting, self.table)
+        self.candidates[BELIEVED] = sharpened(self.weighting)
+
+    def add_family(self, betas: Sequence[float]) -> None:
+        """Candidates with h = 0."""
         spread = float(score_spread(self.table.now.scores))
-        for beta in BETAS:
+        for beta in betas:
             self.candidates[beta_name(beta)] = with_beta(self.weighting, beta, spread)
 
     def compare(self, budget: int) -> Halving:

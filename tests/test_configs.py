@@ -96,6 +96,7 @@ def test_the_suite_has_every_method_and_every_environment_of_dqn_once() -> None:
     assert sorted(sweep.sweeper.params.method.split(",")) == sorted(METHODS)
     # RL Zoo's settings are for what others have measured with them.
     tuned = [env for algorithm, env in TUNED if algorithm == "dqn" and env != "cartpole_zoo"]
+    tuned = [env for env in tuned if not env.startswith("broken_")]
     assert sorted(sweep.sweeper.params.env.split(",")) == tuned
 
 

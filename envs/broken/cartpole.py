@@ -33,10 +33,11 @@ class BrokenCartPole(CartPoleEnv):
         """Whether a push to the right would be weaker now."""
         return self.state is not None and bool(self.state[0] > self._from)
 
-    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
         """See Gymnasium's; ``info["is_broken"]`` is said of the state before the step."""
         broken = self.is_broken
         self.force_mag = self._weak if broken and action == 1 else self._full
-        observation, reward, terminated, truncated, info = super().step(action)
+        parent: Any = super()  # Gymnasium leaves it untyped
+        observation, reward, terminated, truncated, info = parent.step(action)
         self.force_mag = self._full
         return observation, float(reward), terminated, truncated, {**info, "is_broken": broken}

@@ -41,6 +41,7 @@ class BrokenLunarLander(LunarLander):
         broken = self.is_broken
         if broken and self.lander is not None:
             self.lander.ApplyForceToCenter((self._wind, 0.0), True)
-        observation, reward, terminated, truncated, info = super().step(action)
+        parent: Any = super()  # Gymnasium leaves it untyped
+        observation, reward, terminated, truncated, info = parent.step(action)
         info["is_broken"] = broken
         return observation, float(reward), terminated, truncated, info

@@ -125,7 +125,7 @@ class Relaxation(NamedTuple):
     def value(self) -> Any:
         """M_R(x); nothing is learned through α, which has a loss of its own."""
         alpha = self.alpha.detach()
-        return map_parts(lambda *two: _mixed(*two, alpha), self.symmetric, self.plain)
+        return map_parts(lambda a, b: _mixed(a, b, alpha), self.symmetric, self.plain)
 
 
 def _mixed(symmetric: Tensor, plain: Tensor, share: Tensor) -> Tensor:

@@ -114,8 +114,10 @@ def fit(way: str, x: Tensor, y: Tensor, test: Tensor, seed: int = 0) -> tuple[Te
                 usual = (r**2).mean(dim=1, keepdim=True)
                 loss = loss + (0.3 * usual / unit * h**2).mean(dim=1).sum()
             if "penalty" in parts:
-                loss = loss + 0.01 * alpha_of(h).mean(dim=1).sum() if "sigmoid" in parts else (
-                    loss + 0.01 * h.clamp(min=-0.1).mean(dim=1).sum()
+                loss = (
+                    loss + 0.01 * alpha_of(h).mean(dim=1).sum()
+                    if "sigmoid" in parts
+                    else (loss + 0.01 * h.clamp(min=-0.1).mean(dim=1).sum())
                 )
         optimizer.zero_grad()
         loss.backward()
@@ -131,10 +133,21 @@ def fit(way: str, x: Tensor, y: Tensor, test: Tensor, seed: int = 0) -> tuple[Te
 
 
 WAYS = (
-    "plain", "equitune", "sigmoid+loss", "sigmoid+loss+penalty", "sigmoid+loss+aux", "loss+aux",
-    "aux+stack", "aux+stack+prior", "aux+stack+prior+sharp", "aux+which",
-    "aux+difference", "aux+difference+prior", "aux+difference+prior+sharp",
-    "aux+stack+sharp+heldout", "aux+difference+prior+heldout",
+    "plain",
+    "equitune",
+    "sigmoid+loss",
+    "sigmoid+loss+penalty",
+    "sigmoid+loss+aux",
+    "loss+aux",
+    "aux+stack",
+    "aux+stack+prior",
+    "aux+stack+prior+sharp",
+    "aux+which",
+    "aux+difference",
+    "aux+difference+prior",
+    "aux+difference+prior+sharp",
+    "aux+stack+sharp+heldout",
+    "aux+difference+prior+heldout",
 )
 
 
@@ -152,7 +165,8 @@ def main(sizes: list[int], broken: bool = True) -> None:
             top = test[..., 1] > 0
             print(
                 f"{way:30s} {errors.mean():.4f} ({errors.std() / SEEDS**0.5:.4f})"
-                f"  {alpha[top].mean():.2f}  {alpha[~top].mean():.2f}", flush=True,
+                f"  {alpha[top].mean():.2f}  {alpha[~top].mean():.2f}",
+                flush=True,
             )
 
 

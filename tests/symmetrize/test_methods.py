@@ -17,6 +17,7 @@ OTHERS = {
     "gradient": "straight_through",
     "init": "equizero",
     "canonical_score": "learned",
+    "inner": "equizero",
     "orbit_samples": 2,
 }
 

@@ -36,7 +36,10 @@ def make(env_id: str) -> gym.Env[Any, Any]:
     return env
 
 
-@pytest.mark.parametrize("env_id", [one for one in registered_ids() if one not in UNEVEN])
+HOLDING = [one for one in registered_ids() if one not in UNEVEN and "Broken" not in one]
+
+
+@pytest.mark.parametrize("env_id", HOLDING)
 def test_the_registered_symmetry_holds(env_id: str) -> None:
     env = make(env_id)
     symmetry = symmetry_of(env)

@@ -1,0 +1,167 @@
+"""DQN on small broken rooms, judged against Q*, which a table of all states gives exactly.
+
+    python examples/broken_symmetry/grids.py TASK METHOD SEED,SEED,… FOLDER [WAY [STEPS]]
+
+Reported after every few steps: the return of the greedy policy, averaged over all starts (no noise
+of evaluation), and of `relaxed` the mean of alpha over states by how asymmetric Q* is there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from learners import build, vary
+
+from equirl.agents.training.callbacks import alphas
+from equirl.envs import symmetry_of
+
+SIZE, GAMMA = 5, 0.95
+TASKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "exact": ("equirl/GridWorld-v0", {}),
+    "wall": ("equirl/BrokenGridWorld-v0", {"broken_by": "wall", "share": 0.32}),
+    "slope": ("equirl/BrokenGridWorld-v0", {"broken_by": "slope", "share": 0.4}),
+    "all": ("equirl/BrokenGridWorld-v0", {"broken_by": "slope", "share": 1.0}),
+}
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "buffer_size": 15_000,
+    "learning_starts": 300,
+    "batch_size": 32,
+    "gamma": GAMMA,
+    "target_update_interval": 250,
+    "train_freq": 1,
+    "exploration_fraction": 0.6,
+    "exploration_final_eps": 0.05,
+    "policy_kwargs": {"net_arch": [64, 64]},
+    "device": "cpu",
+}
+ASYMMETRIC = 0.05
+"""Where Q* differs from its mean over the orbit by more than this, for some action."""
+
+
+class Table:
+    """All states (agent, goal) of a room: what every action does, and Q*."""
+
+    def __init__(self, env: Any) -> None:
+        cells = [(r, c) for r in range(SIZE) for c in range(SIZE)]
+        self.states = [(a, g) for a in cells for g in cells if a != g]
+        number = {state: k for k, state in enumerate(self.states)}
+        n = len(self.states)
+        self.next = np.zeros((n, 4), int)
+        self.reward, self.done = np.zeros((n, 4)), np.zeros((n, 4), bool)
+        self.observations = np.stack([env.set_state(*state) for state in self.states])
+        self.broken = np.zeros(n, bool)
+        for k, state in enumerate(self.states):
+            env.set_state(*state)
+            self.broken[k] = getattr(env, "is_broken", False)
+            for action in range(4):
+                env.set_state(*state)
+                _, self.reward[k, action], self.done[k, action], _, _ = env.step(action)
+                self.next[k, action] = k if self.done[k, action] else number[env.agent, env.goal]
+        self.best = np.zeros((n, 4))
+        for _ in range(200):
+            following = np.where(self.done, 0, self.best.max(axis=1)[self.next])
+            self.best = self.reward + GAMMA * following
+
+    def asymmetry(self, symmetry: Any) -> np.ndarray:
+        """max over a of |Q*(s, a) - mean over g of Q*(gs, ga)|, `[states]`."""
+        key = {o.tobytes(): k for k, o in enumerate(self.observations)}
+        orbit = symmetry.observations.orbit(torch.from_numpy(self.observations)).numpy()
+        rows = [[key[o.tobytes()] for o in moved] for moved in orbit]
+        q = torch.from_numpy(np.stack([self.best[row] for row in rows]))
+        mean = symmetry.q_values.pull_back(q).mean(dim=0).numpy()
+        return np.abs(self.best - mean).max(axis=1)
+
+    def greedy_return(self, q: np.ndarray) -> float:
+        """Mean return of the greedy policy within 100 steps, over all starts."""
+        rows = np.arange(len(q))
+        action = q.argmax(axis=1)
+        after, reward, done = (t[rows, action] for t in (self.next, self.reward, self.done))
+        value = np.zeros(len(q))
+        for _ in range(100):
+            value = reward + np.where(done, 0, value[after])
+        return float(value.mean())
+
+
+class Watch(BaseCallback):
+    def __init__(self, table: Table, asymmetric: np.ndarray, every: int) -> None:
+        super().__init__()
+        self.table, self.asymmetric, self.every = table, asymmetric, every
+        self.found: dict[str, list[Any]] = {"steps": [], "returns": [], "errors": []}
+
+    def _on_step(self) -> bool:
+        if self.n_calls % self.every == 0:
+            self.look()
+        return True
+
+    @torch.no_grad()
+    def look(self) -> None:
+        obs = self.model.policy.obs_to_tensor(self.table.observations)[0]
+        self.model.policy.set_training_mode(False)
+        q = self.model.q_net(obs).numpy()
+        found = self.found
+        found["steps"].append(self.num_timesteps)
+        found["returns"].append(self.table.greedy_return(q))
+        found["errors"].append(float(np.sqrt(((q - self.table.best) ** 2).mean())))
+        alpha = alphas(self.model, obs)
+        if alpha is not None:
+            a = alpha.numpy()
+            for name, where in (("asymmetric", self.asymmetric), ("symmetric", ~self.asymmetric)):
+                if where.any():
+                    found.setdefault(f"alpha_{name}", []).append(float(a[where].mean()))
+                    high = float((a[where] > 0.5).mean())
+                    found.setdefault(f"above_half_{name}", []).append(high)
+                    low = float((a[where] < 0.1).mean())
+                    found.setdefault(f"below_tenth_{name}", []).append(low)
+
+
+def run(task: str, method: str, seed: int, steps: int = 15_000) -> dict[str, Any]:
+    started = time.process_time()
+    env_id, kwargs = TASKS[task]
+    env = gym.make(env_id, size=SIZE, **kwargs)
+    model = build(env, method, {**SETTINGS, "seed": seed})
+    table = Table(gym.make(env_id, size=SIZE, **kwargs).unwrapped)
+    asymmetry = table.asymmetry(symmetry_of(env))
+    asymmetric = asymmetry > ASYMMETRIC
+    watch = Watch(table, asymmetric, 750)
+    model.learn(steps, callback=watch)
+    found = {"task": task, "method": method, "seed": seed, **watch.found}
+    found["optimal"] = table.greedy_return(table.best)
+    found["share_asymmetric"] = float(asymmetric.mean())
+    if method.startswith("relaxed"):
+        model.policy.set_training_mode(False)
+        alpha = alphas(model, model.policy.obs_to_tensor(table.observations)[0])
+        assert alpha is not None
+        cells = np.full((SIZE, SIZE, SIZE, SIZE), np.nan)
+        by_cell = np.full((SIZE, SIZE, SIZE, SIZE), np.nan)
+        for (a, g), value, asym in zip(table.states, alpha.tolist(), asymmetry, strict=True):
+            cells[(*a, *g)], by_cell[(*a, *g)] = value, asym
+        found["alpha_by_agent"] = np.nanmean(cells, axis=(2, 3)).tolist()
+        found["asymmetry_by_agent"] = np.nanmean(by_cell, axis=(2, 3)).tolist()
+        found["correlation"] = float(np.corrcoef(alpha.numpy(), asymmetry)[0, 1])
+    found["seconds"] = time.process_time() - started
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    task, method, seeds, folder, *options = sys.argv[1:]
+    steps = int(options[1]) if len(options) > 1 else 15_000
+    if options:
+        vary(options[0])
+    for seed in seeds.split(","):
+        found = run(task, method, int(seed), steps)
+        found["way"] = options[0] if options else "-"
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        name = f"grid-{task}-{method}-{found['way']}-{seed}.json"
+        (Path(folder) / name).write_text(json.dumps(found))
+        print(name, round(found["returns"][-1], 3), round(found["seconds"]), flush=True)

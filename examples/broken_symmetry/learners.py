@@ -1,0 +1,64 @@
+"""The agents that are compared where a symmetry is broken in places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from equirl.agents import (
+    DoubleDQN,
+    EquivariantDQN,
+    MirrorLossDQN,
+    OrbitNStepReplayBuffer,
+    OrbitReplayBuffer,
+)
+from equirl.agents.baselines.residual_pathway import ResidualPathwayPolicy
+from equirl.envs import symmetry_of
+from equirl.symmetrize import relaxation, relaxing
+
+
+def build(env: Any, method: str, settings: dict[str, Any]) -> Any:
+    """A DQN agent; ``relaxed-equizero`` is `relaxed` over `equizero`."""
+    symmetry = symmetry_of(env)
+    if method == "plain":
+        return DoubleDQN("MlpPolicy", env, double_q=False, **settings)
+    if method == "augment":
+        n_steps, buffer = settings.get("n_steps", 1), {"symmetry": symmetry}
+        if n_steps > 1:
+            buffer |= {"n_steps": n_steps, "gamma": settings["gamma"]}
+            settings = {**settings, "n_steps": 1}  # it is the buffer's
+        settings = {
+            **settings,
+            "replay_buffer_class": OrbitNStepReplayBuffer if n_steps > 1 else OrbitReplayBuffer,
+            "replay_buffer_kwargs": buffer,
+        }
+        return DoubleDQN("MlpPolicy", env, double_q=False, **settings)
+    if method == "mirror_loss":
+        return MirrorLossDQN("MlpPolicy", env, **settings)
+    if method == "rpp":
+        return EquivariantDQN(ResidualPathwayPolicy, env, **settings)
+    name, _, inner = method.partition("-")
+    options = {"inner": inner} if inner else {}
+    return EquivariantDQN("MlpPolicy", env, method=name, **options, **settings)
+
+
+def vary(way: str) -> None:
+    """Another way of learning alpha, for the comparison of ways alone."""
+    if way.startswith("prior"):
+        relaxing.PRIOR = float(way.removeprefix("prior"))
+    if way == "noaux":
+        EquivariantDQN.loss = without_auxiliary  # type: ignore[method-assign]
+    if way == "noprior":
+        relaxing.PRIOR = 0.0
+
+
+def without_auxiliary(self: EquivariantDQN, sample: Any, targets: torch.Tensor) -> torch.Tensor:
+    """Q learns only through Q_R."""
+    symmetrized = self.q_net.symmetrized
+    parts = relaxation(symmetrized, sample.observations)
+    value, symmetric, plain = (
+        q.gather(1, sample.actions.long()) for q in (parts.value, parts.symmetric, parts.plain)
+    )
+    loss = torch.nn.functional.smooth_l1_loss(value, targets)
+    return loss + symmetrized.weighting.loss(parts.evidence, symmetric, plain, targets)

@@ -1,0 +1,121 @@
+"""`EquivariantDQN` with ``method="relaxed"``: what it begins as, learns, saves and refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+import torch.nn.functional as F
+from stable_baselines3 import DQN
+
+from equirl.agents import EquivariantDQN, EquivariantPPO, EquivariantSAC
+from equirl.agents.training.callbacks import EquivarianceCallback, alphas
+from equirl.errors import MethodError
+from equirl.symmetrize import relaxation
+from equirl.testing import assert_equivariant
+from shared.small_agents import SMALL, cartpole
+from shared.stock_twins import square_env
+
+INNER = ["equitune", "lambda", "equizero", "canonical"]
+
+
+def agent(env: Any = None, inner: str = "equitune", **kwargs: Any) -> EquivariantDQN:
+    env = cartpole() if env is None else env
+    return EquivariantDQN("MlpPolicy", env, "relaxed", inner=inner, **{**SMALL, **kwargs})
+
+
+def let_go_somewhere(model: EquivariantDQN) -> EquivariantDQN:
+    for network in (model.q_net, model.q_net_target):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            last = network.symmetrized.weighting.h[-1]
+            last.weight.normal_(std=3)
+            last.bias.fill_(0.5)
+    return model
+
+
+@pytest.mark.parametrize("inner", INNER)
+def test_a_new_agent_is_exactly_equivariant_and_trains(inner: str) -> None:
+    model = agent(square_env(), inner)
+    symmetry, observations = model.symmetry, torch.randn(20, 4)
+    assert_equivariant(model.q_net, symmetry.observations, symmetry.q_values, observations)
+    before = model.q_net.symmetrized.weighting.h[-1].weight.clone()
+    model.learn(100)
+    assert not torch.equal(model.q_net.symmetrized.weighting.h[-1].weight, before)
+
+
+def test_the_loss_draws_both_parts_to_the_target_and_alpha_to_the_better_one() -> None:
+    model = let_go_somewhere(agent().learn(100))
+    sample = model.replay_buffer.sample(32)
+    targets = model.targets(sample)
+    parts = relaxation(model.q_net.symmetrized, sample.observations)
+
+    def chosen(q: Any) -> torch.Tensor:
+        return q.gather(1, sample.actions)
+
+    alpha = parts.alpha.detach()[:, None]
+    assert 0 < float(alpha.mean()) < 1
+    mixed = (1 - alpha) * chosen(parts.symmetric) + alpha * chosen(parts.plain)
+    weighting = model.q_net.symmetrized.weighting.eval()
+    expected = F.smooth_l1_loss(mixed, targets) + F.smooth_l1_loss(chosen(parts.plain), targets)
+    expected += weighting.loss(
+        parts.evidence, chosen(parts.symmetric), chosen(parts.plain), targets
+    )
+    torch.testing.assert_close(model.loss(sample, targets), expected)
+    torch.testing.assert_close(parts.value, model.q_net(sample.observations))
+
+
+def test_shortcuts_train_to_the_same_numbers() -> None:
+    found = []
+    for shortcuts in (True, False):
+        model = agent(square_env(), shortcuts=shortcuts).learn(120)
+        found.append(torch.cat([p.detach().flatten() for p in model.q_net.parameters()]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+def test_with_the_trivial_group_it_is_dqn_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    ours = agent(symmetry={}).learn(150)
+    stock = DQN("MlpPolicy", cartpole(), **SMALL).learn(150)
+    for mine, theirs in zip(
+        ours.q_net.state_dict().values(), stock.q_net.state_dict().values(), strict=True
+    ):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_saved_agent_lets_go_of_the_same(tmp_path: Path) -> None:
+    model = let_go_somewhere(agent(inner="lambda"))
+    model.save(tmp_path / "agent.zip")
+    loaded = EquivariantDQN.load(tmp_path / "agent.zip", device="cpu")
+    observations = torch.randn(9, 4)
+    assert torch.equal(loaded.q_net(observations), model.q_net(observations))
+    assert loaded.q_net.symmetrized.method == model.q_net.symmetrized.method
+
+
+def test_tensorboard_shows_how_much_is_let_go_of(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    model = let_go_somewhere(agent(tensorboard_log=str(tmp_path)))
+    model.learn(120, callback=EquivarianceCallback(every=50), log_interval=1)
+    (run,) = tmp_path.iterdir()
+    events = EventAccumulator(str(run))
+    events.Reload()
+    assert "equirl/alpha" in events.Tags()["histograms"]
+    means = [event.value for event in events.Scalars("equirl/alpha_mean")]
+    assert all(0 < mean < 1 for mean in means)
+
+
+def test_other_agents_have_no_alpha() -> None:
+    model = EquivariantDQN("MlpPolicy", cartpole(), "equizero", **SMALL)
+    assert alphas(model, torch.randn(3, 4)) is None
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env_id"), [(EquivariantPPO, "CartPole-v1"), (EquivariantSAC, "Pendulum-v1")]
+)
+def test_algorithms_that_cannot_teach_it_refuse_it_by_name(algorithm: Any, env_id: str) -> None:
+    with pytest.raises(MethodError, match="relaxed is for algorithm=dqn, got .*"):
+        algorithm("MlpPolicy", gym.make(env_id), method="relaxed", device="cpu")

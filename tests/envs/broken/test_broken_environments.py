@@ -1,0 +1,118 @@
+"""Environments with a known break: the parent's where it is not, and broken where they say so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from equirl.envs import symmetry_of
+from equirl.envs.boards.grid_world import GridWorld
+from equirl.envs.broken.cartpole import BrokenCartPole
+from equirl.envs.broken.grid_world import BrokenGridWorld
+from equirl.envs.broken.snake import BrokenSnake
+
+PARENTS = {
+    "equirl/BrokenGridWorld-v0": "equirl/GridWorld-v0",
+    "equirl/BrokenSnake-v0": "equirl/Snake-v0",
+    "equirl/BrokenCartPole-v0": "CartPole-v1",
+    "equirl/BrokenLunarLander-v0": "LunarLander-v3",
+}
+
+
+def made(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
+    try:
+        return gym.make(env_id, **kwargs)
+    except gym.error.DependencyNotInstalled:
+        pytest.skip('needs pip install "equirl[box2d]"')
+
+
+@pytest.mark.parametrize("env_id", PARENTS)
+def test_a_share_of_zero_is_the_parent(env_id: str) -> None:
+    broken, parent = made(env_id, share=0.0), made(PARENTS[env_id])
+    for seed in range(3):
+        first, _ = broken.reset(seed=seed)
+        np.testing.assert_array_equal(first, parent.reset(seed=seed)[0])
+        broken.action_space.seed(seed)
+        for _ in range(40):
+            action = broken.action_space.sample()
+            ours, theirs = broken.step(action), parent.step(action)
+            np.testing.assert_array_equal(ours[0], theirs[0])
+            assert ours[1:4] == theirs[1:4]
+            assert not ours[4]["is_broken"]
+            if ours[2] or ours[3]:
+                break
+    assert symmetry_of(broken) == symmetry_of(parent)
+
+
+@pytest.mark.parametrize("broken_by", ["wall", "slope"])
+@pytest.mark.parametrize("share", [0.2, 0.4, 1.0])
+def test_a_room_differs_from_gridworld_in_the_cells_that_it_says(
+    broken_by: str, share: float
+) -> None:
+    ours, exact = BrokenGridWorld(broken_by, share, size=5), GridWorld(size=5)
+    broken, said = set(), set()
+    for agent in np.ndindex(5, 5):
+        for goal in np.ndindex(5, 5):
+            if agent == goal:
+                continue
+            for action in range(4):
+                ours.set_state(agent, goal)
+                exact.set_state(agent, goal)
+                if ours.is_broken:
+                    said.add(agent)
+                step, expected = ours.step(action), exact.step(action)
+                if ours.agent != exact.agent:
+                    broken.add(agent)
+                else:
+                    assert step[1:4] == expected[1:4]
+    assert broken <= said
+    assert said == broken or broken_by == "slope"  # at the bottom nothing slides further
+    most = 2 * 4 if broken_by == "wall" else 25
+    assert len(said) == min(most, 2 * round(share * 25 / 2) if broken_by == "wall" else share * 25)
+
+
+def test_pushes_to_the_right_are_weaker_on_the_right_only() -> None:
+    env = BrokenCartPole(share=0.25, push=0.5)
+    env.reset(seed=0)
+    speeds = {}
+    for x in (0.0, 1.3):
+        for action in (0, 1):
+            env.state = np.array([x, 0.0, 0.0, 0.0])
+            assert env.is_broken == (x > 1)
+            speeds[x, action] = env.step(action)[0][1]
+    assert speeds[0.0, 1] == -speeds[0.0, 0] == -speeds[1.3, 0]
+    assert speeds[1.3, 1] == pytest.approx(speeds[0.0, 1] / 2)
+
+
+def test_poisoned_fruit_costs_does_not_feed_and_vanishes() -> None:
+    env = BrokenSnake(size=6, share=0.25, poison=0.5)
+    env.reset(seed=0)
+    env.set_state([(0, 3), (0, 4), (0, 5)], (0, 2))
+    _, reward, terminated, _, info = env.step(3)
+    assert (reward, terminated, info["fruit"], info["is_broken"]) == (-0.5, False, 0, True)
+    assert env.snake == [(0, 2), (0, 3), (0, 4)]
+    vanished = 0
+    for _ in range(300):
+        env.set_state([(3, 3), (3, 4), (3, 5)], (0, 2))
+        env.step(0)
+        vanished += env.fruit != (0, 2)
+    assert 30 < vanished < 70  # one in six
+    env.set_state([(3, 3), (3, 4), (3, 5)], (3, 2))
+    assert env.step(3)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("cls", "kwargs", "named"),
+    [
+        (BrokenGridWorld, {"broken_by": "fog"}, "broken_by is 'fog'"),
+        (BrokenGridWorld, {"share": 2}, "share is 2"),
+        (BrokenCartPole, {"push": -1}, "push is -1"),
+        (BrokenSnake, {"poison": -1}, "poison is -1"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(cls: Any, kwargs: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        cls(**kwargs)

@@ -80,9 +80,7 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
             self.frames.append(picture.quantize())
 
 
-def write_gif(
-    player: Player, make_env: Callable[[], Environment], seed: int, path: Path
-) -> None:
+def write_gif(player: Player, make_env: Callable[[], Environment], seed: int, path: Path) -> None:
     """One greedy episode, its first 600 states at the most.
 
     Args:

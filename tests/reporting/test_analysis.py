@@ -208,9 +208,7 @@ def test_the_verdict_says_in_words_what_the_intervals_allow(
 ) -> None:
     for method, ats in (("plain", plain), ("lambda", other)):
         for seed, at in enumerate(ats):
-            write_run(
-                tmp_path / f"{method}{seed}", STEPS, steps_up(at), method=method, seed=seed
-            )
+            write_run(tmp_path / f"{method}{seed}", STEPS, steps_up(at), method=method, seed=seed)
     (line,) = analysis_of(tmp_path, threshold=10).verdicts
     assert line.startswith("task: lambda ")
     assert said in line

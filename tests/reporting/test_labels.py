@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from equirl.reporting.labels import in_order, labelled, unequal_settings, without_strays, without_twins
+from equirl.reporting.labels import (
+    in_order,
+    labelled,
+    unequal_settings,
+    without_strays,
+    without_twins,
+)
 from equirl.reporting.runs import Run, load_runs
 from shared.written_runs import write_evaluations, write_run
 

@@ -176,7 +176,9 @@ def test_saving_and_loading_keeps_statistics_and_symmetry(name: str, tmp_path: P
 def test_a_plain_file_is_not_loaded_as_a_symmetric_one(tmp_path: Path) -> None:
     path = str(tmp_path / "normalize.pkl")
     VecNormalize(envs_of("offset")).save(path)
-    with pytest.raises(AgentError, match=r"plain VecNormalize.*SymmetricVecNormalize\.from_plain\("):
+    with pytest.raises(
+        AgentError, match=r"plain VecNormalize.*SymmetricVecNormalize\.from_plain\("
+    ):
         SymmetricVecNormalize.load(path, envs_of("offset"))
     converted = SymmetricVecNormalize.from_plain(path, envs_of("offset"))
     converted.save(path)

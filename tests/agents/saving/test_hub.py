@@ -24,6 +24,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return f"/cache/{filename}"
 
     module = ModuleType("huggingface_sb3")
+
     def push_to_hub(repository: str, filename: str, message: str) -> None:
         if repository != "me/mine":
             raise ConnectionError("not logged in")

@@ -112,6 +112,23 @@ class SymmetricVecNormalize(VecNormalize):
         statistics: Any = OrbitMeanStd(venv.observation_space.shape or (), self.symmetry)
         self.obs_rms = statistics
 
+    @staticmethod
+    def load(load_path: str, venv: VecEnv) -> SymmetricVecNormalize:
+        """What `save` has written, around these environments.
+
+        Unpickles the file, as SB3's own `load` does: load only what you trust.
+
+        Raises:
+            AgentError: the file holds a plain `VecNormalize`, whose statistics are not symmetric.
+        """
+        loaded = VecNormalize.load(load_path, venv)
+        if not isinstance(loaded, SymmetricVecNormalize):
+            raise AgentError(
+                f"{load_path} holds a plain VecNormalize, whose statistics are not symmetric: "
+                f"SymmetricVecNormalize.from_plain({str(load_path)!r}, venv) takes them over"
+            )
+        return loaded
+
     def carry_symmetry(self, symmetry: Symmetry) -> Symmetry:
         """The symmetry of normalised observations: that of deviations from a fixed point.
 

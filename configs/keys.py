@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-HOW_IT_RUNS = ("checkpoint_every", "device", "threads", "progress")
+HOW_IT_RUNS = ("checkpoint_every", "device", "threads", "progress", "video", "loggers")
 """Where and how a run is computed, but not what it learns."""
 
 WHICH_RUN = ("run_dir", "resume", "repeat")

@@ -100,6 +100,11 @@ class TrainConfig:
     compile: bool = key(False, "training steps through torch.compile (a GPU, large networks)")
     bf16: bool = key(False, "networks in bfloat16 while training (a GPU, large networks)")
     threads: Optional[int] = key(1, THREADS, least=1)
+    video: bool = key(False, "film the best model in the end: best_model.gif")
+    callbacks: list[str] = key([], "module:Class of SB3 callbacks, made without arguments")
+    loggers: list[str] = key(
+        [], "what logs beside TensorBoard: wandb, mlflow", choices=("wandb", "mlflow")
+    )
     progress: bool = key(True, PROGRESS)
 
 
@@ -126,7 +131,7 @@ class ExportConfig:
 
     agent: str = key(MISSING, AGENT)
     normalize: Any = key(None, NORMALIZE)
-    output: str = key(MISSING, "the file to write")
+    output: str = key(MISSING, "the file to write; hub:user/repo pushes the agent itself")
     format: str = key("onnx", "onnx, or torch for a torch.export program")
     env: EnvConfig = group("left out: what the agent says, or the one it was trained in")
     trust: str = key("weights", TRUST, choices=("weights", "pickle"))
@@ -287,10 +292,11 @@ def keys(command: str, algorithm: str = "dqn") -> str:
     return "\n".join(lines)
 
 
-def known_keys() -> list[str]:
-    """Every key of every command, for suggesting the nearest right one."""
-    found = {name for schema in SCHEMAS.values() for name, *_ in walked(schema)}
-    for group_name, schemas in (("algorithm", ALGORITHMS), ("method", METHODS)):
-        for schema in schemas.values():
-            found |= {name for name, *_ in walked(schema, f"{group_name}.")}
+def known_keys(command: str | None = None) -> list[str]:
+    """Every key of a command, or of every command, for suggesting the nearest right one."""
+    schemas = SCHEMAS.values() if command is None else [SCHEMAS[command]]
+    found = {name for schema in schemas for name, *_ in walked(schema)}
+    for group_name, own in (("algorithm", ALGORITHMS), ("method", METHODS)):
+        if group_name in found:
+            found |= {name for one in own.values() for name, *_ in walked(one, f"{group_name}.")}
     return sorted(found)

@@ -38,7 +38,7 @@ def shortened(text: str) -> str:
     return line if len(line) <= MOST else f"{line[: MOST - 1]}…"
 
 
-def nearest(given: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+def nearest(given: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """``: did you mean 'x'?`` where something known is close, else nothing.
 
     Example:

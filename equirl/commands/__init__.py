@@ -132,15 +132,15 @@ def _run(command: str, overrides: list[str]) -> None:
         else:
             hydra_main(task)()
     except MISTAKES as error:
-        _refuse(command, explain(error))
+        _refuse(command, explain(error, command))
     except ValueError as error:  # how Hydra refuses values such as env=null
         if began:
             raise
-        _refuse(command, explain(error))
+        _refuse(command, explain(error, command))
     except (TypeError, AttributeError, LookupError, AssertionError) as error:  # env=[0] and so on
         if began:
             raise
-        what = f"{type(error).__name__}: {explain(error)}"
+        what = f"{type(error).__name__}: {explain(error, command)}"
         _refuse(command, f"Hydra cannot read these arguments ({what}); write them key=value")
     except KeyboardInterrupt:
         print(f"\nequirl {command}: interrupted", file=sys.stderr)
@@ -155,7 +155,7 @@ def answered(command: str, run: Callable[[Argument], Any], argument: Argument) -
     try:
         return run(argument)
     except MISTAKES as error:  # before Hydra adds a line of its own
-        _refuse(command, explain(error))
+        _refuse(command, explain(error, command))
     except RunError as error:
         _end(command, error, error.code)
 

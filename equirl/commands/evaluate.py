@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from equirl.agents.training.evaluation import play_episodes
 from equirl.commands.environments import check_device, environment_maker
+from equirl.commands.filming import pictured
 from equirl.commands.loading import environment_of, load_model, named_agent, with_agent
 from equirl.configs.schema import EnvConfig, EvaluateConfig
 from equirl.envs import TransformWrapper
@@ -34,6 +35,7 @@ def evaluate(config: DictConfig) -> float:
     agent = named_agent(settings)
     environment = environment_of(agent, settings.env)
     make_env, symmetry = environment_maker(environment, needs_symmetry=settings.transform != "e")
+    make_drawing = pictured(environment) if settings.video else None
     model = load_model(agent, make_env(), settings.device, settings.trust)
     elements = _elements(settings.transform, symmetry)
 
@@ -52,9 +54,9 @@ def evaluate(config: DictConfig) -> float:
             means.append(episodes.mean)
             table.add_row(name, str(episodes))
     Console(highlight=False).print(table)
-    if settings.video:
+    if make_drawing is not None:
         folder = RunDirectory(agent.path.parent).videos
-        print(f"video: {_record(model, environment, folder, settings.seed)}")
+        print(f"video: {_record(model, make_drawing, folder, settings.seed)}")
     return means[0]
 
 
@@ -76,13 +78,12 @@ def _seen_through(
     return env if symmetry is None or name == "e" else TransformWrapper(env, name, symmetry)
 
 
-def _record(model: BaseAlgorithm, environment: EnvConfig, folder: Path, seed: int) -> Path:
-    make_env, _ = environment_maker(environment, needs_symmetry=False, render_mode="rgb_array")
+def _record(
+    model: BaseAlgorithm, make_env: Callable[[], gym.Env[Any, Any]], folder: Path, seed: int
+) -> Path:
     try:
         env = gym.wrappers.RecordVideo(make_env(), str(folder), name_prefix=f"seed{seed}")
         play_episodes(model, lambda: env, [seed])
     except gym.error.DependencyNotInstalled as error:
-        raise ConfigError(
-            "a video needs moviepy and the renderer: pip install equirl[envs]"
-        ) from error
+        raise ConfigError('a video needs moviepy: pip install "equirl[envs]"') from error
     return folder / f"seed{seed}-episode-0.mp4"

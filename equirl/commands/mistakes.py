@@ -24,8 +24,13 @@ EXPECTED = (
 """What OmegaConf says, and what it means."""
 
 
-def explain(error: BaseException) -> str:
-    """One line that says what was wrong and what would be right."""
+def explain(error: BaseException, command: str | None = None) -> str:
+    """One line that says what was wrong and what would be right.
+
+    Args:
+        error: what was raised.
+        command: whose keys are suggested; None suggests those of all commands.
+    """
     cause = error.__cause__ if isinstance(error, HydraException) else None
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
@@ -35,9 +40,9 @@ def explain(error: BaseException) -> str:
     text = str(error)
     unknown_key = re.match(r"Could not (?:override|append to config\.?) '([^']+)'", text)
     if unknown_key:
-        return f"{_unknown_key(unknown_key[1], cause)}; see --help for the keys"
+        return f"{_unknown_key(unknown_key[1], cause, command)}; see --help for the keys"
     if isinstance(cause, OmegaConfBaseException):
-        return explain(cause)
+        return explain(cause, command)
     if isinstance(error, OmegaConfBaseException):
         key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
         return key + _wrong_type(_first_line(text))
@@ -54,12 +59,12 @@ def _wrong_type(line: str) -> str:
     return line
 
 
-def _unknown_key(key: str, cause: BaseException | None) -> str:
+def _unknown_key(key: str, cause: BaseException | None, command: str | None) -> str:
     from equirl.configs.schema import known_keys
 
     if cause is not None and "not in" not in str(cause):
         return f"{key}: {_first_line(str(cause))}"
-    known = [other for other in known_keys() if other != key]
+    known = [other for other in known_keys(command) if other != key]
     elsewhere = [other for other in known if other.endswith(f".{key}")]
     return f"no such key {key!r}{nearest(key, elsewhere[-1:], 0) or nearest(key, known)}"
 

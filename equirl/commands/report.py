@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from math import isfinite, isnan
-from typing import TYPE_CHECKING, Any, cast
+from math import isfinite
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,9 +13,6 @@ from equirl.configs.fields import check_values
 from equirl.configs.schema import ReportConfig
 from equirl.errors import ConfigError, RunError
 from equirl.runs.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from equirl.reporting import Analysis
 
 NEEDED = ("pandas", "rliable")
 """What the extra brings."""
@@ -37,6 +34,8 @@ def report(config: DictConfig) -> None:
     analysis = analyse(
         loaded, settings.baseline, threshold, settings.reps, settings.seed, settings.progress
     )
+    for line in analysis.verdicts:
+        print(line)
     for line in analysis.left_out:
         print(f"left out: {line}")
     for line in analysis.notes:
@@ -45,7 +44,6 @@ def report(config: DictConfig) -> None:
         write_report(analysis, folder.path)
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror}") from error
-    _print_times(analysis)
     print(f"report: {folder.report_page}, {folder.report_text}")
     print(f"tables: {folder.report_table} and others beside it, figures as SVG and PNG")
 
@@ -69,14 +67,3 @@ def _threshold(given: Any) -> dict[str, float] | float | None:
     if isinstance(given, Mapping):
         return {str(env): float(value) for env, value in given.items()}
     return float(given)
-
-
-def _print_times(analysis: Analysis) -> None:
-    """The headline: steps to the threshold beside the baseline's."""
-    rows = analysis.summary[analysis.summary.measure == "steps_ratio"]
-    for row in rows[rows.method != analysis.baseline].itertuples():
-        interval = "" if isnan(row.low) else f" [{row.low:.2f}, {row.high:.2f}]"
-        print(
-            f"{row.env}, {row.method}: {row.bound}{row.point:.2f}{interval} times the steps of "
-            f"{analysis.baseline} to the threshold, {row.reached:.0f} of {row.seeds} reached it"
-        )

@@ -19,12 +19,14 @@ from equirl.agents.training.checkpoint_callback import CheckpointCallback
 from equirl.agents.training.worker_processes import WorkerProcesses
 from equirl.commands.composition import given_keys
 from equirl.commands.environments import environment_maker
+from equirl.commands.filming import pictured
 from equirl.commands.signals import Interruption
 from equirl.commands.training.earlier_run import (
     finished_return,
     repeated_config,
     resumed_config,
 )
+from equirl.commands.training.extensions import callbacks_named, logged_by
 from equirl.commands.training.interruption import explained
 from equirl.commands.training.model import build_model
 from equirl.commands.training.run import (
@@ -36,6 +38,7 @@ from equirl.commands.training.run import (
     warn,
 )
 from equirl.commands.training.settings import check_settings, needs_symmetry
+from equirl.configs.keys import flattened
 from equirl.configs.schema import TrainConfig
 from equirl.envs.running.guarded import GuardedEnv
 from equirl.envs.running.resumable import ResumableEnv
@@ -72,6 +75,8 @@ def train(config: DictConfig) -> float:
     checkpoints = CheckpointCallback(run.checkpoints, settings.checkpoint_every)
     interruption = Interruption()
     with explained(interruption, lambda: _what_remains(run, checkpoints)):
+        callbacks = callbacks_named(settings.callbacks)
+        make_drawing = pictured(settings.env) if settings.video else None
         agent = None
         if settings.pretrained is not None and not checkpoints.paths():
             agent = read_agent(local_agent(settings.pretrained))
@@ -86,9 +91,13 @@ def train(config: DictConfig) -> float:
                 model.q_net_target.load_state_dict(model.q_net.state_dict())
             if not resumes:
                 _begin(run, config, settings)
-            with run.held():
+            keys = flattened(OmegaConf.to_container(config, resolve=True))
+            with run.held(), logged_by(settings.loggers, run.path, keys) as (logging, outputs):
                 training = Training(run, config, settings, model, make_env, symmetry, checkpoints)
+                training.add_callbacks([*callbacks, *logging])
+                training.make_drawing = make_drawing
                 training.prepare(resumes)
+                model.logger.output_formats += outputs
                 print(_headline(settings, model, symmetry))
                 return training.run(interruption)
 

@@ -12,11 +12,17 @@ from tqdm import tqdm
 from equirl.errors import ConfigError
 from equirl.reporting.aggregates import ALL, Aggregates, Rliable, aggregate, count_intervals
 from equirl.reporting.bootstrap import Bootstrap
-from equirl.reporting.labels import in_order, labelled, unequal_settings, without_twins
+from equirl.reporting.labels import (
+    in_order,
+    labelled,
+    unequal_settings,
+    without_strays,
+    without_twins,
+)
 from equirl.reporting.measures import horizon_of, measures_frame
 from equirl.reporting.normalisation import Scale, normalised, scales_of
 from equirl.reporting.runs import CLOCKS, LoadedRuns, Run
-from equirl.reporting.summary import curves_frame, summary_frame
+from equirl.reporting.summary import curves_frame, summary_frame, verdicts
 
 Thresholds = Mapping[str, float] | float | None
 
@@ -29,6 +35,7 @@ class Analysis:
     """What a report says.
 
     Args:
+        verdicts: a sentence for each environment and method, in plain words.
         runs: what it is about, labelled.
         left_out: a line for each run directory that is not in it.
         baseline: the method that the others are compared with.
@@ -41,6 +48,7 @@ class Analysis:
         notes: lines that a reader has to know.
     """
 
+    verdicts: Sequence[str]
     runs: Sequence[Run]
     left_out: Sequence[str]
     baseline: str
@@ -95,17 +103,12 @@ def analyse(
     if not loaded.runs:
         raise ConfigError("; ".join(["no run to report on", *loaded.left_out]))
     runs, twins = without_twins(labelled(loaded.runs))
+    runs, strays = without_strays(runs)
     _check_baseline(runs, baseline)
     runs = in_order(runs, baseline)
     by_env = {env: [run for run in runs if run.env == env] for env in {r.env: 0 for r in runs}}
     horizons = {env: horizon_of(own) for env, own in by_env.items()}
     thresholds = _thresholds(by_env, threshold)
-    late = [run for run in runs if run.steps[0] > horizons[run.env]]
-    if late:
-        raise ConfigError(
-            f"{late[0].path} was first evaluated after {late[0].steps[0]} steps, where another run "
-            f"of {late[0].env} ends after {horizons[late[0].env]}: they cannot be compared"
-        )
     measures = measures_frame(runs, horizons, thresholds)
     scales = scales_of(measures, baseline)
     measures = normalised(measures, scales)
@@ -114,13 +117,15 @@ def analyse(
         total=count_intervals(measures), unit="interval", disable=not progress, leave=False
     ) as bar:
         aggregates = aggregate(measures, Rliable(reps, seed, bar.update))
+    summary = summary_frame(measures, baseline, bootstrap)
     return Analysis(
+        verdicts=verdicts(summary, aggregates.improvement, baseline),
         runs=runs,
-        left_out=[*loaded.left_out, *twins],
+        left_out=[*loaded.left_out, *twins, *strays],
         baseline=baseline,
         reps=reps,
         measures=measures,
-        summary=summary_frame(measures, baseline, bootstrap),
+        summary=summary,
         curves=curves_frame(runs, horizons, bootstrap),
         scales=scales,
         aggregates=aggregates,

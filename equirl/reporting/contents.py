@@ -39,6 +39,7 @@ def parts_of(analysis: Analysis, figures: Iterable[str]) -> list[Part]:
 def _introduction(analysis: Analysis) -> Iterator[Part]:
     runs = analysis.measures
     yield Heading("Returns of " + ", ".join(analysis.envs), level=1)
+    yield Bullets(list(analysis.verdicts))
     trainings = runs.run.nunique()
     yield Text(
         f"{trainings} training runs, {len(analysis.methods)} methods, baseline "

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from equirl.configs.keys import HOW_IT_RUNS, OTHERS_DEFAULTS, WHICH_RUN
-from equirl.errors import ConfigError
+from equirl.reporting.measures import horizon_of
 from equirl.reporting.runs import Run
 
 ENVIRONMENT_KEYS = ("env.id", "env.kwargs", "env.wrappers", "env.frame_stack", "env.register")
@@ -48,10 +48,7 @@ def labelled(runs: Sequence[Run]) -> list[Run]:
 def without_twins(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Of curves with the same labels and seed the one begun last; and a line for each other run.
 
-    They would count twice.
-
-    Raises:
-        ConfigError: they began with different agents.
+    They would count twice, or are of different agents, which cannot be compared.
     """
     newest: dict[tuple[str, str, int], Run] = {}
     for run in sorted(runs, key=lambda run: (run.provenance.get("started", ""), str(run.path))):
@@ -63,10 +60,9 @@ def without_twins(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
         if last is run:
             kept.append(run)
         elif last.config.get("pretrained") != run.config.get("pretrained"):
-            raise ConfigError(
-                f"{run.path} and {last.path} are the same training of different agents: report on "
-                "them one after the other"
-            )
+            lines[
+                f"{run.path}: the same training as {last.path}, of another agent: report on it alone"
+            ] = None
         else:
             lines[f"{run.path}: the same run as {last.path}, which counts only once"] = None
     return kept, list(lines)
@@ -137,3 +133,34 @@ def _compared(run: Run) -> dict[str, Any]:
 def _with_values(name: str, config: Mapping[str, Any], keys: Sequence[str]) -> str:
     values = ", ".join(f"{key.rpartition('.')[2]}={config.get(key)}" for key in keys)
     return f"{name} ({values})"
+
+
+def without_strays(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """The runs that have evaluations in common, and a line for each other run.
+
+    A run that ends before others are first evaluated has no point at which both are known. Of the
+    short runs and the others the fewer are left out, and the short ones where they are equally many.
+    """
+    kept, lines = list(runs), []
+    for env in dict.fromkeys(run.env for run in runs):
+        own = [run for run in kept if run.env == env]
+        while late := [run for run in own if run.steps[0] > horizon_of(own)]:
+            end = horizon_of(own)
+            short = [run for run in own if horizon_of([run]) < late[0].steps[0]]
+            if len(short) <= len(own) - len(short):
+                out, first = short, min(run.steps[0] for run in own if run not in short)
+                lines += [
+                    f"{run.path}: ends after {horizon_of([run])} steps, where others of {env} are "
+                    f"first evaluated after {first}"
+                    for run in out
+                ]
+            else:
+                out = late
+                lines += [
+                    f"{run.path}: first evaluated after {run.steps[0]} steps, where others of "
+                    f"{env} end after {end}"
+                    for run in out
+                ]
+            own = [run for run in own if run not in out]
+            kept = [run for run in kept if run not in out]
+    return kept, lines

@@ -75,7 +75,7 @@ def load_runs(paths: Iterable[str | Path], unfinished: bool = False) -> LoadedRu
         unfinished: also take runs without ``result.json``, as far as they came.
 
     Raises:
-        ConfigError: a path is not a folder, holds no run, or one of its files is damaged.
+        ConfigError: a path is not a folder, or holds no run.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -94,8 +94,11 @@ def load_runs(paths: Iterable[str | Path], unfinished: bool = False) -> LoadedRu
         reason = _reason_to_leave_out(folder, unfinished)
         if reason:
             left_out.append(f"{folder}: {reason}")
-        else:
+            continue
+        try:
             runs += _read(folder)
+        except ConfigError as damage:
+            left_out.append(str(damage))
     return LoadedRuns(runs, left_out)
 
 
@@ -178,7 +181,7 @@ def _config(file: Path) -> dict[str, Any]:
 def _evaluations(file: Path) -> tuple[Any, Any, dict[str, Any]]:
     """Steps ``[n]``, mean returns ``[n]`` and clocks ``[n]`` of a file of evaluations."""
     try:
-        with np.load(file, allow_pickle=False) as saved:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as saved:
             steps, results = np.asarray(saved["timesteps"]), np.asarray(saved["results"], float)
             clocks = {name: np.asarray(saved[name], float) for name in CLOCKS if name in saved}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ EXACT, AT_LEAST, AT_MOST, UNKNOWN = "", "≥", "≤", "≷"
 """How a number relates to what it would be, had every run gone on to its threshold."""
 
 CURVE_POINTS = 200
+
+FEW = 5
+"""With fewer seeds than these, intervals are too narrow (`docs/reporting.md`)."""
 
 
 def summary_frame(measures: pd.DataFrame, baseline: str, bootstrap: Bootstrap) -> pd.DataFrame:
@@ -74,6 +78,63 @@ def _bound(own: pd.DataFrame, beside: pd.DataFrame) -> str:
         (True, False): AT_MOST,
         (False, False): UNKNOWN,
     }[bool(own.reached.all()), bool(beside.reached.all())]
+
+
+def verdicts(summary: pd.DataFrame, improvement: pd.DataFrame, baseline: str) -> list[str]:
+    """A sentence in plain words for each environment and method beside the baseline.
+
+    A method learns faster, or slower, where the whole 95 % interval says so: that of the ratio of
+    steps to the threshold; where there is none, that of the probability that one of its runs has a
+    better mean return over the training than one of the baseline.
+
+    Args:
+        summary: of `summary_frame`.
+        improvement: of `equirl.reporting.aggregates.Aggregates`.
+        baseline: what methods are compared with.
+    """
+    lines = []
+    for env, of_env in summary.groupby("env", sort=False):
+        methods = [method for method in of_env.method.unique() if method != baseline]
+        if not methods or baseline not in set(of_env.method):
+            lines.append(
+                f"{env}: nothing to compare, there are only runs of "
+                + ", ".join(of_env.method.unique())
+            )
+            continue
+        seeds = of_env.groupby("method").seeds.first()
+        for method in methods:
+            own = of_env[of_env.method == method].set_index("measure")
+            fewest = int(min(seeds[method], seeds[baseline]))
+            pairs = improvement[
+                (improvement.env == env)
+                & (improvement.method == method)
+                & (improvement.over == baseline)
+            ].set_index("measure")
+            lines.append(f"{env}: {method} {_verdict(own, pairs, baseline, fewest)}")
+    return lines
+
+
+def _verdict(own: pd.DataFrame, pairs: pd.DataFrame, baseline: str, seeds: int) -> str:
+    said = f"than {baseline}"
+    if "steps_ratio" in own.index and own.bound["steps_ratio"] != UNKNOWN:
+        ratio = own.loc["steps_ratio"]
+        faster = ratio.high < 1 and ratio.bound != AT_LEAST
+        slower = ratio.low > 1 and ratio.bound != AT_MOST
+        words = f"{ratio.bound}{ratio.point:.2f} times the steps to the threshold"
+        if not math.isnan(ratio.low) and ratio.low != ratio.high:
+            words += f", 95 % interval {ratio.low:.2f} to {ratio.high:.2f}"
+    elif "area" in pairs.index:
+        better = pairs.loc["area"]
+        faster, slower = better.low > 0.5, better.high < 0.5
+        words = f"one of its runs is better with probability {better.point:.2f}"
+    else:
+        return f"cannot be compared with {baseline}: there is neither a threshold nor a scale"
+    if seeds == 1:
+        return f"against {baseline}: one seed says little, train ten ({words})"
+    if faster or slower:
+        few = "" if seeds >= FEW else f"; {seeds} seeds are few"
+        return f"learns {'faster' if faster else 'slower'} {said} ({words}{few})"
+    return f"learns neither faster nor slower {said}, as far as {seeds} seeds can tell ({words})"
 
 
 def curves_frame(

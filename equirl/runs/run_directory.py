@@ -43,6 +43,7 @@ class RunDirectory:
         self.evaluations = self.path / self.EVALUATIONS
         self.best_model = self.path / self.BEST_MODEL
         self.final_model = self.path / "final_model.zip"
+        self.best_film = self.path / "best_model.gif"
         self.result = self.path / "result.json"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
@@ -158,7 +159,7 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what training left, for it to begin anew."""
         evaluations = (self.evaluations, *self.all_version_evaluations().values())
-        for file in (self.best_model, self.final_model, self.result, *evaluations):
+        for file in (self.best_model, self.final_model, self.best_film, self.result, *evaluations):
             file.unlink(missing_ok=True)
         for folder in (self.tensorboard, self.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)

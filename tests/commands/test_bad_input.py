@@ -34,6 +34,8 @@ def test_unknown_command_is_refused(refused: Refused, arguments: str, words: str
             "known: augment, canonical, equitune, equizero, lambda, mirror_loss, native, plain",
         ),
         ("seeed=1", "no such key 'seeed': did you mean 'seed'?"),
+        ("algo=dqn", "no such key 'algo': did you mean 'algorithm'?"),
+        ("wandb=true", "no such key 'wandb'; see --help"),
         ("algorithm.gama=1", "no such key 'algorithm.gama': did you mean 'algorithm.gamma'?"),
         ("eval.evry=1", "no such key 'eval.evry': did you mean 'eval.every'?"),
         ("gradient=selected", "no such key 'gradient': did you mean 'method.gradient'?"),

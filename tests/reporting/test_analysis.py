@@ -192,11 +192,26 @@ def test_no_run_at_all_is_refused_with_the_reasons(tmp_path: Path) -> None:
         analysis_of(tmp_path)
 
 
-def test_curves_that_do_not_overlap_are_refused(tmp_path: Path) -> None:
-    write_run(tmp_path / "a", [100], [1])
-    write_run(tmp_path / "b", [500], [1], method="lambda")
-    with pytest.raises(ConfigError, match="first evaluated after 500"):
-        analysis_of(tmp_path)
+@pytest.mark.parametrize(
+    ("plain", "other", "said"),
+    [
+        ([400, 400, 400], [100, 100, 100], "learns faster than plain (0.25 times the steps"),
+        ([100, 100, 100], [400, 400, 400], "learns slower than plain (4.00 times the steps"),
+        ([100, 200, 300], [100, 200, 300], "neither faster nor slower than plain, as far as 3"),
+        ([200, 200, 200], [999, 999, 999], "learns slower than plain (≥2.50 times the steps"),
+        ([999, 999, 999], [999, 100, 999], "one of its runs is better with probability 0.67"),
+        ([400], [100], "one seed says little, train ten"),
+    ],
+)
+def test_the_verdict_says_in_words_what_the_intervals_allow(
+    tmp_path: Path, plain: list[int], other: list[int], said: str
+) -> None:
+    for method, ats in (("plain", plain), ("lambda", other)):
+        for seed, at in enumerate(ats):
+            write_run(tmp_path / f"{method}{seed}", STEPS, steps_up(at), method=method, seed=seed)
+    (line,) = analysis_of(tmp_path, threshold=10).verdicts
+    assert line.startswith("task: lambda ")
+    assert said in line
 
 
 def test_environments_without_a_common_method_are_not_put_together(tmp_path: Path) -> None:
@@ -204,6 +219,10 @@ def test_environments_without_a_common_method_are_not_put_together(tmp_path: Pat
     write_run(tmp_path / "b", STEPS, steps_up(300), env="other", method="lambda")
     analysis = analysis_of(tmp_path)
     assert not analysis.are_aggregated
+    assert analysis.verdicts == [
+        "other: nothing to compare, there are only runs of lambda",
+        "task: nothing to compare, there are only runs of plain",
+    ]
     write_report(analysis, tmp_path / "report")
     assert not (tmp_path / "report" / "iqm-final.svg").exists()
 

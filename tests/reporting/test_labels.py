@@ -8,8 +8,13 @@ from typing import Any
 
 import pytest
 
-from equirl.errors import ConfigError
-from equirl.reporting.labels import in_order, labelled, unequal_settings, without_twins
+from equirl.reporting.labels import (
+    in_order,
+    labelled,
+    unequal_settings,
+    without_strays,
+    without_twins,
+)
 from equirl.reporting.runs import Run, load_runs
 from shared.written_runs import write_evaluations, write_run
 
@@ -135,5 +140,26 @@ def test_the_baseline_comes_first_and_known_methods_in_their_order(tmp_path: Pat
 
 def test_the_same_training_of_different_agents_is_not_pooled(tmp_path: Path) -> None:
     runs_with(tmp_path, {"pretrained": "a.zip"}, {"pretrained": "b.zip"})
-    with pytest.raises(ConfigError, match="are the same training of different agents"):
-        without_twins(labelled(load_runs([tmp_path]).runs))
+    (kept,), (line,) = without_twins(labelled(load_runs([tmp_path]).runs))
+    assert kept.path == tmp_path / "1"
+    assert line.startswith(f"{tmp_path / '0'}: the same training as {kept.path}, of another agent")
+
+
+@pytest.mark.parametrize(
+    ("ends", "out"),
+    [
+        ([300, 3000], "0"),  # equally many: the short one
+        ([300, 3000, 3000], "0"),
+        ([300, 300, 300, 3000], "3"),
+    ],
+)
+def test_runs_that_have_no_step_in_common_with_most_are_left_out(
+    tmp_path: Path, ends: list[int], out: str
+) -> None:
+    for i, end in enumerate(ends):
+        write_run(tmp_path / str(i), [end - 100, end], [0, 1], seed=i)
+    kept, (line,) = without_strays(load_runs([tmp_path]).runs)
+    assert len(kept) == len(ends) - 1
+    assert line.startswith(f"{tmp_path / out}: ")
+    assert "300" in line
+    assert "2900" in line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import gymnasium as gym
@@ -24,6 +24,7 @@ from equirl.agents.training.periodic_callback import RolloutLogCallback
 from equirl.agents.training.resumed_logger import resumed_logger
 from equirl.agents.transfer.zero_shot import ZeroShot
 from equirl.commands.composition import given_keys
+from equirl.commands.filming import write_gif
 from equirl.commands.signals import Interruption
 from equirl.commands.training.interruption import InterruptionCallback
 from equirl.configs.keys import flattened
@@ -86,11 +87,24 @@ class Training:
         )
         self.equivariance = EquivarianceCallback()
         self.checkpoints = checkpoints
+        self.further: list[BaseCallback] = []
+        self.make_drawing: Callable[[], gym.Env[Any, Any]] | None = None
         self.declared = symmetry if settings.env.symmetry is not None else None
         self.rollouts = _rollout_log(model)
         checkpoints.callbacks = (self.evaluation, self.equivariance)
         if self.rollouts is not None:
             checkpoints.callbacks += (self.rollouts,)
+
+    def add_callbacks(self, callbacks: Sequence[BaseCallback]) -> None:
+        """Take callbacks of the user's own; a checkpoint keeps those that have a state.
+
+        Args:
+            callbacks: with methods ``state`` and ``restore``, as `PeriodicCallback` has them, or
+                without.
+        """
+        self.further += callbacks
+        kept = [one for one in callbacks if hasattr(one, "state") and hasattr(one, "restore")]
+        self.checkpoints.callbacks = (*self.checkpoints.callbacks, *cast(Any, kept))
 
     def prepare(self, resumes: bool) -> None:
         """Bring the model to where the training is to begin, and open the TensorBoard files."""
@@ -110,6 +124,7 @@ class Training:
             DivergenceCallback(),
             self.equivariance,
             self.evaluation,
+            *self.further,
             *([self.checkpoints] if saves else []),
             InterruptionCallback(interruption, self.checkpoints if saves else None),
         ]
@@ -139,6 +154,10 @@ class Training:
         episodes = self.settings.eval.final_episodes
         fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + episodes)
         final = play_episodes(best, self.make_env, fresh)
+        if self.make_drawing is not None:
+            film = self.directory.best_film
+            write_gif(best, self.make_drawing, FINAL_EVALUATION_SEED, film)
+            print(f"film:       {film}")
         _finish(self.directory, self.config, model, final, seconds)
         return final.mean
 

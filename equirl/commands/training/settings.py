@@ -7,6 +7,7 @@ import math
 
 from equirl.agents.families import CONTRIB, FAMILIES
 from equirl.commands.environments import check_device
+from equirl.commands.training.extensions import check_loggers
 from equirl.configs.algorithms import ALGORITHMS
 from equirl.configs.fields import check_values
 from equirl.configs.schema import TrainConfig
@@ -22,6 +23,7 @@ def check_settings(settings: TrainConfig) -> None:
     """
     check_device(settings.device)
     check_values(settings)
+    check_loggers(settings.loggers)
     _check_options(settings)
 
 

@@ -24,6 +24,7 @@ from equirl.agents import (
 )
 from equirl.agents.vec_normalize import OrbitMeanStd
 from equirl.envs import symmetry_of
+from equirl.errors import AgentError
 from shared.normalized_tasks import (
     CASES,
     Array,
@@ -170,6 +171,19 @@ def test_saving_and_loading_keeps_statistics_and_symmetry(name: str, tmp_path: P
             np.testing.assert_allclose(move(statistics.mean), statistics.mean, atol=1e-10)
     model = EquivariantDQN("MlpPolicy", loaded, buffer_size=100, device="cpu")
     assert model.symmetry == symmetry_of(envs)
+
+
+def test_a_plain_file_is_not_loaded_as_a_symmetric_one(tmp_path: Path) -> None:
+    path = str(tmp_path / "normalize.pkl")
+    VecNormalize(envs_of("offset")).save(path)
+    with pytest.raises(
+        AgentError, match=r"plain VecNormalize.*SymmetricVecNormalize\.from_plain\("
+    ):
+        SymmetricVecNormalize.load(path, envs_of("offset"))
+    converted = SymmetricVecNormalize.from_plain(path, envs_of("offset"))
+    converted.save(path)
+    again = SymmetricVecNormalize.load(path, envs_of("offset"))
+    np.testing.assert_array_equal(again.obs_rms.mean, converted.obs_rms.mean)
 
 
 def test_an_agent_is_loaded_and_trained_on_with_its_statistics(tmp_path: Path) -> None:

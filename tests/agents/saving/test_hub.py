@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from equirl.agents.saving.hub import local_agent
+from equirl.agents.saving.hub import local_agent, push_agent
 from equirl.errors import AgentError
 
 
@@ -24,7 +24,13 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return f"/cache/{filename}"
 
     module = ModuleType("huggingface_sb3")
-    vars(module)["load_from_hub"] = load_from_hub
+
+    def push_to_hub(repository: str, filename: str, message: str) -> None:
+        if repository != "me/mine":
+            raise ConnectionError("not logged in")
+        asked.append((repository, f"{Path(filename).name}: {Path(filename).read_text()}"))
+
+    vars(module).update(load_from_hub=load_from_hub, push_to_hub=push_to_hub)
     monkeypatch.setitem(sys.modules, "huggingface_sb3", module)
     return asked
 
@@ -57,3 +63,16 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "huggingface_sb3", None)
     with pytest.raises(AgentError, match=r'needs pip install "equirl\[hub\]"'):
         local_agent("hub:a/b")
+
+
+def test_what_is_pushed_has_the_name_under_which_it_is_looked_for(
+    hub: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "best_model.zip"
+    path.write_text("an agent")
+    assert push_agent(path, "hub:me/mine") == "https://huggingface.co/me/mine"
+    assert hub == [("me/mine", "mine.zip: an agent")]
+    with pytest.raises(AgentError, match="hub:a/b cannot be pushed: ConnectionError: not logged"):
+        push_agent(path, "hub:a/b")
+    with pytest.raises(AgentError, match="expected hub:user/repo"):
+        push_agent(path, "hub:me/mine/old.zip")

@@ -50,6 +50,8 @@ def main(
         settings = _settings(given, defaults, quick)
         torch.set_num_threads(int(settings.threads))
         _try_device(settings.device)
+        if settings.out and not Path(settings.out).parent.is_dir():
+            raise ConfigError(f"out={settings.out}: there is no such folder")
         rows = run(settings)
     except (EquirlError, OmegaConfBaseException) as mistake:
         print(f"error: {shortened(str(mistake).splitlines()[0])}", file=sys.stderr)

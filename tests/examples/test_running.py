@@ -36,7 +36,16 @@ def test_nothing_behind_the_equals_sign_is_an_empty_text(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "wrong", ["stepz=3", "steps=many", "names=a", "steps", "device=nowhere", "device=cuda:99"]
+    "wrong",
+    [
+        "stepz=3",
+        "steps=many",
+        "names=a",
+        "steps",
+        "device=nowhere",
+        "device=cuda:99",
+        "out=no/such/folder.json",
+    ],
 )
 def test_a_wrong_setting_is_one_line_and_code_2(wrong: str, capsys: Any) -> None:
     assert main(echo, {"steps": 9, "names": ["a"]}, {}, [wrong]) == 2

@@ -19,6 +19,8 @@ from equirl.errors import ConfigError, EquirlError
 from equirl.shown import nearest, reason, shortened
 
 Row = Mapping[str, Any]
+COMMON = {"seeds": 1, "first_seed": 0, "device": "cpu", "threads": 1, "out": ""}
+"""Settings that every example has."""
 
 
 def main(
@@ -40,15 +42,16 @@ def main(
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "--help" in given:
-        print(
-            "settings, as key=value:", OmegaConf.to_yaml(OmegaConf.create(dict(defaults))), sep="\n"
-        )
+        print("settings, as key=value:")
+        print(OmegaConf.to_yaml(OmegaConf.create({**COMMON, **defaults})))
         return 0
     begin = time.perf_counter()
     try:
         settings = _settings(given, defaults, quick)
         torch.set_num_threads(int(settings.threads))
         _try_device(settings.device)
+        if settings.out and not Path(settings.out).parent.is_dir():
+            raise ConfigError(f"out={settings.out}: there is no such folder")
         rows = run(settings)
     except (EquirlError, OmegaConfBaseException) as mistake:
         print(f"error: {shortened(str(mistake).splitlines()[0])}", file=sys.stderr)
@@ -65,7 +68,7 @@ def _settings(
     given: list[str], defaults: Mapping[str, Any], quick: Mapping[str, Any]
 ) -> DictConfig:
     """The defaults, under those of ``--quick``, under what the command line says."""
-    known = {**defaults, "device": "cpu", "threads": 1, "out": ""}
+    known = {**COMMON, **defaults}
     is_quick = "--quick" in given
     words = [word for word in given if word != "--quick"]
     for word in words:
@@ -78,6 +81,8 @@ def _settings(
     merged = OmegaConf.merge(settings, OmegaConf.from_dotlist(words))
     assert isinstance(merged, DictConfig)
     for key, value in known.items():
+        if isinstance(value, str) and merged[key] is None:  # key= with nothing behind it
+            merged[key] = ""
         if value is not None and not _fits(merged[key], value):
             raise ConfigError(f"{key} must be like {value!r}, got {merged[key]!r}")
     return merged
@@ -126,6 +131,13 @@ def one_of(key: str, value: str, known: Sequence[str]) -> str:
         )
         raise ConfigError(f"{key} must be{listed}, got {value!r}{nearest(value, known)}")
     return value
+
+
+def each_seed(settings: DictConfig) -> range:
+    """The seeds to run: as many as ``seeds`` says, from ``first_seed`` on."""
+    if settings.seeds < 1:
+        raise ConfigError(f"seeds must be at least 1, got {settings.seeds}")
+    return range(settings.first_seed, settings.first_seed + settings.seeds)
 
 
 def over_seeds(values: Sequence[float], digits: int = 1) -> str:

@@ -22,7 +22,7 @@ from equirl.errors import ConfigError
 from images.classifiers import METHODS, Classifier, image_action, symmetrized
 from images.data import Split, load, turned
 from images.run import accuracy, train
-from running import Row, main, need, one_of, over_seeds
+from running import Row, each_seed, main, need, one_of, over_seeds
 
 DIGITS = "zero one two three four five six seven eight nine"
 OBJECTS = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -43,7 +43,6 @@ DEFAULTS = {
     "methods": list(METHODS),
     "epochs": 20,
     "lr": 1e-2,
-    "seeds": 1,
 }
 QUICK = {
     "model": "ViT-S-32-alt",
@@ -155,7 +154,7 @@ def run(settings: DictConfig) -> list[Row]:
             + ("not with CLIP's weights" if made else "its accuracy means nothing, `change` does"),
             flush=True,
         )
-    found = [one_seed(settings, seed) for seed in range(settings.seeds)]
+    found = [one_seed(settings, seed) for seed in each_seed(settings)]
     return [
         {
             "method": method,

@@ -30,7 +30,7 @@ from fairness.language_models import (
     windows,
 )
 from fairness.scorers import Scorer, scorer_of
-from running import Row, main, one_of, over_seeds
+from running import Row, each_seed, main, one_of, over_seeds
 
 METHODS = ("plain", "equitune", "relaxed", "equizero", "lambda")
 DEFAULTS = {
@@ -52,7 +52,6 @@ DEFAULTS = {
     "bad": ["evil", "wicked", "death", "sin", "fear", "unclean", "cursed", "die", "weep"],
     "scorers": ["words"],
     "methods": list(METHODS),
-    "seeds": 1,
     "vocabulary": 3000,
     "hidden": 192,
     "steps": 2000,
@@ -187,7 +186,7 @@ def run(settings: DictConfig) -> list[Row]:
         one_of("methods", method, METHODS)
     text = text_of(settings)
     scorers = {name: scorer_of(name, settings) for name in settings.scorers}
-    found = [one_seed(settings, text, scorers, seed) for seed in range(settings.seeds)]
+    found = [one_seed(settings, text, scorers, seed) for seed in each_seed(settings)]
     rows: list[Row] = []
     for method in settings.methods:
         row: dict[str, str | float] = {"method": method}

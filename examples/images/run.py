@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from images.classifiers import METHODS, build, image_action, symmetrized
 from images.data import Split, load, turned
-from running import Row, main, over_seeds
+from running import Row, each_seed, main, over_seeds
 
 DEFAULTS = {
     "network": "small",
@@ -99,7 +99,7 @@ def one_seed(settings: DictConfig, seed: int) -> dict[tuple[str, str], float]:
 
 def run(settings: DictConfig) -> list[Row]:
     """The table: accuracy in per cent, mean over seeds with its 95 % interval."""
-    found = [one_seed(settings, seed) for seed in range(settings.seeds)]
+    found = [one_seed(settings, seed) for seed in each_seed(settings)]
     columns = ("upright", "turned", "fine-tuned upright", "fine-tuned turned")
     return [
         {"method": m, **{c: over_seeds([seed[m, c] for seed in found]) for c in columns}}

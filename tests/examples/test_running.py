@@ -26,7 +26,27 @@ def test_what_is_given_replaces_quick_and_that_the_defaults(tmp_path: Path) -> N
     assert json.loads(out.read_text())["rows"] == [{"steps": 4, "names": ["b"]}]
 
 
-@pytest.mark.parametrize("wrong", ["stepz=3", "steps=many", "names=a", "steps"])
+def test_nothing_behind_the_equals_sign_is_an_empty_text(tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    assert (
+        main(lambda settings: [{"name": settings.name}], {"name": "a"}, {}, ["name=", f"out={out}"])
+        == 0
+    )
+    assert json.loads(out.read_text())["rows"] == [{"name": ""}]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "stepz=3",
+        "steps=many",
+        "names=a",
+        "steps",
+        "device=nowhere",
+        "device=cuda:99",
+        "out=no/such/folder.json",
+    ],
+)
 def test_a_wrong_setting_is_one_line_and_code_2(wrong: str, capsys: Any) -> None:
     assert main(echo, {"steps": 9, "names": ["a"]}, {}, [wrong]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -191,6 +191,13 @@ class WeakRight(gym.Wrapper[Any, Any, Any, Any]):
         return self.env.step(action)
 
 
+class WeakTorque(gym.Wrapper[Any, Any, Any, Any]):
+    """Pendulum that turns 10 % less to one side."""
+
+    def step(self, action: Any) -> Any:
+        return self.env.step(np.where(action > 0, 0.9 * action, action))
+
+
 class StartsRight(gym.Wrapper[Any, Any, Any, Any]):
     """CartPole whose episodes all begin on the right, moving to the right."""
 

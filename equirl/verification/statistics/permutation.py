@@ -77,7 +77,7 @@ def significance(
     scores: Sequence[Scores], level: float, generator: np.random.Generator
 ) -> Significance:
     """Corrected p-values of all scores, by shifting the roles of each unit's copies at random."""
-    rounds = int(np.clip(np.ceil(20 * len(scores) / level), 999, MAX_PERMUTATIONS))
+    rounds = int(np.clip(np.ceil(10 * len(scores) / level), 999, MAX_PERMUTATIONS))
     units = scores[0].sums.shape[1]
     draws = generator.random((rounds, units))
     largest = np.empty((len(scores), rounds + 1))

@@ -1,6 +1,5 @@
 """Is a declared symmetry real? Exact and statistical checks, and the search for symmetries."""
 
-from equirl.verification.discovery import as_generators, discover_symmetries
 from equirl.verification.exact import check_symmetry, equivariance_error
 from equirl.verification.statistical import check_statistically
 from equirl.verification.verdicts import CounterExample, SymmetryReport, Verdict
@@ -9,9 +8,7 @@ __all__ = [
     "CounterExample",
     "SymmetryReport",
     "Verdict",
-    "as_generators",
     "check_statistically",
     "check_symmetry",
-    "discover_symmetries",
     "equivariance_error",
 ]

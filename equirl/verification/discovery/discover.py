@@ -1,0 +1,205 @@
+"""Finding the symmetries of a low-dimensional environment from nothing but random play.
+
+One half of the episodes proposes candidates, each step cheaper than the next: what the couplings
+allow (`couplings`, `signed_search`, `turns`), what regressions of the dynamics do not contradict
+(`fitted_dynamics`). The other half is for the statistical test of
+`equirl.verification.statistical`, which all that is reported has passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from equirl.declaring import Mirror
+from equirl.errors import SymmetryError
+from equirl.symmetry import Symmetry
+from equirl.verification.discovery.couplings import (
+    Couplings,
+    couplings_of,
+    outcomes_of,
+    without_extremes,
+)
+from equirl.verification.discovery.fitted_dynamics import FittedDynamics
+from equirl.verification.discovery.signed_search import signed_permutations
+from equirl.verification.discovery.turns import turns_by_thirds
+from equirl.verification.play import Play
+from equirl.verification.statistical import check_statistically
+from equirl.verification.statistics.learners import FloatArray
+from equirl.verification.verdicts import Verdict
+
+MOST_CANDIDATES = 5000
+"""That the couplings allow; with more, too little is coupled to tell them apart."""
+
+MOST_TESTS = 16
+"""Candidates that are tested, those first that the fitted dynamics like best."""
+
+LARGEST_GROUP = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Discovery:
+    """What was found.
+
+    Args:
+        symmetry: the group that was found; trivial where there is none.
+        generators: of the group, as `Symmetry.from_generators` takes them.
+        verdicts: on the generators, and on what was refused in the end.
+        unseen: entries of the observation that hardly ever varied, which are left as they are.
+        untested: candidates that were left over when `MOST_TESTS` were tested.
+    """
+
+    symmetry: Symmetry
+    generators: Mapping[str, tuple[Any, Any]]
+    verdicts: tuple[Verdict, ...]
+    unseen: tuple[int, ...]
+    untested: int
+
+
+def discover_symmetries(
+    played: Play, action_space: spaces.Space[Any], level: float = 0.05, seed: int = 0
+) -> Discovery:
+    """The signed permutations, and turns by thirds of pairs of entries, that a task has.
+
+    Args:
+        played: random play; 20,000 transitions and more serve well, of many episodes rather than
+            of long ones.
+        action_space: ``Discrete``, or a ``Box`` of one axis.
+        level: probability that the test refuses any of the true ones among the candidates.
+        seed: of the halves, and of the test.
+
+    Raises:
+        SymmetryError: observations are not vectors, actions are of another kind, or too many
+            candidates are left.
+    """
+    if played.observations.ndim != 2:
+        raise SymmetryError("discovery takes observations that are vectors")
+    choices = _choices(action_space)
+    half = np.random.default_rng(seed).permutation(int(played.episodes.max()) + 1) % 2
+    proposing, testing = (played.rows(half[played.episodes] == h) for h in (0, 1))
+    if not (len(proposing) and len(testing)):
+        raise SymmetryError("discovery takes two episodes at least")
+    actions = _as_numbers(proposing.actions, choices)
+    couplings = couplings_of(proposing, actions, choices > 0)
+    z = np.hstack([proposing.observations.astype(np.float64), actions])
+    n = couplings.observations
+    candidates = _screened(couplings, proposing, z, choices)
+    level = level / max(1, min(len(candidates), MOST_TESTS))
+    group, verdicts = [np.eye(len(couplings.seen))], list[Verdict]()
+    generators: dict[str, tuple[Any, Any]] = {}
+    tests = 0
+    for matrix in candidates:
+        if tests >= MOST_TESTS or _is_among(matrix, group):
+            continue
+        larger = _closed([*group, matrix])
+        declared = _declared(matrix, n, choices)
+        name = f"g{len(generators) + 1}"
+        try:
+            symmetry = _symmetry(n, action_space, {name: declared})
+        except SymmetryError:  # such as signs that do not map the box to itself
+            continue
+        tests += 1
+        found = check_statistically(
+            symmetry, name, testing, level, seed=seed, measure_sensitivity=False
+        )
+        if larger is not None and all(verdict.holds for verdict in found):
+            group, generators[name] = larger, declared
+            found = check_statistically(symmetry, name, testing, level, seed=seed)
+        verdicts += found
+    if len(generators) == 1:
+        generators = {"mirror": generators["g1"]}
+    left = [m for m in candidates if not _is_among(m, group)]
+    return Discovery(
+        _symmetry(n, action_space, generators),
+        generators,
+        tuple(verdicts),
+        tuple(int(i) for i in np.flatnonzero(~couplings.seen[:n])),
+        max(0, len(left) - tests),
+    )
+
+
+def _choices(space: spaces.Space[Any]) -> int:
+    """How many discrete actions there are, 0 for continuous ones."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        return 0
+    raise SymmetryError(f"discovery takes actions of a Discrete or a Box of one axis, got {space}")
+
+
+def _as_numbers(actions: Any, choices: int) -> FloatArray:
+    if not choices:
+        return np.asarray(actions, dtype=np.float64)
+    return np.eye(choices)[np.asarray(actions, dtype=np.int64)]
+
+
+def _screened(
+    couplings: Couplings, played: Play, z: FloatArray, choices: int
+) -> list[FloatArray]:
+    """The candidates that go to the test, the likeliest first."""
+    allowed = list(islice(_allowed(couplings), MOST_CANDIDATES + 1))
+    if len(allowed) > MOST_CANDIDATES:
+        raise SymmetryError(
+            f"more than {MOST_CANDIDATES} candidates are left: the entries hardly act on one "
+            "another in random play"
+        )
+    if not allowed:
+        return []
+    fold = np.unique(played.episodes, return_inverse=True)[1].reshape(-1) % 2
+    dynamics = FittedDynamics.to(z, without_extremes(outcomes_of(played)), fold, choices)
+    sized = [(dynamics.contradiction(matrix), k) for k, matrix in enumerate(allowed)]
+    return [allowed[k] for size, k in sorted(sized) if size <= 1]
+
+
+def _allowed(couplings: Couplings) -> Iterator[FloatArray]:
+    eye = np.eye(couplings.count)
+    signed = (signs[:, None] * eye[order] for order, signs in signed_permutations(couplings))
+    for matrix in chain(signed, turns_by_thirds(couplings)):
+        if not couplings.contradict(matrix):
+            yield matrix
+
+
+def _is_among(matrix: FloatArray, group: list[FloatArray]) -> bool:
+    return any(np.allclose(matrix, element, atol=1e-9) for element in group)
+
+
+def _closed(elements: list[FloatArray]) -> list[FloatArray] | None:
+    """All products; None where they are more than `LARGEST_GROUP`."""
+    group = list(elements)
+    for element in group:
+        for other in elements:
+            product = element @ other
+            if not _is_among(product, group):
+                group.append(product)
+            if len(group) > LARGEST_GROUP:
+                return None
+    return group
+
+
+def _declared(matrix: FloatArray, n: int, choices: int) -> tuple[Any, Any]:
+    """As `Symmetry.from_generators` takes them, ready to be printed."""
+    on_states, on_actions = matrix[:n, :n], matrix[n:, n:]
+    if choices:  # entry p[a] of the image says whether a was taken
+        return _map(on_states), [int(row) for row in on_actions.argmax(axis=0)]
+    return _map(on_states), _map(on_actions)
+
+
+def _map(matrix: FloatArray) -> Any:
+    whole = np.rint(matrix)
+    if not np.array_equal(whole, matrix):
+        return matrix
+    index = np.abs(whole).argmax(axis=1)
+    signs = whole.sum(axis=1).astype(np.int64)
+    return Mirror(tuple(str(i) for i in range(len(index))), index, signs)
+
+
+def _symmetry(
+    n: int, action_space: spaces.Space[Any], generators: Mapping[str, tuple[Any, Any]]
+) -> Symmetry:
+    unbounded = spaces.Box(-np.inf, np.inf, (n,), np.float64)
+    return Symmetry.from_generators(unbounded, action_space, generators)

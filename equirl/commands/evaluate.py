@@ -19,7 +19,7 @@ from equirl.agents.training.evaluation import play_episodes
 from equirl.commands.environments import check_device, environment_maker
 from equirl.commands.filming import pictured
 from equirl.commands.loading import environment_of, load_model, named_agent, with_agent
-from equirl.configs.schema import EnvConfig, EvaluateConfig
+from equirl.configs.schema import EvaluateConfig
 from equirl.envs import TransformWrapper
 from equirl.errors import ConfigError
 from equirl.runs.run_directory import RunDirectory

@@ -199,10 +199,15 @@ class Probe:
             return result.astype(np.float64).ravel()
         if (result != np.rint(result)).any():
             raise SymmetryError(f"{self.title} returns fractions for {leaf.dtype}")
-        whole = result.astype(np.int64)
-        if leaf.low is None:  # a Box's integers may wrap around, as they do in the function
-            whole = whole.astype(leaf.dtype).astype(np.int64)
-        return whole.astype(np.float64).ravel()
+        if leaf.low is None and result.dtype != leaf.dtype:  # else it has wrapped around already
+            limits = np.iinfo(np.dtype(leaf.dtype))
+            outside = (result < limits.min) | (result > limits.max)
+            if outside.any():
+                raise SymmetryError(
+                    f"{self.title} returns {result[outside].flat[0]:g}, which {leaf.dtype} cannot "
+                    "hold"
+                )
+        return result.astype(np.int64).astype(np.float64).ravel()
 
     def leaf_name(self, j: int) -> str:
         """``the observation`` or ``observation['key']``."""

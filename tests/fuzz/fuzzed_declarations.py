@@ -361,8 +361,12 @@ def _check_works(symmetry: Symmetry, generators: Any) -> None:
         back = symmetry.transform_observation(int(symmetry.group.inverses[g]), moved)
         if all(not leaf.is_float for leaf in leaves):
             _check_close(back, observation, leaves)
-    actions = np.arange(int(symmetry.action_space.n))
-    assert sorted(symmetry.transform_action(0, actions)) == actions.tolist()
+    if isinstance(symmetry.action_space, spaces.Discrete):
+        actions = np.arange(int(symmetry.action_space.n))
+        assert sorted(symmetry.transform_action(0, actions)) == actions.tolist()
+    else:
+        action = symmetry.action_space.sample()
+        assert np.array_equal(symmetry.transform_action(0, action), action)
     assert pickle.loads(pickle.dumps(symmetry)) == symmetry
     assert from_json(to_json(symmetry)) == symmetry
     for name, (given, _) in generators.items() if generators else ():

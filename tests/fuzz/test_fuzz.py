@@ -143,6 +143,11 @@ class Unprintable:
         (VECTOR, {"m": (None, Unprintable())}, "a Unprintable is not a permutation of 0 … 1"),
         (VECTOR, {"m": (Unprintable(), [0, 1])}, "got a Unprintable .TypeError: no array here"),
         (VECTOR, {"m": ([[1], [0, 1]], [0, 1])}, "must be a function, a permutation, signs or"),
+        (
+            spaces.Box(0, 3, (1,), np.uint8),  # 10⁹ is a multiple of 256
+            {"m": (Named("x + 1e9"), [0, 1])},
+            r"returns 1e\+09, which uint8 cannot hold",
+        ),
         (VECTOR, {"m": (np.eye(2) * 1j, [0, 1])}, "must be a function, a permutation, signs or"),
         (VECTOR, {"m": ({None: None}, [0, 1])}, "is a dict of maps, the space is one array"),
         (VECTOR, {"m": (Named("ValueError"), [0, 1])}, "failed on one .*: ValueError: two lines"),

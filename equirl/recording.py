@@ -11,4 +11,6 @@ def is_recording() -> bool:
     """
     # Torch leaves is_tracing untyped.
     is_tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return bool(is_tracing or torch.compiler.is_exporting())
+    # The flag behind `torch.compiler.is_exporting`, which is True in `torch.compile` as well before
+    # PyTorch 2.14 (pytorch/pytorch#176347).
+    return bool(is_tracing or torch.compiler._is_exporting_flag)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from equirl import Symmetrized
 from equirl.groups import dihedral
+from equirl.recording import is_recording
 from shared.representations import affine_action, output_action, signed_action, size
 from shared.symmetrized_models import METHODS, every_method, mlp, on_stabilised, symmetrized
 
@@ -73,3 +74,15 @@ def test_an_exported_program_holds_for_other_states_and_batches(name: str) -> No
 @every_method
 def test_an_onnx_model_holds_for_other_states_and_batches(name: str) -> None:
     assert_holds(as_onnx, name, signed_action)
+
+
+def test_compiling_is_not_recording_and_exporting_is() -> None:
+    class Told(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + float(is_recording())
+
+    told, x = Told(), torch.zeros(2)
+    torch._dynamo.reset()
+    assert torch.compile(told, backend="eager")(x).tolist() == told(x).tolist() == [0, 0]
+    for strict in (True, False):
+        assert torch.export.export(told, (x,), strict=strict).module()(x).tolist() == [1, 1]

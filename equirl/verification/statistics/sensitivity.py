@@ -18,7 +18,8 @@ import numpy as np
 from equirl.actions import as_leaves, from_leaves, leaves_of
 from equirl.verification.play import Play
 from equirl.verification.statistics.encoding import BoolArray, Column, Encoder, FloatArray
-from equirl.verification.statistics.evidence import Groundwork, Scores
+from equirl.verification.statistics.evidence import Groundwork
+from equirl.verification.statistics.scores import Scores
 
 REGION = {"dynamics": 0.05, "reward": 0.05, "termination": 0.25}
 """The share of the transitions, of the rewards or of the ends in the region of a violation."""

@@ -48,7 +48,7 @@ LEAST_WEIGHT = 0.1
 """Where the other kind is visited less than this says, nothing is said."""
 
 IMBALANCED = 0.1
-"""From this imbalance on trees must predict better, not only otherwise, to be believed."""
+"""From this imbalance on trees are not asked: two of them differ in what they know of visits."""
 
 MOST_SCORES = 6000
 """Averages per quantity: functions of (s, a) times functions of the surprise."""
@@ -142,8 +142,13 @@ class Groundwork:
         allowance = ALLOWANCE * self.imbalance * limit.reshape(-1) / 2
         return Scores("averages", self._by_role(raw), allowance, is_one_sided=False)
 
-    def trees(self, copies: Copies, quantity: str) -> Scores:
-        """By how much knowing what followed helps trees to tell originals from moved copies."""
+    def trees(self, copies: Copies, quantity: str) -> Scores | None:
+        """By how much knowing what followed helps trees to tell originals from moved copies.
+
+        None where visits are one-sided.
+        """
+        if self.imbalance > IMBALANCED:
+            return None
         joint = self._log_odds_with(copies, quantity)
         scores = self._of_log_ratio(
             "trees", np.clip(joint - self.visits_alone, -3, 3), self.weights
@@ -152,7 +157,7 @@ class Groundwork:
         # all roles. Where visits are one-sided, T alone would reward being sure.
         price = _price(joint) - _price(self.visits_alone)
         by_fold = np.bincount(self.fold, self.weights * self.balanced * price, 2)
-        paid = np.maximum(by_fold, 0.0) * min(1.0, self.imbalance / IMBALANCED)
+        paid = np.maximum(by_fold, 0.0) * self.imbalance / IMBALANCED
         return replace(scores, allowance=scores.allowance + paid)
 
     def _log_odds_with(self, copies: Copies, quantity: str) -> FloatArray:
@@ -201,15 +206,16 @@ class Groundwork:
             mean = np.bincount(first, share * log_ratio, len(keys))
             ratio[test] = (log_ratio - mean[first])[pair[test]]
             both = np.maximum(at.sum(axis=1), 1e-9)
-            weight = 2 * np.where(self.is_original, at[place, 1], at[place, 0]) / both[place]
-            weights[test] = weight[test]
+            # The same for both kinds, or roles were not exchangeable: an outcome that originals
+            # had is found where originals have been more often.
+            weights[test] = (4 * at[:, 0] * at[:, 1] / np.square(both))[place[test]]
         return ratio, weights
 
     @cached_property
     def _keys(self) -> IntArray:
         """Of (s, a); with the time within the episode as well where visits are one-sided."""
         keys = self.copies.keys.reshape(-1)
-        if self.imbalance < 0.1:
+        if self.imbalance < IMBALANCED:
             return keys
         late = np.digitize(self.x[:, -1], np.quantile(self.x[:, -1], (0.25, 0.5, 0.75)))
         return np.asarray(keys * 5 + late, dtype=np.int64)

@@ -23,10 +23,12 @@ from equirl.verification.statistics.encoding import (
     encoded,
     powers,
 )
-from equirl.verification.statistics.evidence import Groundwork, Scores
+from equirl.verification.statistics.evidence import Groundwork
 from equirl.verification.statistics.permutation import significance, units_of
+from equirl.verification.statistics.scores import Scores
 from equirl.verification.statistics.sensitivity import sensitivity
 from equirl.verification.verdicts import Verdict
+from equirl.verification.where import where
 
 __all__ = ["Play", "check_initial_states", "check_statistically", "collect"]
 
@@ -100,8 +102,19 @@ def check_statistically(
             ground, encoder = grounds[name], encoders[name]
             if p_value < level:
                 example = worst_example(symmetry, name, played, quantity, ground)
+                plainest = min(of_it, key=lambda group: of_it[group][0])
+                place = _where(encoder, ground, quantity, evidence[plainest])
                 verdicts.append(
-                    Verdict(name, quantity, "statistical", "refused", p_value, len(played), example)
+                    Verdict(
+                        name,
+                        quantity,
+                        "statistical",
+                        "refused",
+                        p_value,
+                        len(played),
+                        example,
+                        place,
+                    )
                 )
                 continue
             detail, decided = "", True
@@ -142,6 +155,22 @@ def check_statistically(
 
 def _undecided(name: str, quantity: str, looked_at: int, why: str) -> Verdict:
     return Verdict(name, quantity, "statistical", "undecided", 1.0, looked_at, detail=why)
+
+
+def _where(encoder: Encoder, ground: Groundwork, quantity: str, found: Scores) -> str:
+    """The part of the states in which a refused quantity fails, in words."""
+    names = ground.copies.names
+    states = ground.x[:, :-1] * encoder.spread + encoder.centre
+    codes = np.unique(ground.codes)
+    one_hot = ground.actions.shape[1] == encoder.action_count and len(codes) > 1
+    named = [f"action = {j}" if one_hot else f"action[{j}]" for j in range(ground.actions.shape[1])]
+    return where(
+        np.hstack([states, ground.actions]),
+        [*names[:-1], *named],
+        ground.breach(ground.copies, quantity, found),
+        ground.balanced * ground.weights,
+        ground.fold == 1,
+    )
 
 
 def _constant(quantity: str, ground: Groundwork) -> tuple[str, bool]:

@@ -31,7 +31,7 @@ from equirl.envs.boards.grid_world import mirror_left_right, rotate_90
 from equirl.verification.play import collect
 from equirl.verification.statistical import check_statistically
 
-TRUE_SEEDS, BROKEN_SEEDS, BLOCK = 200, 60, 50
+TRUE_SEEDS, BROKEN_SEEDS, BLOCK = 200, 50, 50
 MEASURED = 40
 """Of the true ones, for so many seeds violations are planted as well, which takes longest."""
 

@@ -16,8 +16,8 @@ from equirl import Symmetry
 from equirl.envs import symmetry_of
 from equirl.verification.play import Play, collect
 from equirl.verification.statistical import check_statistically, compare_initial_states
-from equirl.verification.statistics.evidence import Scores
 from equirl.verification.statistics.permutation import significance, units_of
+from equirl.verification.statistics.scores import Scores
 from equirl.verification.verdicts import Verdict
 
 

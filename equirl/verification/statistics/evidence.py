@@ -17,7 +17,7 @@ shifted. That gives the distribution of T by permutation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,7 @@ from equirl.verification.statistics.learners import (
     log_odds,
     propensities,
 )
+from equirl.verification.statistics.scores import Scores
 
 FLOOR = 0.01
 """Noise of this fraction of the spread is added: smaller differences may be the regression's."""
@@ -47,7 +48,7 @@ LEAST_WEIGHT = 0.1
 """Where the other kind is visited less than this says, nothing is said."""
 
 IMBALANCED = 0.1
-"""From this imbalance on trees must predict better, not only otherwise, to be believed."""
+"""From this imbalance on trees are not asked: two of them differ in what they know of visits."""
 
 MOST_SCORES = 6000
 """Averages per quantity: functions of (s, a) times functions of the surprise."""
@@ -62,41 +63,6 @@ RECURRING = 4
 """Transitions from the same (s, a), original or moved."""
 
 EVERYTHING = slice(None)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """One family of T for one quantity.
-
-    Args:
-        family: ``"averages"``, ``"trees"`` or ``"counts"``.
-        sums: per role shift, unit and function, ``[K, units, J]``; shift 0 is what happened.
-        allowance: what |T| may be by imperfect regressions, ``[J]``.
-        is_one_sided: whether only large T speak against the symmetry.
-    """
-
-    family: str
-    sums: FloatArray
-    allowance: FloatArray
-    is_one_sided: bool
-
-    def sizes(self, totals: FloatArray, allowance: FloatArray | float = 0.0) -> FloatArray:
-        """``[..., J]`` sums over units -> in standard deviations, without sign if two-sided."""
-        deviation = self.deviation
-        size = (totals if self.is_one_sided else np.abs(totals)) - allowance
-        scaled: FloatArray = np.where(deviation > 1e-9, size / np.maximum(deviation, 1e-300), -9.0)
-        return scaled
-
-    @cached_property
-    def deviation(self) -> FloatArray:
-        """Standard deviation of T over random roles, ``[J]``."""
-        deviation: FloatArray = np.sqrt(np.square(self.sums).mean(axis=0).sum(axis=0))
-        return deviation
-
-    @property
-    def observed(self) -> FloatArray:
-        """``[J]``."""
-        return self.sizes(self.sums[0].sum(axis=0), self.allowance)
 
 
 def _price(log_odds: FloatArray) -> FloatArray:
@@ -162,13 +128,7 @@ class Groundwork:
     ) -> Scores:
         """Simple functions of (s, a), times the surprise and its size, entry by entry."""
         inner = self._functions_of_surprise(self.surprises(copies, quantity)[:, columns])
-        outer = self._functions_of_state
-        if inner.shape[1] == 0:
-            inner = np.zeros((len(outer), 1))
-        room = max(1, MOST_SCORES // outer.shape[1])
-        if inner.shape[1] > room:
-            inner = inner[:, np.sort(np.argsort(-inner.std(axis=0), kind="stable")[:room])]
-        outer = outer * self.weights[:, None]
+        outer = self._functions_of_state * self.weights[:, None]
         k, n = copies.keys.shape
         gather = sparse.csr_matrix((np.ones(n), (self.units, np.arange(n))), (self.unit_count, n))
         raw = np.empty((k, self.unit_count, outer.shape[1] * inner.shape[1]))
@@ -182,12 +142,14 @@ class Groundwork:
         allowance = ALLOWANCE * self.imbalance * limit.reshape(-1) / 2
         return Scores("averages", self._by_role(raw), allowance, is_one_sided=False)
 
-    def trees(self, copies: Copies, quantity: str) -> Scores:
-        """By how much knowing what followed helps trees to tell originals from moved copies."""
-        surprise = self.surprises(copies, quantity)
-        chosen = np.sort(np.argsort(-surprise.std(axis=0), kind="stable")[:TREE_INPUTS])
-        inputs = np.hstack([self.inputs.both, surprise[:, chosen]])
-        joint = log_odds(inputs, self.is_original, self.balanced * self.weights, self.fold)
+    def trees(self, copies: Copies, quantity: str) -> Scores | None:
+        """By how much knowing what followed helps trees to tell originals from moved copies.
+
+        None where visits are one-sided.
+        """
+        if self.imbalance > IMBALANCED:
+            return None
+        joint = self._log_odds_with(copies, quantity)
         scores = self._of_log_ratio(
             "trees", np.clip(joint - self.visits_alone, -3, 3), self.weights
         )
@@ -195,11 +157,36 @@ class Groundwork:
         # all roles. Where visits are one-sided, T alone would reward being sure.
         price = _price(joint) - _price(self.visits_alone)
         by_fold = np.bincount(self.fold, self.weights * self.balanced * price, 2)
-        paid = np.maximum(by_fold, 0.0) * min(1.0, self.imbalance / IMBALANCED)
+        paid = np.maximum(by_fold, 0.0) * self.imbalance / IMBALANCED
         return replace(scores, allowance=scores.allowance + paid)
 
+    def _log_odds_with(self, copies: Copies, quantity: str) -> FloatArray:
+        """The log odds of an original given (s, a) and what followed, ``[K·N]``."""
+        surprise = self.surprises(copies, quantity)
+        chosen = np.sort(np.argsort(-surprise.std(axis=0), kind="stable")[:TREE_INPUTS])
+        inputs = np.hstack([self.inputs.both, surprise[:, chosen]])
+        return log_odds(inputs, self.is_original, self.balanced * self.weights, self.fold)
+
     def counts(self, copies: Copies, quantity: str) -> Scores | None:
-        """The log ratio of how often each outcome followed; None where (s, a) do not recur."""
+        """How often each outcome followed; None where (s, a) do not recur."""
+        ratio = self._log_ratio_of_counts(copies, quantity)
+        return None if ratio is None else self._of_log_ratio("counts", *ratio)
+
+    def breach(self, copies: Copies, quantity: str, scores: Scores) -> FloatArray:
+        """What each row says against the symmetry by the evidence that found it, ``[K·N]``."""
+        if scores.family == "trees":
+            told = self._log_odds_with(copies, quantity) - self.visits_alone
+        elif scores.family == "counts":
+            told, _ = self._log_ratio_of_counts(copies, quantity) or (np.zeros(len(self.x)), None)
+        else:
+            inner = self._functions_of_surprise(self.surprises(copies, quantity))
+            told = inner[:, int(np.argmax(scores.observed)) // self._functions_of_state.shape[1]]
+        return np.where(self.is_original, 1, -1) * np.clip(told, -3, 3)
+
+    def _log_ratio_of_counts(
+        self, copies: Copies, quantity: str
+    ) -> tuple[FloatArray, FloatArray] | None:
+        """The log ratio of how often each outcome followed, and weights, ``[K·N]``."""
         keys, place, visits = np.unique(self._keys, return_inverse=True, return_counts=True)
         symbols = copies.symbols[quantity].reshape(-1)
         _, pair = np.unique(place * np.int64(1_000_003) + symbols, return_inverse=True)
@@ -219,15 +206,16 @@ class Groundwork:
             mean = np.bincount(first, share * log_ratio, len(keys))
             ratio[test] = (log_ratio - mean[first])[pair[test]]
             both = np.maximum(at.sum(axis=1), 1e-9)
-            weight = 2 * np.where(self.is_original, at[place, 1], at[place, 0]) / both[place]
-            weights[test] = weight[test]
-        return self._of_log_ratio("counts", ratio, weights)
+            # The same for both kinds, or roles were not exchangeable: an outcome that originals
+            # had is found where originals have been more often.
+            weights[test] = (4 * at[:, 0] * at[:, 1] / np.square(both))[place[test]]
+        return ratio, weights
 
     @cached_property
     def _keys(self) -> IntArray:
         """Of (s, a); with the time within the episode as well where visits are one-sided."""
         keys = self.copies.keys.reshape(-1)
-        if self.imbalance < 0.1:
+        if self.imbalance < IMBALANCED:
             return keys
         late = np.digitize(self.x[:, -1], np.quantile(self.x[:, -1], (0.25, 0.5, 0.75)))
         return np.asarray(keys * 5 + late, dtype=np.int64)
@@ -292,5 +280,11 @@ class Groundwork:
         curved = np.hstack([robust, sizes])
         # What is curved in the surprise has a mean of its own.
         curved = curved - conditional_means(self.inputs, curved, with_trees=False)
-        both: FloatArray = np.hstack([plain, curved])
-        return both[:, both.std(axis=0) > 1e-9]
+        both = np.hstack([plain, curved])
+        both = both[:, both.std(axis=0) > 1e-9]
+        if both.shape[1] == 0:
+            return np.zeros((len(both), 1))
+        room = max(1, MOST_SCORES // self._functions_of_state.shape[1])
+        if both.shape[1] > room:
+            both = both[:, np.sort(np.argsort(-both.std(axis=0), kind="stable")[:room])]
+        return both

@@ -14,7 +14,7 @@ import numpy as np
 
 from equirl.verification.play import Play
 from equirl.verification.statistics.encoding import FloatArray, IntArray
-from equirl.verification.statistics.evidence import Scores
+from equirl.verification.statistics.scores import Scores
 
 MIN_UNITS = 24
 """With fewer episodes, stretches of episodes are permuted."""

@@ -18,7 +18,8 @@ import numpy as np
 from equirl.actions import as_leaves, from_leaves, leaves_of
 from equirl.verification.play import Play
 from equirl.verification.statistics.encoding import BoolArray, Column, Encoder, FloatArray
-from equirl.verification.statistics.evidence import Groundwork, Scores
+from equirl.verification.statistics.evidence import Groundwork
+from equirl.verification.statistics.scores import Scores
 
 REGION = {"dynamics": 0.05, "reward": 0.05, "termination": 0.25}
 """The share of the transitions, of the rewards or of the ends in the region of a violation."""
@@ -28,6 +29,9 @@ SHIFTS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Of the outcomes of a category, or of the ends."""
+
+MANY_VALUES, MANY_ROWS = 50, 2000
+"""A number with fewer values is exchanged: shifted, it would be one that never occurs."""
 
 MATTERS = 0.5
 """Violations of this size must be found, or the check is undecided."""
@@ -223,7 +227,8 @@ def _changed_entry(
     following = np.array(arrays[column.leaf])
     flat = following.reshape(len(following), -1)
     name = column.name.partition(" = ")[0]
-    if leaf.is_float and leaf.low is None:
+    varies = len(np.unique(flat[:MANY_ROWS, column.entry])) > MANY_VALUES
+    if leaf.is_float and leaf.low is None and varies:
         change = flat[:, column.entry] - here.reshape(len(here), -1)[:, column.entry]
         size, by = SHIFTS[step], SHIFTS[step] * float(change.std())
         flat[:, column.entry] += (by * inside).astype(flat.dtype)

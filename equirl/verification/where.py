@@ -1,0 +1,113 @@
+"""Where a symmetry fails: the part of the states in which outcomes differ, in words.
+
+A regression tree of a few leaves is grown on the breach at each (s, a), on half of the rows, and
+its leaves are judged on the other half: a part that was found by chance does not last.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.tree import DecisionTreeRegressor
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+DEPTH = 3
+"""Conditions that a part of the states is told by, at most."""
+
+LEAST_SHARE = 0.005
+"""Of the rows, in a leaf."""
+
+STANDS_OUT = 3.0
+"""Standard errors by which the breach in the part must exceed the breach elsewhere."""
+
+MOST_COLUMNS = 200
+
+
+def where(
+    x: FloatArray, names: list[str], breach: FloatArray, weights: FloatArray, fold: BoolArray
+) -> str:
+    """The part of the rows where the breach is largest, in words, or an empty string.
+
+    Args:
+        x: states and actions, ``[N, p]``.
+        names: of their columns; ``"s = 3"`` for one of zeros and ones.
+        breach: at each row, noisy, zero on average where the symmetry holds, ``[N]``.
+        weights: ``[N]``.
+        fold: the half that the tree is judged on, ``[N]``.
+    """
+    spread = x.std(axis=0)
+    columns = np.sort(np.argsort(-spread, kind="stable")[:MOST_COLUMNS])
+    columns = columns[spread[columns] > 1e-9]
+    if len(columns) == 0 or fold.all() or not fold.any():
+        return ""
+    x = x[:, columns]
+    tree = DecisionTreeRegressor(
+        max_depth=DEPTH, min_weight_fraction_leaf=LEAST_SHARE, random_state=0
+    )
+    tree.fit(x[~fold], breach[~fold], sample_weight=weights[~fold])
+    leaves, breach, weights, seen = tree.apply(x[fold]), breach[fold], weights[fold], x[fold]
+    best, size = -1, STANDS_OUT
+    for leaf in np.unique(leaves).tolist():
+        inside = leaves == leaf
+        here, error = _mean(breach[inside], weights[inside])
+        there, other = _mean(breach[~inside], weights[~inside])
+        lead = (abs(here) - abs(there)) / max(float(np.hypot(error, other)), 1e-12)
+        if lead > size:
+            best, size = leaf, lead
+    if best < 0:
+        return ""
+    inside = leaves == best
+    conditions = _path(tree, best, [names[j] for j in columns], seen)
+    share = weights[inside].sum() / weights.sum()
+    return f"where {', '.join(conditions)} ({share:.0%} of the steps)"
+
+
+def _mean(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
+    """A mean and its standard error; far off where there are few values."""
+    if len(values) < 5 or weights.sum() <= 0:
+        return 0.0, 1e9
+    mean = float(np.average(values, weights=weights))
+    variance = float(np.average(np.square(values - mean), weights=weights))
+    effective = float(weights.sum() ** 2 / np.square(weights).sum())
+    return mean, float(np.sqrt((variance + 1e-12) / effective))
+
+
+def _path(tree: DecisionTreeRegressor, leaf: int, names: list[str], x: FloatArray) -> list[str]:
+    """The conditions that lead to a leaf, one for each column."""
+    nodes = tree.tree_
+    parents = {
+        int(child): (node, is_right)
+        for node in range(nodes.node_count)
+        for child, is_right in (
+            (nodes.children_left[node], False),
+            (nodes.children_right[node], True),
+        )
+        if child >= 0
+    }
+    low: dict[int, float] = {}
+    high: dict[int, float] = {}
+    while leaf in parents:
+        leaf, is_right = parents[leaf]
+        column, edge = int(nodes.feature[leaf]), float(nodes.threshold[leaf])
+        if is_right:
+            low[column] = max(low.get(column, -np.inf), edge)
+        else:
+            high[column] = min(high.get(column, np.inf), edge)
+    return [
+        _condition(names[column], low.get(column), high.get(column), np.unique(x[:, column]))
+        for column in sorted({*low, *high})
+    ]
+
+
+def _condition(name: str, low: float | None, high: float | None, values: FloatArray) -> str:
+    left = values[(values > (-np.inf if low is None else low))]
+    left = left[left <= (np.inf if high is None else high)]
+    if " = " in name:
+        return name if low is not None else name.replace(" = ", " ≠ ")
+    if len(left) == 1:
+        return f"{name} = {left[0]:.3g}"
+    if low is None:
+        return f"{name} ≤ {high:.3g}"
+    return f"{name} > {low:.3g}" if high is None else f"{low:.3g} < {name} ≤ {high:.3g}"

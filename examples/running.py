@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,16 @@ def need(module: str, package: str | None = None) -> Any:
         raise ConfigError(
             f"this needs {package or module}: pip install 'equirl[examples]' ({reason(error)})"
         ) from None
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Nothing is logged meanwhile: what is missing is said in one line, by whoever raises it."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def one_of(key: str, value: str, known: Sequence[str]) -> str:

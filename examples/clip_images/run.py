@@ -22,7 +22,7 @@ from equirl.errors import ConfigError
 from images.classifiers import METHODS, Classifier, image_action, symmetrized
 from images.data import Split, load, turned
 from images.run import accuracy, train
-from running import Row, each_seed, main, need, one_of, over_seeds
+from running import Row, each_seed, main, need, one_of, over_seeds, quietly
 
 DIGITS = "zero one two three four five six seven eight nine"
 OBJECTS = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -88,8 +88,9 @@ def model_of(name: str, pretrained: str) -> tuple[Any, Any]:
     if pretrained and not Path(pretrained).is_file():
         one_of("pretrained", pretrained, ["", *known])
     try:
-        clip = open_clip.create_model(name, pretrained=pretrained or None)
-        return clip, open_clip.get_tokenizer(name)
+        with quietly():
+            clip = open_clip.create_model(name, pretrained=pretrained or None)
+            return clip, open_clip.get_tokenizer(name)
     except Exception as error:  # of whichever hub it comes from
         raise ConfigError(
             f"the weights {pretrained!r} of {name} are not in the cache and cannot be downloaded; "

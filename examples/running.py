@@ -52,9 +52,12 @@ def main(
         settings = _settings(given, defaults, quick)
         torch.set_num_threads(int(settings.threads))
         _try_device(settings.device)
+        each_seed(settings)
         if settings.out and not Path(settings.out).parent.is_dir():
             raise ConfigError(f"out={settings.out}: there is no such folder")
         rows = run(settings)
+        if not rows:
+            raise ConfigError("there is nothing to run: a list of settings is empty")
     except (EquirlError, OmegaConfBaseException) as mistake:
         print(f"error: {shortened(str(mistake).splitlines()[0])}", file=sys.stderr)
         return 2

@@ -76,17 +76,23 @@ def classifier(clip: Any, tokeniser: Any, prompts: list[str]) -> Classifier:
     return Classifier(ImageFeatures(clip), head).eval().requires_grad_(False)
 
 
+def check_names(settings: DictConfig) -> None:
+    """Raise a ConfigError where there is no such data set or model, or it has no such weights."""
+    one_of("data", settings.data, tuple(CLASSES))
+    open_clip = need("open_clip", "open_clip_torch")
+    one_of("model", settings.model, open_clip.list_models())
+    if settings.pretrained and not Path(settings.pretrained).is_file():
+        known = open_clip.list_pretrained_tags_by_model(settings.model)
+        one_of("pretrained", settings.pretrained, ["", *known])
+
+
 def model_of(name: str, pretrained: str) -> tuple[Any, Any]:
     """CLIP and its tokeniser; randomly initialised where ``pretrained`` is empty.
 
     Raises:
-        ConfigError: no such model, or its package or weights are missing.
+        ConfigError: its weights are missing.
     """
     open_clip = need("open_clip", "open_clip_torch")
-    one_of("model", name, open_clip.list_models())
-    known = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained and not Path(pretrained).is_file():
-        one_of("pretrained", pretrained, ["", *known])
     try:
         with quietly():
             clip = open_clip.create_model(name, pretrained=pretrained or None)
@@ -147,7 +153,7 @@ def one_seed(settings: DictConfig, seed: int) -> dict[tuple[str, str], float]:
 
 def run(settings: DictConfig) -> list[Row]:
     """The table: accuracy in per cent over seeds, and the largest change of a probability."""
-    one_of("data", settings.data, tuple(CLASSES))
+    check_names(settings)
     if not settings.pretrained:
         made = f"trained here for {settings.pretraining} steps" * bool(settings.pretraining)
         print(

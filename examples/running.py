@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +52,12 @@ def main(
         settings = _settings(given, defaults, quick)
         torch.set_num_threads(int(settings.threads))
         _try_device(settings.device)
+        each_seed(settings)
         if settings.out and not Path(settings.out).parent.is_dir():
             raise ConfigError(f"out={settings.out}: there is no such folder")
         rows = run(settings)
+        if not rows:
+            raise ConfigError("there is nothing to run: a list of settings is empty")
     except (EquirlError, OmegaConfBaseException) as mistake:
         print(f"error: {shortened(str(mistake).splitlines()[0])}", file=sys.stderr)
         return 2
@@ -117,6 +122,16 @@ def need(module: str, package: str | None = None) -> Any:
         raise ConfigError(
             f"this needs {package or module}: pip install 'equirl[examples]' ({reason(error)})"
         ) from None
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Nothing is logged meanwhile: what is missing is said in one line, by whoever raises it."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def one_of(key: str, value: str, known: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 python examples/clip_images/run.py data=cifar10 download=true
 python examples/clip_images/run.py pretrained=      # without weights: exactness, no accuracy
-python examples/clip_images/run.py pretrained= data=digits pretraining=600   # trained here instead
+python examples/clip_images/run.py model=small size=32 pretrained= data=digits pretraining=300
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from equirl.errors import ConfigError
 from images.classifiers import METHODS, Classifier, image_action, symmetrized
 from images.data import Split, load, turned
 from images.run import accuracy, train
-from running import Row, each_seed, main, need, one_of, over_seeds
+from running import Row, each_seed, main, need, one_of, over_seeds, quietly
 
 DIGITS = "zero one two three four five six seven eight nine"
 OBJECTS = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -38,7 +38,7 @@ DEFAULTS = {
     "images": 1000,
     "labelled": 100,
     "pretraining": 0,
-    "pretraining_lr": 3e-4,
+    "pretraining_lr": 1e-3,
     "group": "rotations",
     "methods": list(METHODS),
     "epochs": 20,
@@ -76,20 +76,36 @@ def classifier(clip: Any, tokeniser: Any, prompts: list[str]) -> Classifier:
     return Classifier(ImageFeatures(clip), head).eval().requires_grad_(False)
 
 
+def check_names(settings: DictConfig) -> None:
+    """Raise a ConfigError where there is no such data set or model, or it has no such weights."""
+    one_of("data", settings.data, tuple(CLASSES))
+    open_clip = need("open_clip", "open_clip_torch")
+    one_of("model", settings.model, ["small", *open_clip.list_models()])
+    if settings.pretrained and not Path(settings.pretrained).is_file():
+        known = open_clip.list_pretrained_tags_by_model(settings.model)
+        one_of("pretrained", settings.pretrained, ["", *known])
+
+
+def small_clip() -> Any:
+    """CLIP of open_clip at a size that a CPU trains in a minute."""
+    parts = need("open_clip.model", "open_clip_torch")
+    vision = parts.CLIPVisionCfg(layers=2, width=64, head_width=32, patch_size=4, image_size=32)
+    return parts.CLIP(64, vision, parts.CLIPTextCfg(layers=2, width=64, heads=2))
+
+
 def model_of(name: str, pretrained: str) -> tuple[Any, Any]:
     """CLIP and its tokeniser; randomly initialised where ``pretrained`` is empty.
 
     Raises:
-        ConfigError: no such model, or its package or weights are missing.
+        ConfigError: its weights are missing.
     """
     open_clip = need("open_clip", "open_clip_torch")
-    one_of("model", name, open_clip.list_models())
-    known = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained and not Path(pretrained).is_file():
-        one_of("pretrained", pretrained, ["", *known])
+    if name == "small":
+        return small_clip(), open_clip.get_tokenizer("ViT-B-32")
     try:
-        clip = open_clip.create_model(name, pretrained=pretrained or None)
-        return clip, open_clip.get_tokenizer(name)
+        with quietly():
+            clip = open_clip.create_model(name, pretrained=pretrained or None)
+            return clip, open_clip.get_tokenizer(name)
     except Exception as error:  # of whichever hub it comes from
         raise ConfigError(
             f"the weights {pretrained!r} of {name} are not in the cache and cannot be downloaded; "
@@ -124,6 +140,10 @@ def one_seed(settings: DictConfig, seed: int) -> dict[tuple[str, str], float]:
     torch.manual_seed(seed)
     clip, tokeniser = model_of(settings.model, settings.pretrained)
     clip = clip.to(settings.device)
+    if settings.size not in torch.as_tensor(clip.visual.image_size).flatten().tolist():
+        raise ConfigError(
+            f"{settings.model} takes images of size={clip.visual.image_size}, got {settings.size}"
+        )
     prompts = [PROMPTS[settings.data].format(name) for name in CLASSES[settings.data]]
     learning, test = load(settings, 3, seed)
     if settings.pretraining and not settings.pretrained:
@@ -146,7 +166,7 @@ def one_seed(settings: DictConfig, seed: int) -> dict[tuple[str, str], float]:
 
 def run(settings: DictConfig) -> list[Row]:
     """The table: accuracy in per cent over seeds, and the largest change of a probability."""
-    one_of("data", settings.data, tuple(CLASSES))
+    check_names(settings)
     if not settings.pretrained:
         made = f"trained here for {settings.pretraining} steps" * bool(settings.pretraining)
         print(

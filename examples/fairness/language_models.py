@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from equirl.errors import ConfigError
 from equirl.shown import nearest
-from running import need
+from running import need, quietly
 
 
 class Words:
@@ -131,8 +131,9 @@ def load(settings: DictConfig, text: str) -> tuple[nn.Module, Words | Pieces]:
         return SmallModel(len(words.words), settings.hidden).to(settings.device), words
     transformers = need("transformers")
     try:
-        tokeniser = transformers.AutoTokenizer.from_pretrained(settings.model)
-        network = transformers.AutoModelForCausalLM.from_pretrained(settings.model)
+        with quietly():
+            tokeniser = transformers.AutoTokenizer.from_pretrained(settings.model)
+            network = transformers.AutoModelForCausalLM.from_pretrained(settings.model)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{settings.model!r} is neither in the cache nor a folder, and cannot be downloaded; "

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from equirl.errors import ConfigError
 from fairness.language_models import Words
-from running import need
+from running import need, quietly
 
 Scorer = Callable[[list[str]], list[float]]
 
@@ -30,7 +30,8 @@ def scorer_of(name: str, settings: DictConfig) -> Scorer:
         return lambda texts: [polarity(text)["compound"] for text in texts]
     pipeline = need("transformers").pipeline
     try:
-        classify = pipeline("text-classification", model=name, device=settings.device)
+        with quietly():
+            classify = pipeline("text-classification", model=name, device=settings.device)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"scorers must be words, vader or a classifier that is in the cache or can be "

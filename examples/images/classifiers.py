@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from equirl import GroupAction, Symmetrized
 from equirl.errors import ConfigError
 from equirl.groups import cyclic, dihedral
+from equirl.shown import reason
 from running import need, one_of
 
 METHODS = ("plain", "equitune", "equizero", "lambda")
@@ -73,13 +74,20 @@ def split(network: nn.Module, size: int, channels: int = 3) -> Classifier:
     """A network whose last layer is linear, as what precedes that layer and the layer.
 
     Raises:
-        ConfigError: its last layer is not linear, so that λ has no features to look at.
+        ConfigError: its last layer is not linear, so that λ has no features to look at, or it
+            does not take images of this size.
     """
     network = network.eval()
     linear = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
     probe = torch.randn(2, channels, size, size)
-    with torch.no_grad():
-        whole = network(probe)
+    try:
+        with torch.no_grad():
+            whole = network(probe)
+    except (RuntimeError, ValueError) as error:  # the latter of a normalisation of one pixel
+        raise ConfigError(
+            f"{type(network).__name__} does not take images of size={size}: choose a larger one, "
+            f"such as size=64 ({reason(error)})"
+        ) from None
     if linear:
         head = network.get_submodule(linear[-1])
         assert isinstance(head, nn.Linear)

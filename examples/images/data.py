@@ -36,9 +36,13 @@ def load(settings: DictConfig, channels: int, seed: int) -> tuple[Split, Split]:
         seed: of the split.
 
     Raises:
-        ConfigError: no such data set, or it is not there.
+        ConfigError: no such data set, it is not there, or a number is negative.
     """
     name = one_of("data", settings.data, DATA)
+    if settings.size < 0 or settings.images < 0:
+        raise ConfigError(
+            f"size and images must not be negative, got {settings.size} and {settings.images}"
+        )
     images, labels = _digits() if name == "digits" else _cifar10(settings.root, settings.download)
     train, test = train_test_split(
         np.arange(len(labels)), test_size=0.3, random_state=seed, stratify=labels

@@ -36,6 +36,7 @@ DEFAULTS = {
     "epochs": 30,
     "fine_tuning_epochs": 5,
     "lr": 1e-3,
+    "fine_tuning_lr": 3e-4,
     "weighting_lr": 1e-2,
 }
 QUICK = {"seeds": 1, "epochs": 15, "fine_tuning_epochs": 3, "images": 1000}
@@ -90,8 +91,8 @@ def one_seed(settings: DictConfig, seed: int) -> dict[tuple[str, str], float]:
             train(model, model.weighting.parameters(), learning, epochs, settings.weighting_lr)
         for stage in ("", "fine-tuned "):
             if stage:
-                epochs, lr = settings.fine_tuning_epochs, settings.lr / 3
-                train(model, model.parameters(), learning, epochs, lr)
+                epochs = settings.fine_tuning_epochs
+                train(model, model.parameters(), learning, epochs, settings.fine_tuning_lr)
             found[method, f"{stage}upright"] = accuracy(model, test.images, test.labels)
             found[method, f"{stage}turned"] = accuracy(model, moved, test.labels)
     return found

@@ -26,8 +26,10 @@ def encode(examples: Sequence[Example], device: str = "cpu") -> tuple[Tensor, Te
     """Commands ``[n, 9]``, padded on the left, and answers ``[n, longest]`` ending in <end>.
 
     Raises:
-        ConfigError: a word is not in the vocabulary.
+        ConfigError: a word is not in the vocabulary, or there are no examples.
     """
+    if not examples:
+        raise ConfigError("no command has so few actions: raise most_actions")
     longest = 1 + max(len(actions) for _, actions in examples)
     commands = np.zeros((len(examples), LONGEST_COMMAND), dtype=np.int64)
     answers = np.zeros((len(examples), longest), dtype=np.int64)

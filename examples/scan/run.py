@@ -36,8 +36,8 @@ DEFAULTS = {
 QUICK = {
     "cells": ["gru"],
     "seeds": 1,
-    "steps": 400,
-    "tuning_steps": 40,
+    "steps": 300,
+    "tuning_steps": 30,
     "lr": 1e-2,
     "most_actions": 8,
     "tested": 200,

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from clip_images import run as clip_images
-from clip_images.run import classifier
+from clip_images.run import classifier, pretrain
 from equirl import GroupAction
 from equirl.testing import assert_equivariant
 from images.classifiers import image_action, symmetrized
+from images.data import Split
+from images.run import accuracy
 from running import main
 
 
@@ -49,6 +51,16 @@ def test_similarities_are_exactly_invariant(method: str, dtype: torch.dtype) -> 
     with torch.no_grad():
         x = torch.randn(5, 3, 4, 4, dtype=dtype)
         assert_equivariant(model, action, GroupAction.trivial(action.group, (3,)), x)
+
+
+def test_pretraining_brings_images_near_the_prompt_of_their_class() -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 3
+    data = Split(torch.randn(3, 3, 4, 4)[labels] + 0.1 * torch.randn(60, 3, 4, 4), labels)
+    clip, tokens = TinyClip(), torch.randn(3, 4)
+    pretrain(clip, tokens, data, steps=200, lr=1e-2)
+    plain = classifier(clip, lambda prompts: tokens, ["a", "b", "c"])
+    assert accuracy(plain, data.images, data.labels) == 100
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from equirl import GroupAction
@@ -18,6 +19,7 @@ from equirl.testing import assert_equivariant
 from fairness import run as fairness
 from fairness.equilm import EquiLM, exchange
 from fairness.language_models import Pretrained, SmallModel, Words
+from fairness.scorers import scorer_of
 from running import main
 
 TEXT = "the man was wise . the woman was good . he said to her that she and his son were glad . "
@@ -119,6 +121,16 @@ def test_words_of_several_tokens_are_left_out_or_named() -> None:
 def test_lists_that_are_no_permutation_are_refused(lists: list[list[str]]) -> None:
     with pytest.raises(ConfigError):
         exchange(WORDS, SIZE, lists)
+
+
+@pytest.mark.parametrize("name", ["words", "vader"])
+def test_scorers_tell_good_from_bad(name: str) -> None:
+    if name == "vader":
+        pytest.importorskip("vaderSentiment")
+    good, bad, neither = scorer_of(name, OmegaConf.create(fairness.DEFAULTS))(
+        ["the man was good and wise", "the man was evil", "the man went up"]
+    )
+    assert good > neither == 0 > bad
 
 
 def test_the_whole_path_runs_on_a_text_of_ones_own(tmp_path: Path) -> None:

@@ -72,8 +72,16 @@ def test_a_network_without_features_for_lambda_is_refused(last: nn.Module) -> No
         split(nn.Sequential(last, nn.Flatten()), size=2)
 
 
-@pytest.mark.parametrize("wrong", ["data=digit", "group=turns", "network=smal", "methods=[zero]"])
-def test_a_name_that_is_not_known_is_code_2(wrong: str) -> None:
+def test_a_network_that_takes_no_images_so_small_is_refused() -> None:
+    with pytest.raises(ConfigError, match="size=2"):
+        split(nn.Sequential(nn.Conv2d(3, 1, 3), nn.Flatten(), nn.Linear(1, 2)), size=2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["data=digit", "group=turns", "network=smal", "methods=[zero]", "methods=[]", "size=-1"],
+)
+def test_a_wrong_setting_is_code_2(wrong: str) -> None:
     if wrong.startswith("network"):
         pytest.importorskip("torchvision")
     assert main(images.run, images.DEFAULTS, {**images.QUICK, "epochs": 0}, ["--quick", wrong]) == 2

@@ -74,9 +74,11 @@ def test_a_greedy_answer_is_right_where_every_action_is_after_the_right_ones() -
     assert ((forced == answer) | ended).all()
 
 
-def test_a_word_that_is_not_in_the_vocabulary_is_named() -> None:
+def test_words_and_sizes_that_are_not_there_are_named() -> None:
     with pytest.raises(ConfigError, match="jmp"):
         encode([(("jmp",), ("JUMP",))])
+    with pytest.raises(ConfigError, match="most_actions"):
+        encode([])
     with pytest.raises(ConfigError, match="twice"):
         Symmetries(("twice", "thrice"))
 

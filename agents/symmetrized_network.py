@@ -69,6 +69,9 @@ class SymmetrizationArguments(BaseModel):
         MethodError: the method or an option of it is not one.
     """
 
+    shortcuts = True
+    """Whether actions may be chosen by the quicker code of `equirl.agents.shortcuts`."""
+
     def __init__(
         self,
         *args: Any,

@@ -13,6 +13,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from equirl.actions import GroupAction
+from equirl.agents.gradient_steps import overrides
+from equirl.agents.shortcuts.few_rows import actor_critic_of_few
 from equirl.agents.symmetrized_network import SymmetrizationArguments
 from equirl.errors import MethodError
 from equirl.symmetrize import Branches, Weights
@@ -20,6 +22,9 @@ from equirl.symmetrize.weightings import magnitude
 
 FUSED = (torch.optim.Adam, torch.optim.AdamW)
 """Optimizers that step all parameters in one kernel, also on a CPU."""
+
+PARTS = ("_plain", "_latents", "_with_latents", "_outputs", "_scores", "_weighed")
+"""What `parameters_and_values` is made of."""
 
 
 class SymmetrizedActorCritic(SymmetrizationArguments):
@@ -103,6 +108,10 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         if symmetrized.order == 1:
             actor, critic = self._latents(obs)
             return self.action_net(actor), self.value_net(critic)
+        if not overrides(self, SymmetrizedActorCritic, PARTS):
+            few = actor_critic_of_few(self, obs)
+            if few is not None:
+                return few
         if not method.needs_scores:
             outputs = symmetrized(obs)
         elif method.is_hard and torch.is_grad_enabled():

@@ -35,9 +35,6 @@ class EquivariantQNetwork(SymmetrizationArguments, QNetwork):
         SymmetryError: the symmetry does not fit the observations.
     """
 
-    shortcuts = True
-    """Whether greedy actions may be chosen by `greedy_action`."""
-
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.symmetrized = self.symmetrize(

@@ -15,6 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.distributions import (
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+)
 from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import Tensor, nn
@@ -35,6 +39,8 @@ Array = npt.NDArray[Any]
 
 FEW_ROWS = 16
 """Up to this many points gs."""
+
+LOG_ROOT = 0.5 * math.log(2 * math.pi)
 
 LAYERS = (nn.Linear, nn.ReLU, nn.Tanh, nn.Hardtanh)
 
@@ -109,6 +115,49 @@ def actor_of_few(actor: SymmetrizedActor, obs: Any) -> Tensor | None:
         values = orbit.along(np.concatenate([run(net, points) for net in critics], axis=1))
         scores, scale = values.min(axis=2), np.abs(values).max(axis=(1, 2)).clip(min=1)
     return orbit.combined(outputs, scores, scale, features)
+
+
+def drawn_of_few(
+    policy: SymmetrizedActorCritic, parameters: Tensor, deterministic: bool
+) -> tuple[Tensor, Tensor] | None:
+    """Actions, ``[batch, …]``, and log π(a | s), ``[batch]``, by the random numbers of SB3.
+
+    None for other distributions than the categorical one and the Gaussian, or where PyTorch has to
+    run. SB3 builds a distribution and checks it for every action, which takes as long as a network.
+
+    Args:
+        policy: whose distribution it is.
+        parameters: logits, or the mean of the Gaussian, as `actor_critic_of_few` gives them.
+        deterministic: the most likely actions.
+    """
+    kind, is_few = type(policy.action_dist), len(parameters) <= FEW_ROWS
+    may_take = policy.shortcuts and policy.symmetrized.order > 1
+    if not (may_take and is_few and parameters.device.type == "cpu"):
+        return None
+    if parameters.requires_grad or is_recording() or torch.compiler.is_compiling():
+        return None
+    given: Array = parameters.numpy()
+    if not math.isfinite(given.sum()):
+        return None
+    if kind is CategoricalDistribution:
+        logits = given - given.max(axis=1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        likely = np.ascontiguousarray(np.exp(logits))  # random numbers come in memory's order
+        if deterministic:
+            chosen = torch.from_numpy(likely.argmax(axis=1))
+        else:
+            chosen = torch.multinomial(torch.from_numpy(likely), 1, True)[:, 0]
+        return chosen, torch.from_numpy(logits[np.arange(len(logits)), chosen.numpy()])
+    if kind is DiagGaussianDistribution:
+        log_std: Array = policy.symmetric_log_std().detach().numpy()
+        std = np.exp(log_std)
+        actions = given
+        if not deterministic:
+            noise: Array = torch.empty(given.shape, dtype=parameters.dtype).normal_().numpy()
+            actions = given + std * noise
+        terms = 0.5 * ((actions - given) / std) ** 2 + log_std + LOG_ROOT
+        return torch.from_numpy(actions), torch.from_numpy(-terms.sum(axis=1))
+    return None
 
 
 class FewPoints:

@@ -187,6 +187,19 @@ def test_a_directory_that_may_not_be_written_to_any_more_is_named(
     assert_intact(tmp_path / "run")
 
 
+def test_a_policy_that_diverges_in_the_middle_of_an_update_ends_the_training(
+    equirl_command: Command, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    ppo = ("algorithm=ppo", "algorithm.n_steps=32", "algorithm.batch_size=8")
+    keys = [key for key in KEYS if not key.startswith("algorithm.")]
+    diverging = ("algorithm.learning_rate=1e9", "algorithm.net_arch=[]")
+    outcome = equirl_command(
+        "train", *keys, *ppo, *diverging, "env=cartpole", "method=equitune", f"run_dir={run}"
+    )
+    ends(outcome, 2, "training diverged", "a lower algorithm.learning_rate may help", step=None)
+
+
 @pytest.mark.parametrize("method", ["plain", "equitune"])
 def test_q_values_that_diverge_end_the_training(
     equirl_command: Command, tmp_path: Path, method: str

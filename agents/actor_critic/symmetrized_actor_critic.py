@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from equirl.actions import GroupAction
+from equirl.agents.equivariance_metrics import actor_critic_metrics
 from equirl.agents.gradient_steps import overrides
 from equirl.agents.shortcuts.few_rows import actor_critic_of_few
 from equirl.agents.symmetrized_network import SymmetrizationArguments
@@ -142,6 +143,16 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
             return symmetrized.branches(obs)
         outputs, weights = self._weighed(obs)
         return Branches(symmetrized.pull_back(outputs), weights.values)
+
+    def equivariance_metrics(self, observations: PyTorchObs) -> dict[str, float]:
+        """What `EquivarianceCallback` records, for a batch of observations."""
+        return actor_critic_metrics(
+            self.parameters_and_values,
+            self.output_action(),
+            self.symmetrized,
+            self.branches(observations),
+            observations,
+        )
 
     def _scores(self, values: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
         """V(gs), ``[|G|, batch]``, and how large the numbers were that it was summed from.

@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from equirl.agents.saving.agent_format import check_saved_format, description
 from equirl.agents.saving.saved_agent import SYMMETRIZATION, read_agent
-from equirl.agents.symmetrized_network import spelled_policy_kwargs
+from equirl.agents.symmetrized_network import SymmetrizationArguments, spelled_policy_kwargs
 from equirl.agents.vec_normalize import check_normalization
 from equirl.envs import Declaration, symmetry_of
 from equirl.errors import AgentError
@@ -40,6 +40,8 @@ class EquivariantAlgorithm(BaseAlgorithm):
         canonical_score: ``"lexicographic"`` or ``"learned"``.
         orbit_samples: for `equitune`: so many random elements of the orbit in the loss rather than
             all, which costs less and adds noise; targets and actions see the whole orbit.
+        shortcuts: whether to act, and DQN also to train, by the quicker code of
+            `equirl.agents.shortcuts` where it gives the same numbers up to rounding.
         policy_kwargs: as for the SB3 class; a ``symmetry`` or ``method`` in it counts before the
             above.
         kwargs: everything else that the SB3 class takes, which checks the names.
@@ -48,6 +50,8 @@ class EquivariantAlgorithm(BaseAlgorithm):
         SymmetryError: the environment's symmetry is not known or does not fit.
         MethodError: the method is not known, or an option of it is not one.
     """
+
+    shortcuts: bool = True
 
     equivariant_policy: ClassVar[type[BasePolicy]]
     """What the policies of the algorithm are derived from."""
@@ -64,10 +68,12 @@ class EquivariantAlgorithm(BaseAlgorithm):
         inner: str | None = None,
         canonical_score: str | None = None,
         orbit_samples: int | None = None,
+        shortcuts: bool = True,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
+        self.shortcuts = shortcuts
         arguments: dict[str, Any] = {"policy_kwargs": policy_kwargs, "_init_setup_model": False}
         super().__init__(policy, env, **arguments, **kwargs)
         if not _init_setup_model:  # being loaded: policy_kwargs follow
@@ -113,6 +119,9 @@ class EquivariantAlgorithm(BaseAlgorithm):
         check_normalization(self.env, self.policy_kwargs.get("symmetry"))
         parent: Any = super()  # SB3's own method is abstract in the base class only
         parent._setup_model()
+        for network in self.policy.modules():
+            if isinstance(network, SymmetrizationArguments):
+                network.shortcuts = self.shortcuts
         vars(self).update(description(self.symmetry))
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:

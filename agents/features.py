@@ -27,7 +27,8 @@ class ForImages(BaseModel):
         features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+        arguments: dict[str, Any] = {"features_extractor_class": features_extractor_class, **kwargs}
+        super().__init__(*args, **arguments)
 
 
 class ForDicts(BaseModel):
@@ -39,7 +40,8 @@ class ForDicts(BaseModel):
         features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+        arguments: dict[str, Any] = {"features_extractor_class": features_extractor_class, **kwargs}
+        super().__init__(*args, **arguments)
 
 
 class SmallCnn(BaseFeaturesExtractor):

@@ -8,13 +8,15 @@ critics weigh as the actor does, which chooses a' at s' as well.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from stable_baselines3.common.type_aliases import PyTorchObs
-from torch import Tensor
+from torch import Tensor, nn
 
+from equirl.agents.shortcuts.few_rows import actor_of_few
 from equirl.agents.symmetrized_critic import SymmetrizedCritic
 from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
 from equirl.symmetrize import Symmetrized
@@ -46,9 +48,13 @@ class SymmetrizedActor(SymmetrizationArguments):
     judge: Callable[[Any, Tensor], Tensor] | None = None
     """What the policy sets: the plain critics, from (s, a) to ``[batch, critics]``."""
 
+    @abstractmethod
+    def layers(self) -> tuple[list[nn.Module], list[list[nn.Module]]]:
+        """Those behind the features extractor, and the heads behind them, put together."""
+
+    @abstractmethod
     def mean_action(self, outputs: Tensor) -> Tensor:
         """The action in -1 … 1 that the plain actor means by its outputs, ``[rows, actions]``."""
-        raise NotImplementedError
 
     def weigh(self, obs: PyTorchObs) -> Weighed:
         """The weights of a batch of states, once for everybody who needs them."""
@@ -71,6 +77,9 @@ class SymmetrizedActor(SymmetrizationArguments):
 
     def combined(self, obs: PyTorchObs, weighed: Weighed | None = None) -> Tensor:
         """The outputs of the symmetrized actor, ``[batch, outputs]``."""
+        few = None if weighed is not None else actor_of_few(self, obs)
+        if few is not None:
+            return few
         if weighed is None and self.symmetrized.method.needs_scores:
             weighed = self.weigh(obs)
         outputs: Tensor

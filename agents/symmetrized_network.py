@@ -88,6 +88,8 @@ class SymmetrizationArguments(BaseModel):
 
     relaxes: ClassVar[bool] = False
     """Whether there is code that teaches `relaxed` what to let go of."""
+    shortcuts = True
+    """Whether actions may be chosen by the quicker code of `equirl.agents.shortcuts`."""
 
     def __init__(
         self,

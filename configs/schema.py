@@ -214,7 +214,9 @@ class BenchmarkConfig:
     batch_sizes: list[int] = key([32, 64, 512], "observations handled at once; not of training")
     env: EnvConfig = group("of training")
     algorithm: Any = group("of training")
-    training_steps: int = key(2560, "environment steps in one turn of training")
+    training_steps: Optional[int] = key(
+        None, "environment steps in one turn of training; null is 2560, or 256 of SAC and its like"
+    )
     rounds: int = key(5, "turns of each method")
     turn_seconds: float = key(0.1, "least length of a turn")
     cell_seconds: float = key(60, "what would take longer is left out, and said to be")

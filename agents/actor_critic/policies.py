@@ -18,7 +18,12 @@ from torch import Tensor
 from equirl.actions import GroupAction
 from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
 from equirl.agents.features import ForDicts, ForImages
+from equirl.agents.gradient_steps import overrides
+from equirl.agents.shortcuts.few_rows import drawn_of_few
 from equirl.errors import MethodError
+
+DRAWING = ("_distribution", "symmetric_log_std")
+"""What actions are drawn by."""
 
 
 class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
@@ -56,10 +61,14 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions, ``[batch, *shape]``, V_G(s), ``[batch, 1]``, and log π_G(a | s), ``[batch]``."""
         parameters, values = self.parameters_and_values(obs)
+        shape: Any = self.action_space.shape
+        if not overrides(self, EquivariantActorCriticPolicy, DRAWING):
+            few = drawn_of_few(self, parameters, deterministic)
+            if few is not None:
+                return few[0].reshape((-1, *shape)), values, few[1]
         distribution = self._distribution(parameters)
         actions = distribution.get_actions(deterministic=deterministic)
         log_prob = distribution.log_prob(actions)
-        shape: Any = self.action_space.shape
         return actions.reshape((-1, *shape)), values, log_prob
 
     def evaluate_actions(

@@ -13,6 +13,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from equirl.actions import GroupAction
+from equirl.agents.equivariance_metrics import actor_critic_metrics
+from equirl.agents.gradient_steps import overrides
+from equirl.agents.shortcuts.few_rows import actor_critic_of_few
 from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
 from equirl.errors import MethodError
 from equirl.symmetrize import Branches, Weights
@@ -20,6 +23,9 @@ from equirl.symmetrize.weightings import magnitude
 
 FUSED = (torch.optim.Adam, torch.optim.AdamW)
 """Optimizers that step all parameters in one kernel, also on a CPU."""
+
+PARTS = ("_plain", "_latents", "_with_latents", "_outputs", "_scores", "_weighed")
+"""What `parameters_and_values` is made of."""
 
 
 class SymmetrizedActorCritic(SymmetrizationArguments):
@@ -103,6 +109,10 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         if symmetrized.order == 1:
             actor, critic = self._latents(obs)
             return self.action_net(actor), self.value_net(critic)
+        if not overrides(self, SymmetrizedActorCritic, PARTS):
+            few = actor_critic_of_few(self, obs)
+            if few is not None:
+                return few
         if not method.needs_scores:
             outputs = symmetrized(obs)
         elif method.is_hard and torch.is_grad_enabled():
@@ -140,6 +150,16 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         outputs, actor, critic = self.symmetrized.along_orbit(self._with_latents, obs)
         scored = self._scores(outputs[..., -1:], critic)
         return OrbitView(self.symmetrized.pull_back(outputs), *scored, actor)
+
+    def equivariance_metrics(self, observations: PyTorchObs) -> dict[str, float]:
+        """What `EquivarianceCallback` records, for a batch of observations."""
+        return actor_critic_metrics(
+            self.parameters_and_values,
+            self.output_action(),
+            self.symmetrized,
+            self.branches(observations),
+            observations,
+        )
 
     def _scores(self, values: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
         """V(gs), ``[|G|, batch]``, and how large the numbers were that it was summed from.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from equirl.agents.baselines.mirror_loss import MirrorLoss
 from equirl.agents.dqn import DoubleDQN
+from equirl.agents.equivariance_metrics import error_alone
 
 
 class MirrorLossDQN(MirrorLoss, DoubleDQN):
@@ -33,6 +34,11 @@ class MirrorLossDQN(MirrorLoss, DoubleDQN):
 
     def __init__(self, *args: Any, double_q: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, double_q=double_q, **kwargs)
+
+    def equivariance_metrics(self, observations: Any) -> dict[str, float]:
+        """What `EquivarianceCallback` records: what asymmetry there still is."""
+        symmetry = self.symmetry
+        return error_alone(self.q_net, symmetry.observations, symmetry.q_values, observations)
 
     def loss(self, sample: ReplayBufferSamples, targets: Tensor) -> Tensor:
         """The Huber loss of the temporal-difference error, and the mirror loss."""

@@ -151,8 +151,6 @@ class EquivariantDQN(EquivariantAlgorithm, DoubleDQN):
             take some seconds to a minute; on a CPU it needs a C++ compiler.
         bf16: the networks in training in bfloat16 (`torch.autocast`), for large ones on a GPU.
         double_q: the target of `DoubleDQN`.
-        shortcuts: whether to train and act by the quicker code of `equirl.agents.shortcuts` where
-            it gives the same numbers up to rounding; never where a hook is overridden.
         kwargs: everything else that `stable_baselines3.DQN` takes, which checks the names.
 
     Raises:
@@ -167,7 +165,6 @@ class EquivariantDQN(EquivariantAlgorithm, DoubleDQN):
 
     q_net: EquivariantQNetwork
     q_net_target: EquivariantQNetwork
-    shortcuts: bool = True
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": EquivariantDQNPolicy,
@@ -183,12 +180,10 @@ class EquivariantDQN(EquivariantAlgorithm, DoubleDQN):
         compile: bool = False,
         bf16: bool = False,
         double_q: bool = False,
-        shortcuts: bool = True,
         **kwargs: Any,
     ) -> None:
         self.compile = compile
         self.bf16 = bf16
-        self.shortcuts = shortcuts
         super().__init__(*args, double_q=double_q, **kwargs)
 
     @property
@@ -220,7 +215,6 @@ class EquivariantDQN(EquivariantAlgorithm, DoubleDQN):
 
     def _create_aliases(self) -> None:
         super()._create_aliases()
-        self.q_net.shortcuts = self.q_net_target.shortcuts = self.shortcuts
         if (self.compile or self.bf16) and self.symmetry.group.order > 1:
             for name in ("targets", "loss"):
                 vars(self)[name] = FasterArithmetic(self, name)

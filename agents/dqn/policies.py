@@ -10,6 +10,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
+from equirl.agents.equivariance_metrics import symmetrized_metrics
 from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.shortcuts.greedy import greedy_action
 from equirl.agents.shortcuts.perceptron import has_no_hooks, run_layers
@@ -37,8 +38,6 @@ class EquivariantQNetwork(SymmetrizationArguments, QNetwork):
     """
 
     relaxes = True
-    shortcuts = True
-    """Whether greedy actions may be chosen by `greedy_action`."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -109,6 +108,11 @@ class EquivariantDQNPolicy(SymmetrizationArguments, DQNPolicy):
         symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
         kwargs = fused_adam(symmetry, kwargs)
         super().__init__(observation_space, action_space, lr_schedule, symmetry=symmetry, **kwargs)
+
+    def equivariance_metrics(self, observations: Any) -> dict[str, float]:
+        """What `EquivarianceCallback` records, for a batch of observations."""
+        q_net: EquivariantQNetwork = self.q_net
+        return symmetrized_metrics(q_net, q_net.symmetrized, observations)
 
     def make_q_net(self) -> EquivariantQNetwork:
         """The Q-network, or its target."""

@@ -10,6 +10,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor
 
+from equirl.agents.equivariance_metrics import error_alone
 from equirl.agents.features import ForImages
 from equirl.agents.native.native_network import (
     Architecture,
@@ -134,6 +135,14 @@ class NativeEquivariantPolicy(DQNPolicy):
             "match_parameters": match_parameters,
         }
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    def equivariance_metrics(self, observations: Any) -> dict[str, float]:
+        """What `EquivarianceCallback` records, for a batch of observations."""
+        q_net: Any = self.q_net
+        if self.native_args["symmetry"].group.order == 1:
+            return {}
+        carried = q_net.carried
+        return error_alone(q_net, carried.observations, carried.q_values, observations)
 
     def make_q_net(self) -> QNetwork:
         """The Q-network, or its target."""

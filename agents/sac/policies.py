@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
-from torch import Tensor
+from torch import Tensor, nn
 
 from equirl.actions import GroupAction
 from equirl.agents.features import ForDicts, ForImages
@@ -22,6 +22,9 @@ from equirl.agents.symmetrized_network import (
 )
 from equirl.errors import AgentError
 from equirl.symmetry import Symmetry
+
+LOG_STD = nn.Hardtanh(LOG_STD_MIN, LOG_STD_MAX)
+"""Between which log standard deviations are kept."""
 
 
 class EquivariantSquashedActor(SymmetrizedActor):
@@ -101,6 +104,11 @@ class EquivariantSquashedActor(SymmetrizedActor):
         )
         return drawn
 
+    def layers(self) -> tuple[list[nn.Module], list[list[nn.Module]]]:
+        """See `SymmetrizedActor`."""
+        mean = [*self.mu] if isinstance(self.mu, nn.Sequential) else [self.mu]
+        return [*self.latent_pi], [mean] if self.use_sde else [mean, [self.log_std, LOG_STD]]
+
     def mean_action(self, outputs: Tensor) -> Tensor:
         """See `SymmetrizedActor`."""
         return torch.tanh(outputs if self.use_sde else outputs.chunk(2, dim=1)[0])
@@ -116,8 +124,7 @@ class EquivariantSquashedActor(SymmetrizedActor):
         if self.use_sde:
             mean: Tensor = self.mu(latent)
             return mean
-        log_std = self.log_std(latent).clamp(LOG_STD_MIN, LOG_STD_MAX)
-        return torch.cat([self.mu(latent), log_std], dim=1)
+        return torch.cat([self.mu(latent), LOG_STD(self.log_std(latent))], dim=1)
 
 
 class EquivariantActor(EquivariantSquashedActor, Actor):

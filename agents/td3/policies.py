@@ -8,7 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import Actor, TD3Policy
-from torch import Tensor
+from torch import Tensor, nn
 
 from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.symmetrized_actor import SymmetrizedActor, Weighed, connect
@@ -50,6 +50,10 @@ class EquivariantDeterministicActor(SymmetrizedActor, Actor):
         if self.symmetrized.order == 1:
             return super().forward(obs)
         return self.combined(obs, weighed)
+
+    def layers(self) -> tuple[list[nn.Module], list[list[nn.Module]]]:
+        """See `SymmetrizedActor`."""
+        return [*self.mu[:-2]], [[*self.mu[-2:]]]
 
     def mean_action(self, outputs: Tensor) -> Tensor:
         """See `SymmetrizedActor`."""

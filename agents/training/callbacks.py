@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,9 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.dqn.policies import QNetwork
 
-from equirl.actions import GroupAction
-from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
-from equirl.agents.baselines.mirror_loss_dqn import MirrorLossDQN
-from equirl.agents.dqn import EquivariantQNetwork
-from equirl.agents.native.native_policies import NativeEquivariantQNetwork
+from equirl.agents.equivariance_metrics import alphas
 from equirl.agents.training.periodic_callback import PeriodicCallback
-from equirl.symmetrize import RelaxedWeighting, Symmetrized, relaxation
-from equirl.symmetry import Symmetry
-from equirl.verification import equivariance_error
-
-MAX_ELEMENTS_SHOWN = 48
-"""Larger groups get no curve per element."""
 
 
 class EquivarianceCallback(PeriodicCallback):
@@ -44,7 +32,8 @@ class EquivarianceCallback(PeriodicCallback):
     ``orbit_disagreement`` of the parameters of the distribution of actions, and of the value as
     ``value_equivariance_error`` and ``value_orbit_disagreement``.
 
-    Changes nothing of the training, random numbers included. Does nothing for a plain policy.
+    Changes nothing of the training, random numbers included. What there is to record a policy, or
+    an algorithm, says itself, by a method ``equivariance_metrics(observations)``.
 
     Args:
         every: environment steps between two measurements.
@@ -105,85 +94,11 @@ def _last_of_rollout(buffer: RolloutBuffer, count: int) -> Any:
 
 
 def _metrics_of(model: BaseAlgorithm) -> Callable[[Any], dict[str, float]] | None:
-    """What can be measured of this model, a function of observations."""
-    if isinstance(model.policy, SymmetrizedActorCritic):
-        return partial(actor_critic_metrics, model.policy)
-    q_net = getattr(model, "q_net", None)
-    if isinstance(q_net, EquivariantQNetwork):
-        return partial(equivariance_metrics, q_net)
-    if isinstance(q_net, NativeEquivariantQNetwork):
-        return partial(_equivariance_error, q_net, q_net.carried)
-    if isinstance(model, MirrorLossDQN):
-        return partial(_equivariance_error, model.q_net, model.symmetry)
+    """What can be measured of this model, a function of observations, as it says itself."""
+    for teller in (model, model.policy):
+        found: Callable[[Any], dict[str, float]] | None = getattr(
+            teller, "equivariance_metrics", None
+        )
+        if found is not None:
+            return found
     return None
-
-
-@torch.no_grad()
-def _equivariance_error(q_net: QNetwork, symmetry: Symmetry, observations: Any) -> dict[str, float]:
-    error = equivariance_error(q_net, symmetry.observations, symmetry.q_values, observations)
-    return {"equivariance_error": error}
-
-
-@torch.no_grad()
-def equivariance_metrics(q_net: EquivariantQNetwork, observations: Any) -> dict[str, float]:
-    """The numbers that `EquivarianceCallback` records, for a batch of observations."""
-    symmetrized = q_net.symmetrized
-    branches = symmetrized.branches(observations)
-    metrics = {
-        "equivariance_error": equivariance_error(
-            q_net, symmetrized.input_action, symmetrized.output_action, observations
-        ),
-        "orbit_disagreement": _disagreement(branches.values),
-    }
-    return {**metrics, **_weight_metrics(symmetrized, branches.weights)}
-
-
-@torch.no_grad()
-def actor_critic_metrics(policy: SymmetrizedActorCritic, observations: Any) -> dict[str, float]:
-    """The numbers that `EquivarianceCallback` records of an actor and a critic."""
-    symmetrized = policy.symmetrized
-    group, moves = symmetrized.input_action.group, symmetrized.input_action
-    branches = policy.branches(observations)
-    of_actor, of_value = policy.output_action(), GroupAction.trivial(group, (1,))
-    metrics = {
-        "equivariance_error": equivariance_error(
-            lambda obs: policy.parameters_and_values(obs)[0], moves, of_actor, observations
-        ),
-        "value_equivariance_error": equivariance_error(
-            lambda obs: policy.parameters_and_values(obs)[1], moves, of_value, observations
-        ),
-        "orbit_disagreement": _disagreement(branches.values[..., :-1]),
-        "value_orbit_disagreement": _disagreement(branches.values[..., -1:]),
-    }
-    return {**metrics, **_weight_metrics(symmetrized, branches.weights)}
-
-
-def _disagreement(branches: torch.Tensor) -> float:
-    return float(branches.std(dim=0, correction=0).mean())
-
-
-def _weight_metrics(symmetrized: Symmetrized, weights: torch.Tensor) -> dict[str, float]:
-    group, metrics = symmetrized.input_action.group, {}
-    if group.order > 1:
-        entropy = -torch.special.xlogy(weights, weights).sum(dim=0).mean()
-        metrics["weight_entropy"] = float(entropy / np.log(group.order))
-    if group.order <= MAX_ELEMENTS_SHOWN:
-        for name, weight in zip(group.names, weights.mean(dim=1).tolist(), strict=True):
-            metrics[f"chosen/{name}"] = weight
-    weighting: Any = symmetrized.weighting
-    learned = weighting.inner if isinstance(weighting, RelaxedWeighting) else weighting
-    if learned is not None:
-        metrics["lambda_inverse_temperature"] = float(learned.beta)
-    return metrics
-
-
-@torch.no_grad()
-def alphas(model: BaseAlgorithm, observations: Any) -> torch.Tensor | None:
-    """α ``[batch]`` of an agent with ``method="relaxed"``, else None."""
-    q_net = getattr(model, "q_net", None)
-    if not isinstance(q_net, EquivariantQNetwork):
-        return None
-    symmetrized = q_net.symmetrized
-    if not isinstance(symmetrized.weighting, RelaxedWeighting):
-        return None
-    return relaxation(symmetrized, observations).alpha

@@ -90,7 +90,7 @@ def save_checkpoint(
         RunError: a parameter is not finite; nothing is written then.
         OSError: the file cannot be written; an older one is then as it was.
     """
-    _check_parameters(model)
+    check_parameters(model)
     assert model.env is not None
     buffer = getattr(model, "replay_buffer", None)
     names = [] if buffer is None else rows.write(buffer, _rows_added(model))
@@ -236,7 +236,12 @@ def _set_random_states(model: BaseAlgorithm, states: Mapping[str, Any]) -> None:
     model.action_space.np_random.bit_generator.state = states["actions"]
 
 
-def _check_parameters(model: BaseAlgorithm) -> None:
+def check_parameters(model: BaseAlgorithm) -> None:
+    """Refuse a model that has learned numbers which are none.
+
+    Raises:
+        RunError: a parameter is not finite.
+    """
     for name, parameter in model.policy.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise RunError(

@@ -24,7 +24,7 @@ from equirl.agents.transfer.branch_table import (
     view_orbits,
     weighting_of,
 )
-from equirl.agents.transfer.disagreement import Disagreement, disagreement
+from equirl.agents.transfer.disagreement import disagreement
 from equirl.agents.transfer.familiar import learn_familiarity
 from equirl.agents.transfer.fine_tuning import Curve, fine_tune, gentle
 from equirl.agents.transfer.paired_test import is_better

@@ -45,7 +45,7 @@ class GroupAction(Constructions):
     blocks: tuple[Block, ...]
     maps: tuple[Maps, ...] = field(repr=False)
 
-    _inverse_maps: Maps = field(init=False, repr=False)
+    inverse_maps: Maps = field(init=False, repr=False)
     """Of the first block, the map of g⁻¹ in place g."""
 
     _plain_shape: tuple[int, ...] | None = field(init=False, repr=False)
@@ -75,7 +75,7 @@ class GroupAction(Constructions):
         first = self.leaves[0]
         alone = len(self.leaves) == 1 and first.key is None and first.shape != ()
         built: dict[str, Any] = {
-            "_inverse_maps": self.maps[0].take(self.group.inverses),
+            "inverse_maps": self.maps[0].take(self.group.inverses),
             "_bounds": (bounds := self._bounds_of_leaves()),
             "_plain_shape": first.shape if alone and bounds[0] is None else None,
             "first_moved": self.maps[0].first_moved() if alone else None,
@@ -208,7 +208,7 @@ class GroupAction(Constructions):
         """``[|G|, batch, *shape] -> [|G|, batch, *shape]``: row g becomes g⁻¹·y[g]."""
         if self._is_plain_batch(y, 2) and len(y) == self.group.order:
             rows = y.transpose(0, 1)
-            back = self._inverse_maps.along(rows.flatten(2))
+            back = self.inverse_maps.along(rows.flatten(2))
             return back.reshape(rows.shape).transpose(0, 1)
         arrays = self._arrays(y)
 
@@ -238,7 +238,7 @@ class GroupAction(Constructions):
 
     def pull_back_each(self, g: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """g⁻¹·y row by row, as `move_each`, for one tensor."""
-        back: torch.Tensor = self._inverse_maps.each(g, y.reshape(-1, self.maps[0].entries)).view(
+        back: torch.Tensor = self.inverse_maps.each(g, y.reshape(-1, self.maps[0].entries)).view(
             y.shape
         )
         return back

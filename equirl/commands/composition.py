@@ -42,6 +42,9 @@ def completed(
     if "algorithm" in config and config.algorithm.name == AUTO:
         name = algorithm or _algorithm_for(str(OmegaConf.to_yaml(_task(config), resolve=True)))
         config = _recomposed(command, f"algorithm={name}")
+    says_env = any(key.partition(".")[0] == "env" for key in given_keys())
+    if command == "benchmark" and not says_env and _is_continuous(config.algorithm.name):
+        config = _recomposed(command, "env=pendulum")
     return typed(_with_old_keys_moved(command, config), groups)
 
 
@@ -61,6 +64,10 @@ def check_actions(algorithm: str, space: Any) -> None:
         raise ConfigError(
             f"algorithm {algorithm} does not take {actions} actions: {_hint(actions)}"
         )
+
+
+def _is_continuous(algorithm: str) -> bool:
+    return algorithm in ALGORITHMS and "Discrete" not in ALGORITHMS[algorithm].ACTIONS
 
 
 def _hint(actions: str) -> str:

@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 
 import equirl.envs  # noqa: F401  # registers its environments
-from equirl.agents.training.callbacks import alphas
+from equirl.agents.equivariance_metrics import alphas
 from equirl.agents.training.evaluation import play_episodes
 
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -17,11 +17,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from learners import build, vary
 from stable_baselines3.common.callbacks import BaseCallback
 
-from learners import build, vary
-
-from equirl.agents.training.callbacks import alphas
+from equirl.agents.equivariance_metrics import alphas
 from equirl.envs import symmetry_of
 
 SIZE, GAMMA = 5, 0.95

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3 import DQN
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from equirl.commands.benchmark.subjects import STOCK, subject, symmetry_of_order
+from equirl.commands.benchmark.subjects import STOCK, gradient_step, subject, symmetry_of_order
 from equirl.commands.benchmark.timing import PeakMemory, Spread, Timing, Work, take_turns
 from equirl.commands.environments import environment_maker
 from equirl.commands.training.model import build_model
+from equirl.configs.algorithms import ALGORITHMS
 from equirl.configs.methods import METHODS
 from equirl.configs.schema import BenchmarkConfig, TrainConfig
 from equirl.symmetry import Symmetry
@@ -91,6 +91,12 @@ def cells_of(settings: BenchmarkConfig, order_of_env: int) -> Iterator[Cell]:
                     yield Cell(part, network, order, batch_size)
 
 
+def training_steps(settings: BenchmarkConfig) -> int:
+    """Environment steps in one turn; fewer of algorithms that take a gradient step at each."""
+    takes_discrete = "Discrete" in ALGORITHMS[settings.algorithm.name].ACTIONS
+    return settings.training_steps or (2560 if takes_discrete else 256)
+
+
 def training_of(settings: BenchmarkConfig, method: str, device: torch.device) -> TrainConfig:
     """What ``equirl train`` would be told for one turn of the training part."""
     ours = method not in ("plain", "augment")
@@ -101,7 +107,7 @@ def training_of(settings: BenchmarkConfig, method: str, device: torch.device) ->
         seed=settings.seed,
         device=str(device),
         threads=settings.threads,
-        total_timesteps=settings.training_steps,
+        total_timesteps=training_steps(settings),
         device_replay=settings.device_replay and method != "augment",
         compile=settings.compile and ours,
         bf16=settings.bf16 and ours,
@@ -124,14 +130,14 @@ def _training(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> li
         env = DummyVecEnv([lambda: Monitor(make_env())] * settings.algorithm.n_envs)
         model = build_model(train, env, moved_by)
         model.learn(getattr(settings.algorithm, "learning_starts", 1))
-        return lambda: model.learn(settings.training_steps, reset_num_timesteps=False)
+        return lambda: model.learn(training_steps(settings), reset_num_timesteps=False)
 
     works = {STOCK: learner("plain", symmetry), TRIVIAL: learner("equitune", trivial)}
     works |= {method: learner(method, symmetry) for method in settings.methods}
-    timings = take_turns(works, settings.rounds, 0.0, _synchronizer(device))
+    timings = take_turns(works, settings.rounds, 0.0, *_clock(settings, device))
     return [
         Measurement(
-            cell, name, "steps/s", _inverse(t.seconds, settings.training_steps), _inverse(t.ratio)
+            cell, name, "steps/s", _inverse(t.seconds, training_steps(settings)), _inverse(t.ratio)
         )
         for name, t in timings.items()
     ]
@@ -140,12 +146,11 @@ def _training(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> li
 def _gradient_step(
     cell: Cell, settings: BenchmarkConfig, device: torch.device
 ) -> list[Measurement]:
-    return _timed(cell, settings, device, lambda model: lambda: model.train(1, cell.batch_size))
+    return _timed(cell, settings, device, lambda model: gradient_step(model, cell.batch_size))
 
 
 def _predict(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> list[Measurement]:
-    def predictor(model: DQN) -> Work:
-        assert model.env is not None
+    def predictor(model: Any) -> Work:
         observation = np.asarray(model.env.reset())[0]
         return lambda: model.predict(observation, deterministic=True)
 
@@ -164,7 +169,7 @@ def _orbit(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> list[
     }
     return _as_seconds(
         cell,
-        take_turns(works, settings.rounds, settings.turn_seconds, _synchronizer(device)),
+        take_turns(works, settings.rounds, settings.turn_seconds, *_clock(settings, device)),
     )
 
 
@@ -172,9 +177,10 @@ def _memory(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> list
     peaks = {}
     for method in (STOCK, *settings.methods):
         model = _subject(method, cell, settings, device)
-        model.train(1, cell.batch_size)  # the optimiser's own state is made on the first step
+        step = gradient_step(model, cell.batch_size)
+        step()  # the optimiser's own state is made on the first step
         with PeakMemory() as memory:
-            model.train(1, cell.batch_size)
+            step()
         peaks[method] = memory.peak / 2**20
     return [
         Measurement(cell, method, "MiB", Spread.of([peak]), Spread.of([peak / peaks[STOCK]]))
@@ -196,14 +202,14 @@ def _timed(
     cell: Cell,
     settings: BenchmarkConfig,
     device: torch.device,
-    work_of: Callable[[DQN], Work],
+    work_of: Callable[[Any], Work],
 ) -> list[Measurement]:
     models = {
         method: _subject(method, cell, settings, device) for method in (STOCK, *settings.methods)
     }
     works = {method: work_of(model) for method, model in models.items()}
     _check_length(works[STOCK], cell, settings)
-    timings = take_turns(works, settings.rounds, settings.turn_seconds, _synchronizer(device))
+    timings = take_turns(works, settings.rounds, settings.turn_seconds, *_clock(settings, device))
     return _as_seconds(cell, timings)
 
 
@@ -219,13 +225,16 @@ def _check_length(stock: Work, cell: Cell, settings: BenchmarkConfig) -> None:
         raise TooLong(f"about {seconds:.0f} s")
 
 
-def _subject(method: str, cell: Cell, settings: BenchmarkConfig, device: torch.device) -> DQN:
+def _subject(method: str, cell: Cell, settings: BenchmarkConfig, device: torch.device) -> Any:
+    name = settings.algorithm.name
+    continuous = "Discrete" not in ALGORITHMS[name].ACTIONS
     return subject(
         method,
         cell.network,
-        symmetry_of_order(cell.order, cell.network == "nature-cnn"),
+        symmetry_of_order(cell.order, cell.network == "nature-cnn", continuous),
         cell.batch_size,
         device=str(device),
+        algorithm=name,
         compile=settings.compile,
         bf16=settings.bf16,
         device_replay=settings.device_replay,
@@ -241,5 +250,10 @@ def _inverse(spread: Spread, amount: float = 1) -> Spread:
     return Spread(amount / spread.median, amount / spread.high, amount / spread.low)
 
 
-def _synchronizer(device: torch.device) -> Callable[[], Any]:
-    return torch.cuda.synchronize if device.type == "cuda" else lambda: None
+def _clock(
+    settings: BenchmarkConfig, device: torch.device
+) -> tuple[Callable[[], Any], Callable[[], float]]:
+    """How to wait for the device, and what tells the time: of one thread that of its computing."""
+    if device.type == "cuda":
+        return torch.cuda.synchronize, time.perf_counter
+    return lambda: None, time.process_time if settings.threads == 1 else time.perf_counter

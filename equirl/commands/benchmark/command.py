@@ -1,4 +1,4 @@
-"""``equirl benchmark``: what symmetry costs, beside stock Stable-Baselines3 DQN."""
+"""``equirl benchmark``: what symmetry costs, beside stock Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -121,7 +121,9 @@ def _check(settings: BenchmarkConfig, run: RunDirectory) -> None:
     for key in ("parts", "methods", "orders", "networks", "batch_sizes"):
         if not getattr(settings, key):
             raise ConfigError(f"{key} is empty")
-    positive = [*settings.batch_sizes, settings.rounds, settings.training_steps]
+    positive = [*settings.batch_sizes, settings.rounds]
+    if settings.training_steps is not None:
+        positive.append(settings.training_steps)
     lengths = (settings.turn_seconds, settings.cell_seconds)
     if min(positive) < 1 or not all(0 <= length < math.inf for length in lengths):
         raise ConfigError(

@@ -17,7 +17,7 @@ from stable_baselines3.dqn.policies import QNetwork
 
 from equirl.agents import EquivarianceCallback, EvaluationCallback
 from equirl.agents.training.checkpoint_callback import CheckpointCallback, DivergenceCallback
-from equirl.agents.training.checkpoints import Checkpoint, save_atomically
+from equirl.agents.training.checkpoints import Checkpoint, check_parameters, save_atomically
 from equirl.agents.training.declaration_check import DeclarationCheckCallback
 from equirl.agents.training.evaluation import Episodes, play_episodes
 from equirl.agents.training.periodic_callback import RolloutLogCallback
@@ -171,6 +171,9 @@ class Training:
                 reset_num_timesteps=self.model.num_timesteps == 0,
                 **logs,
             )
+        except (ValueError, RuntimeError):  # as distributions raise of parameters that are NaN
+            check_parameters(self.model)
+            raise
         finally:
             if bar is not None and hasattr(bar, "pbar"):
                 bar.on_training_end()  # gives the terminal back, however the training ended

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN, EquivariantPPO, EquivariantSAC
-from equirl.agents.training.callbacks import EquivarianceCallback, alphas
+from equirl.agents.equivariance_metrics import alphas
+from equirl.agents.training.callbacks import EquivarianceCallback
 from equirl.errors import MethodError
 from equirl.symmetrize import relaxation
 from equirl.testing import assert_equivariant

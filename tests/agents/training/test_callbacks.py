@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from equirl.agents import EquivariantDQN, OrbitReplayBuffer
-from equirl.agents.training.callbacks import EquivarianceCallback, equivariance_metrics
+from equirl.agents.training.callbacks import EquivarianceCallback
 from equirl.agents.training.checkpoint_callback import CheckpointCallback
 from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.training.evaluation_callback import EvaluationCallback
@@ -80,7 +80,7 @@ def test_the_metrics_of_known_networks_are_known() -> None:
             parameter.zero_()
         model.q_net.q_net[-1].bias += torch.tensor([1.0, 3.0])
     # Q = (1, 3) everywhere: both branches score 3, and the mirrored one is (3, 1).
-    assert equivariance_metrics(model.q_net, states) == pytest.approx(
+    assert model.policy.equivariance_metrics(states) == pytest.approx(
         {
             "equivariance_error": 0,
             "orbit_disagreement": 1,
@@ -96,7 +96,7 @@ def test_a_broken_equivariance_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = DQN("MlpPolicy", cartpole(), **SMALL)
     monkeypatch.setattr(model.q_net, "forward", plain.q_net.forward)
     states = torch.randn(8, 4)
-    assert equivariance_metrics(model.q_net, states)["equivariance_error"] > 1e-3
+    assert model.policy.equivariance_metrics(states)["equivariance_error"] > 1e-3
 
 
 def test_a_plain_policy_has_nothing_to_show(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from equirl.agents.families import FAMILIES
+from equirl.configs.algorithms import ALGORITHMS
+
 METHODS = ["augment", "equitune", "lambda", "equizero", "canonical"]
 TINY = (
     "rounds=1",
@@ -225,6 +228,36 @@ def test_training_in_another_environment_is_called_by_its_name(
     run = run_benchmark(equirl_command, tmp_path / "by_id", *only, *by_id)
     ((_, network, order, batch_size),) = run.cells()
     assert (network, order, batch_size) == ("Acrobot-v1", 2, 8)
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "dqn"])
+def test_every_algorithm_is_measured_beside_its_own_stock(
+    equirl_command: Callable[..., Any], tmp_path: Path, algorithm: str
+) -> None:
+    is_on_policy = FAMILIES[algorithm].is_on_policy
+    length = ("n_steps=8",) if is_on_policy else ("learning_starts=8", "train_freq=8")
+    tiny = (*length, "net_arch=[8]", *(() if algorithm == "a2c" else ("batch_size=8",)))
+    outcome = equirl_command(
+        "benchmark",
+        f"algorithm={algorithm}",
+        *(f"algorithm.{key}" for key in tiny),
+        "parts=[training,gradient_step,predict]",
+        "methods=[equitune]",
+        "orders=[4]",
+        "networks=[mlp-64-64]",
+        "batch_sizes=[4]",
+        "rounds=1",
+        "turn_seconds=0",
+        "training_steps=8",
+        "progress=false",
+        f"run_dir={tmp_path / 'run'}",
+    )
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    report = json.loads((tmp_path / "run" / "benchmark.json").read_text())
+    env = "pendulum" if "Discrete" not in ALGORITHMS[algorithm].ACTIONS else "cartpole_zoo"
+    found = {(m["cell"]["part"], m["cell"]["network"]) for m in report["measurements"]}
+    assert found == {("training", env), *((p, "mlp-64-64") for p in ("gradient_step", "predict"))}
+    assert {m["method"] for m in report["measurements"]} == {"stock", "equitune, {e}", "equitune"}
 
 
 Refused = Callable[..., str]

@@ -15,6 +15,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
 
 from equirl.agents import EquivariantDQN
 from shared.resumption import CARTPOLE, KEYS, at_step, differences, parameters
@@ -185,6 +186,23 @@ def test_a_directory_that_may_not_be_written_to_any_more_is_named(
         outcome = equirl_command("train", *KEYS, *CARTPOLE, f"run_dir={tmp_path / 'run'}")
     ends(outcome, 1, "a file cannot be written or read (Permission denied: ")
     assert_intact(tmp_path / "run")
+
+
+def test_a_policy_that_diverges_in_the_middle_of_an_update_ends_the_training(
+    equirl_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = PPO.train
+
+    def diverging(model: PPO) -> None:
+        with torch.no_grad():
+            model.policy.action_net.weight.fill_(torch.nan)
+        train(model)
+
+    monkeypatch.setattr(PPO, "train", diverging)
+    run, keys = tmp_path / "run", [key for key in KEYS if not key.startswith("algorithm.")]
+    ppo = ("algorithm=ppo", "algorithm.n_steps=32", "algorithm.batch_size=8")
+    outcome = equirl_command("train", *keys, *ppo, "env=cartpole", f"run_dir={run}")
+    ends(outcome, 2, "training diverged: action_net", "a lower algorithm.", step=None)
 
 
 @pytest.mark.parametrize("method", ["plain", "equitune"])

@@ -1,4 +1,4 @@
-"""MkDocs does more than its own work here: tutorials as notebooks, and the packages in one place."""
+"""MkDocs does more than its own work: tutorials become notebooks, packages stand in one place."""
 
 from __future__ import annotations
 

@@ -84,6 +84,9 @@ class TrainConfig:
     env: EnvConfig = group("the task")
     algorithm: Any = group("what learns, and its hyper-parameters")
     method: Any = group("how symmetry enters")
+    normalize: bool = key(
+        False, "observations and rewards by running statistics that keep the symmetry"
+    )
     pretrained: Optional[str] = key(None, f"{AGENT}, whose weights training begins with")
     seed: int = key(0, "of everything random in training", least=0, most=2**32 - 1)
     total_timesteps: int = key(MISSING, "environment steps", least=1)

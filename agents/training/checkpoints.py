@@ -197,6 +197,12 @@ def _begin_anew(model: BaseAlgorithm, index: int, observation: Any) -> None:
             if isinstance(transposed, dict)
             else transposed[0]
         )
+    normalizer = model.get_vec_normalize_env()
+    if normalizer is not None:
+        original: Any = model._last_original_obs
+        if original is not None:
+            original[index] = observation
+        observation = normalizer.normalize_obs(observation)
     last: Any = model._last_obs
     if isinstance(last, dict):
         for key, part in observation.items():

@@ -12,8 +12,8 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from equirl.agents.training.checkpoints import save_atomically
 from equirl.agents.training.evaluation import Episodes, Player, play_episodes
+from equirl.agents.training.normalised_play import as_trained, save_with_statistics
 from equirl.agents.training.periodic_callback import PeriodicCallback
 from equirl.runs.atomic_write import written_whole
 from equirl.runs.run_directory import RunDirectory
@@ -59,6 +59,9 @@ class EvaluationCallback(PeriodicCallback):
     An evaluation that reaches the target return may be a lucky one, and the best of many is: the
     training ends only when fresh episodes, at least 20, have that mean return too. Otherwise it
     goes on.
+
+    Behind a `VecNormalize` the episodes are seen through its statistics, which are saved beside the
+    best model as ``best_model.vecnormalize.pkl``.
 
     Writes ``evaluations.npz`` in the format of SB3's `EvalCallback`, with ``seconds`` and
     ``cpu_seconds`` (see `Spent`), and ``best_model.zip``.
@@ -123,11 +126,12 @@ class EvaluationCallback(PeriodicCallback):
         # By the evaluation it follows, so that a training that is resumed plays the same ones.
         first = self.confirmation_seed + count * (len(self.history) - 1)
         with self._stopped_clock():
-            episodes = play_episodes(self.model, self.make_env, range(first, first + count))
+            player = as_trained(self.model, self.model)
+            episodes = play_episodes(player, self.make_env, range(first, first + count))
             self.logger.record("eval/confirmation_mean_reward", episodes.mean)
             if episodes.mean < target_return:
                 return False
-            save_atomically(self.model, self.files.best_model)  # not an earlier, lucky one
+            save_with_statistics(self.model, self.files.best_model)  # not an earlier, lucky one
         return True
 
     def evaluate(self) -> float:
@@ -140,7 +144,7 @@ class EvaluationCallback(PeriodicCallback):
             self.logger.dump(self.num_timesteps)
             if episodes.mean > self.best_mean_return:
                 self.best_mean_return = episodes.mean
-                save_atomically(self.model, self.files.best_model)
+                save_with_statistics(self.model, self.files.best_model)
             # After the model: whoever reads of a best evaluation finds the best model there.
             _write(self.history, self.files.evaluations)
             for name, history in self.histories.items():
@@ -148,7 +152,7 @@ class EvaluationCallback(PeriodicCallback):
         return episodes.mean
 
     def _play(self, tag: str, player: Player, history: list[Evaluation]) -> Episodes:
-        episodes = play_episodes(player, self.make_env, self.seeds)
+        episodes = play_episodes(as_trained(player, self.model), self.make_env, self.seeds)
         history.append(Evaluation(self.num_timesteps, episodes, self._spent))
         self.logger.record(f"eval{tag}/mean_reward", episodes.mean)
         self.logger.record(f"eval{tag}/mean_ep_length", float(episodes.lengths.mean()))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Argument = TypeVar("Argument")
 
 COMMANDS = {
-    "train": "train an equivariant DQN agent, or a plain one beside it",
+    "train": "train an equivariant agent, or a plain one beside it",
     "evaluate": "play episodes with a saved agent, seen through any group element",
     "check": "compare the declared symmetry with the live environment, or discover it",
     "transfer": "make a trained plain SB3 agent equivariant, in the way that suits it best",

@@ -29,6 +29,7 @@ from equirl.commands.training.earlier_run import (
 from equirl.commands.training.extensions import callbacks_named, logged_by
 from equirl.commands.training.interruption import explained
 from equirl.commands.training.model import build_model
+from equirl.commands.training.normalising import normalised
 from equirl.commands.training.run import (
     CONFIRMATION_SEED,
     EVALUATION_SEED,
@@ -84,7 +85,7 @@ def train(config: DictConfig) -> float:
                 _check_widths(settings, agent)
                 config.algorithm.net_arch = settings.algorithm.net_arch = agent.net_arch
         make_env, symmetry = environment_maker(settings.env, needs_symmetry(settings))
-        with closing(_environments(settings, make_env)) as env:
+        with closing(normalised(settings, _environments(settings, make_env), symmetry)) as env:
             model = build_model(settings, env, symmetry)
             if agent is not None:
                 agent.give_weights(model)

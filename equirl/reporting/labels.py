@@ -61,7 +61,7 @@ def without_twins(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
             kept.append(run)
         elif last.config.get("pretrained") != run.config.get("pretrained"):
             lines[
-                f"{run.path}: the same training as {last.path}, of another agent: report on it alone"
+                f"{run.path}: the same training as {last.path}, of another agent: report it alone"
             ] = None
         else:
             lines[f"{run.path}: the same run as {last.path}, which counts only once"] = None
@@ -139,7 +139,7 @@ def without_strays(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """The runs that have evaluations in common, and a line for each other run.
 
     A run that ends before others are first evaluated has no point at which both are known. Of the
-    short runs and the others the fewer are left out, and the short ones where they are equally many.
+    short runs and the others the fewer are left out, and the short ones where there are as many.
     """
     kept, lines = list(runs), []
     for env in dict.fromkeys(run.env for run in runs):

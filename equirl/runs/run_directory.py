@@ -158,7 +158,8 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove what training left, for it to begin anew."""
-        evaluations = (self.evaluations, *self.all_version_evaluations().values())
+        statistics = self.path.glob("*.vecnormalize.pkl")
+        evaluations = (*statistics, self.evaluations, *self.all_version_evaluations().values())
         for file in (self.best_model, self.final_model, self.best_film, self.result, *evaluations):
             file.unlink(missing_ok=True)
         for folder in (self.tensorboard, self.checkpoints):

@@ -1,4 +1,4 @@
-"""The commands of `examples/own_environment`, as its page has them, print what it says they print."""
+"""The commands of `examples/own_environment`, as they stand there, print what it says they do."""
 
 from __future__ import annotations
 

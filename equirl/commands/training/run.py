@@ -17,9 +17,10 @@ from stable_baselines3.dqn.policies import QNetwork
 
 from equirl.agents import EquivarianceCallback, EvaluationCallback
 from equirl.agents.training.checkpoint_callback import CheckpointCallback, DivergenceCallback
-from equirl.agents.training.checkpoints import Checkpoint, check_parameters, save_atomically
+from equirl.agents.training.checkpoints import Checkpoint, check_parameters
 from equirl.agents.training.declaration_check import DeclarationCheckCallback
 from equirl.agents.training.evaluation import Episodes, play_episodes
+from equirl.agents.training.normalised_play import as_saved, save_with_statistics
 from equirl.agents.training.periodic_callback import RolloutLogCallback
 from equirl.agents.training.resumed_logger import resumed_logger
 from equirl.agents.transfer.zero_shot import ZeroShot
@@ -27,6 +28,7 @@ from equirl.commands.composition import given_keys
 from equirl.commands.filming import write_gif
 from equirl.commands.signals import Interruption
 from equirl.commands.training.interruption import InterruptionCallback
+from equirl.commands.training.normalising import NormalisationState
 from equirl.configs.keys import flattened
 from equirl.configs.schema import TrainConfig
 from equirl.envs.running.guarded import GuardedEnv
@@ -94,6 +96,9 @@ class Training:
         checkpoints.callbacks = (self.evaluation, self.equivariance)
         if self.rollouts is not None:
             checkpoints.callbacks += (self.rollouts,)
+        normalizer = model.get_vec_normalize_env()
+        if normalizer is not None:
+            checkpoints.callbacks += (NormalisationState(normalizer),)
 
     def add_callbacks(self, callbacks: Sequence[BaseCallback]) -> None:
         """Take callbacks of the user's own; a checkpoint keeps those that have a state.
@@ -145,18 +150,19 @@ class Training:
             self.checkpoints.save()  # so that it can be trained longer
         interruption.raise_if_noted()
         seconds = self.checkpoints.seconds
-        save_atomically(model, self.directory.final_model)
+        save_with_statistics(model, self.directory.final_model)
 
         # SB3 would warn of any other n_steps in whatever off-policy agent it loads.
         off_policy = hasattr(model, "replay_buffer")
         smallest: dict[str, Any] = {"buffer_size": 1, "n_steps": 1} if off_policy else {}
         best = type(model).load(self.directory.best_model, device=self.settings.device, **smallest)
+        player = as_saved(best, self.directory.best_model)
         episodes = self.settings.eval.final_episodes
         fresh = range(FINAL_EVALUATION_SEED, FINAL_EVALUATION_SEED + episodes)
-        final = play_episodes(best, self.make_env, fresh)
+        final = play_episodes(player, self.make_env, fresh)
         if self.make_drawing is not None:
             film = self.directory.best_film
-            write_gif(best, self.make_drawing, FINAL_EVALUATION_SEED, film)
+            write_gif(player, self.make_drawing, FINAL_EVALUATION_SEED, film)
             print(f"film:       {film}")
         _finish(self.directory, self.config, model, final, seconds)
         return final.mean

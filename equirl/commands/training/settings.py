@@ -67,6 +67,10 @@ def _check_options(settings: TrainConfig) -> None:
             raise ConfigError(
                 f"{option} is for {', '.join(METHODS)}; {name} trains by SB3's own DQN"
             )
+    if settings.normalize:
+        for option in ("device_replay", "pretrained", "eval.zero_shot"):
+            if given[option]:
+                raise ConfigError(f"{option} does not go with normalize=true")
     if settings.device_replay and name == "augment":
         raise ConfigError("device_replay does not go with method=augment, which has its own buffer")
     for key in ("ent_coef", "target_entropy"):

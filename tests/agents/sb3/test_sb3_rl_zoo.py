@@ -16,14 +16,15 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from equirl.agents import EquivariantDQNPolicy
 from shared.sb3_agents import cartpole
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how_to" / "extend_a_training.md"
 needs_rl_zoo = pytest.mark.skipif(
     importlib.util.find_spec("rl_zoo3") is None, reason="rl_zoo3 is not installed"
 )
 
 
 def recipe() -> str:
-    (found,) = re.findall(r"```yaml\n(CartPole-v1:\n.*?)```", README.read_text(), flags=re.DOTALL)
+    text = PAGE.read_text(encoding="utf-8")
+    (found,) = re.findall(r"```yaml\n(CartPole-v1:\n.*?)```", text, flags=re.DOTALL)
     return str(found)
 
 

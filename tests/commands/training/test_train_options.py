@@ -14,6 +14,8 @@ import yaml
 from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN
+from equirl.agents.saving.reading.saved_normalisation import read_normalisation
+from shared.refusals import Refused
 from shared.short_training import SHORT, train
 
 
@@ -146,3 +148,48 @@ def test_an_environment_of_a_module_in_the_current_folder_is_found(
     assert outcome.code == 0, outcome.err
     outcome = equirl_command("evaluate", "agent=run", "episodes=1", "progress=false")
     assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(("algorithm", "method"), [("ppo", "equitune"), ("dqn", "augment")])
+def test_a_normalised_training_goes_on_bit_for_bit_and_plays_by_its_statistics(
+    equirl_command: Callable[..., Any], tmp_path: Path, algorithm: str, method: str
+) -> None:
+    of = {
+        "ppo": ("algorithm.n_steps=32", "algorithm.batch_size=32"),
+        "dqn": ("algorithm.learning_starts=32", "algorithm.train_freq=16"),
+    }[algorithm]
+    keys = (
+        *("env.id=Acrobot-v1", "env.kwargs.max_episode_steps=40", "normalize=true"),
+        *(f"algorithm={algorithm}", f"method={method}", "algorithm.net_arch=[8]", *of),
+        *("eval.every=64", "eval.episodes=2", "eval.final_episodes=2", "progress=false"),
+        "checkpoint_every=64",
+    )
+    for name, steps in (("whole", 128), ("parts", 64)):
+        run = f"run_dir={tmp_path / name}"
+        outcome = equirl_command("train", *keys, f"total_timesteps={steps}", run)
+        assert outcome.code == 0, outcome.err
+    outcome = equirl_command("train", f"resume={tmp_path / 'parts'}", "total_timesteps=128")
+    assert outcome.code == 0, outcome.err
+    for name in ("final_model", "best_model"):
+        saved = [
+            read_normalisation(tmp_path / run / f"{name}.vecnormalize.pkl")
+            for run in ("whole", "parts")
+        ]
+        np.testing.assert_array_equal(*(s.observations[None].mean for s in saved))
+        np.testing.assert_array_equal(*(s.returns.var for s in saved))
+        assert not saved[0].observations[None].mean[-2:].any(), "invariant: no side is preferred"
+    evaluations = [np.load(tmp_path / run / "evaluations.npz") for run in ("whole", "parts")]
+    np.testing.assert_array_equal(*(evaluation["results"] for evaluation in evaluations))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("env=gridworld",), "normalize=true is for observations of numbers"),
+        (("env=cartpole", "device_replay=true"), "device_replay does not go with normalize=true"),
+    ],
+)
+def test_what_cannot_be_normalised_is_refused(
+    refused: Refused, arguments: tuple[str, ...], said: str
+) -> None:
+    assert said in refused("train", *arguments, "normalize=true", "progress=false")

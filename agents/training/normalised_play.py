@@ -1,0 +1,67 @@
+"""Agents behind a `VecNormalize` at play in raw environments, and their statistics in files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from equirl.agents.saving.reading.saved_normalisation import read_normalisation
+from equirl.agents.training.checkpoints import save_atomically
+from equirl.agents.training.evaluation import Player
+from equirl.runs.atomic_write import written_whole
+
+
+@dataclass(frozen=True)
+class _Normalised:
+    """A player whose observations are normalised first."""
+
+    player: Player
+    normalise: Callable[[Any], Any]
+
+    def predict(self, observation: Any, *, deterministic: bool = False) -> tuple[Any, Any]:
+        """See `Player`."""
+        return self.player.predict(self.normalise(observation), deterministic=deterministic)
+
+
+def as_trained(player: Player, model: BaseAlgorithm) -> Player:
+    """The player as it sees the environments of a model in training, by the statistics of now."""
+    normalizer = model.get_vec_normalize_env()
+    return player if normalizer is None else _Normalised(player, normalizer.normalize_obs)
+
+
+def as_saved(player: Player, path: Path) -> Player:
+    """The player by the statistics that `save_with_statistics` left beside its file, if any."""
+    file = _statistics(path)
+    if not file.is_file():
+        return player
+    saved = read_normalisation(file)
+    seen = saved.observations[None]
+
+    def normalise(observation: Any) -> Any:
+        deviation = (observation - seen.mean) / np.sqrt(seen.var + saved.epsilon)
+        return np.clip(deviation, -saved.clip_obs, saved.clip_obs).astype(np.float32)
+
+    return _Normalised(player, normalise)
+
+
+def save_with_statistics(model: BaseAlgorithm, path: Path) -> None:
+    """Save a model, and the statistics of its `VecNormalize` beside it, where there is one.
+
+    Args:
+        model: in training.
+        path: ``NAME.zip``; statistics go to ``NAME.vecnormalize.pkl``.
+    """
+    normalizer = model.get_vec_normalize_env()
+    if normalizer is not None:
+        with written_whole(_statistics(path)) as aside:
+            normalizer.save(str(aside))
+    save_atomically(model, path)
+
+
+def _statistics(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.vecnormalize.pkl")

@@ -272,7 +272,7 @@ def taken_values(
 
         parts = []
         rows = torch.as_tensor(scaled, dtype=torch.float32, device=model.device)
-        for some, of in zip(_batches(observations), rows.split(STATES_AT_ONCE), strict=True):
+        for some, of in zip(_batches(observations), _batches(rows), strict=True):
             points = critic.points.join(policy.obs_to_tensor(stacked(some))[0], of)
             parts.append(critic.symmetrized.along_orbit(estimates, points).amin(dim=2))
         return torch.cat(parts, dim=1)
@@ -280,5 +280,5 @@ def taken_values(
     return view.branches.gather(2, chosen.expand(len(view.branches), -1)[..., None])[..., 0]
 
 
-def _batches(rows: Sequence[Any]) -> list[Sequence[Any]]:
+def _batches(rows: Any) -> list[Any]:
     return [rows[i : i + STATES_AT_ONCE] for i in range(0, len(rows), STATES_AT_ONCE)]

@@ -76,24 +76,25 @@ def disagreement(
         lost = view.scores[0] - taken_values(model, view, observations, actions)[0]
         gamma: float = getattr(model, "gamma")  # noqa: B009 (BaseAlgorithm has none)
         regret = float(lost.mean() / ((1 - gamma) * view.scores[0].abs().mean() + 1e-9))
-    return Disagreement(float(distances[0].mean()), float(distances.amin(dim=0).mean()), regret, one_sided)
+    return Disagreement(
+        float(distances[0].mean()), float(distances.amin(dim=0).mean()), regret, one_sided
+    )
 
 
-def _policies(
-    network: Any, view: OrbitView
-) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
+def _policies(network: Any, view: OrbitView) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
     """The distance of two policies, by the outputs that stand for them, and the averaged one."""
     averaged = view.branches.mean(dim=0)
     if isinstance(network, SymmetrizedActorCritic):
         size = averaged.shape[1] - 1  # the value comes last
         if getattr(network, "log_std", None) is None:
             return lambda one, other: _of_logits(one[:, :size], other[:, :size]), averaged
-        log_std = network.symmetric_log_std()
-        std = _sde_std(network, log_std, view) if network.use_sde else log_std.exp()
+        scales = network.symmetric_log_std()
+        std = _sde_std(network, scales, view) if network.use_sde else scales.exp()
         return lambda one, other: _of_means((one - other)[:, :size] / std), averaged
     if isinstance(network, SymmetrizedActor):
         if getattr(network, "use_sde", False):
-            std = _sde_std(network, network.log_std, view)
+            log_std: Any = network.log_std
+            std = _sde_std(network, log_std, view)
         elif hasattr(network, "log_std"):
             size = averaged.shape[1] // 2
             std = view.branches[0, :, size:].exp()

@@ -16,7 +16,6 @@ from equirl.agents.transfer.weight_fitting import fit_standardised
 from equirl.errors import AgentError
 from equirl.symmetrize import LearnedScore
 
-
 SEEN_SHARE = 0.8
 """Of the states, the first of them: what is learned from."""
 

@@ -26,7 +26,7 @@ from equirl.agents.transfer.branch_table import (
 )
 from equirl.agents.transfer.disagreement import Disagreement, disagreement
 from equirl.agents.transfer.familiar import learn_familiarity
-from equirl.agents.transfer.fine_tuning import Curve, fine_tune, gentle
+from equirl.agents.transfer.fine_tuning import Curve, fine_tune, gentle, training_env
 from equirl.agents.transfer.paired_test import is_better
 from equirl.agents.transfer.weight_learning import (
     LearnedWeights,
@@ -71,6 +71,7 @@ class Transferred:
     chosen: str = PLAIN
     learned: LearnedWeights | None = None
     curves: dict[str, Curve] = field(default_factory=dict)
+    disagreement: Disagreement | None = None
 
     @property
     def model(self) -> BaseAlgorithm:
@@ -151,12 +152,15 @@ def transfer_agent(
         saved = with_normalisation(saved, normalize)
     make_env: MakeEnv = env if callable(env) else lambda: gym.make(env)
 
-    def build(method: str | Method | None, **kwargs: Any) -> BaseAlgorithm:
+    if stage in ("finetune", "all"):
+        training_env(saved, make_env).close()  # or refused, before anything is played
+
+    def build(method: str | Method | None, where: Any, **kwargs: Any) -> BaseAlgorithm:
         kwargs = {"device": device, "seed": learning_seed, **kwargs}
-        return pretrained(saved, make_env(), method, **kwargs)
+        return pretrained(saved, where, method, **kwargs)
 
     def frozen(method: str | Method | None, **options: Any) -> BaseAlgorithm:
-        return build(method, **_no_buffer(saved), **options)
+        return build(method, make_env(), **_no_buffer(saved), **options)
 
     result = Transferred({PLAIN: frozen(None)})
     own = play_transitions([result.models[PLAIN]], make_env, OWN_STEPS, 0.0, seed - OWN_STEPS)
@@ -188,7 +192,7 @@ def transfer_agent(
     if stage in ("finetune", "all"):
         tuned = gentle(saved.architecture.algorithm) if finetune_kwargs is None else finetune_kwargs
         for name, kind in ((PLAIN, None), (finetune_method, finetune_method)):
-            model = build(kind, **tuned)
+            model = build(kind, training_env(saved, make_env), **tuned)
             with _bar(finetune_steps, f"training {name}", "step", progress) as update:
                 curve = fine_tune(
                     model,

@@ -22,8 +22,8 @@ from omegaconf import DictConfig
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from equirl.agents.training.evaluation import half_width
+from equirl.agents.transfer import LEARNED, PLAIN, Transferred, choose, transfer_agent
 from equirl.agents.transfer.branch_table import branch_table, play_transitions
-from equirl.agents.transfer.transfer import LEARNED, PLAIN, Transferred, choose, transfer_agent
 from equirl.envs import SymmetryWrapper
 from equirl.envs.known_symmetries.box2d import EvenHips
 from equirl.errors import ConfigError, EquirlError

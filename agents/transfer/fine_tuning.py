@@ -71,8 +71,8 @@ def training_env(agent: SavedAgent, make_env: Callable[[], gym.Env[Any, Any]]) -
     saved = agent.normalisation
     if saved is None or not saved.settings["norm_reward"]:
         return envs
-    names = ("clip_reward", "gamma", "epsilon")
-    behind = VecNormalize(envs, norm_obs=False, **{name: saved.settings[name] for name in names})
+    settings: dict[str, Any] = {n: saved.settings[n] for n in ("clip_reward", "gamma", "epsilon")}
+    behind = VecNormalize(envs, norm_obs=False, **settings)
     behind.ret_rms.mean, behind.ret_rms.var = saved.returns.mean, saved.returns.var
     behind.ret_rms.count = saved.returns.count
     return behind

@@ -15,7 +15,7 @@ from torch import Tensor
 from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
 from equirl.agents.symmetrized_actor import SymmetrizedActor
 from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
-from equirl.agents.training.evaluation import stacked
+from equirl.agents.training.evaluation import greedy_actions, stacked
 from equirl.errors import AgentError
 from equirl.symmetrize import LambdaWeighting, Symmetrized, magnitude
 
@@ -85,7 +85,7 @@ def play_transitions(
             observation, _ = env.reset(seed=seed + episodes)
             over = False
             while not over and len(played) < steps:
-                action = model.predict(observation, deterministic=True)[0]
+                action = greedy_actions(model, [observation], [env])[0]
                 if random.random() < epsilon:
                     action = env.action_space.sample()
                 following, reward, terminated, truncated, _ = env.step(action)

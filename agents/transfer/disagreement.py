@@ -20,6 +20,12 @@ USUAL_NOISE = 0.1
 """Standard deviation, of -1 … 1, of the exploration of agents that have none of their own."""
 
 
+RISKY = 0.4
+"""The risk from which on averaging is warned of. Set on thirteen public agents, of which it names
+the two that lose more than a tenth, and three that do not (docs/transfer.md has what it said of
+others)."""
+
+
 @dataclass(frozen=True)
 class Disagreement:
     """How much averaging changes what an agent does: means over states it came to itself.
@@ -43,11 +49,20 @@ class Disagreement:
     regret: float | None
     one_sided: float
 
+    @property
+    def risk(self) -> float:
+        """0 … 1: that the average follows branches which know nothing of where they are asked.
+
+        A branch gs far from what the agent has met is extrapolated; it does harm where it differs.
+        """
+        return self.change * self.one_sided
+
     def __str__(self) -> str:
-        regret = "" if self.regret is None else f"; its critic expects a loss of {self.regret:.0%}"
+        advice = "averaging may destroy it" if self.risk >= RISKY else "averaging will not harm it"
         return (
-            f"averaging changes {self.change:.0%} of the policy, and is {self.away:.0%} away from "
-            f"the nearest branch{regret}"
+            f"averaging changes {self.change:.0%} of the policy, and its own states are told from "
+            f"the others of their orbits with certainty {self.one_sided:.2f}: risk "
+            f"{self.risk:.2f}, {advice}"
         )
 
 

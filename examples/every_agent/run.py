@@ -144,9 +144,10 @@ def row(name: str, found: dict[str, Any]) -> Row:
         LEARNED: f"{_shown(versions[LEARNED])} ({found['learned']})",
         "choice": found["chosen"],
         "change": f"{before['change']:.2f}",
+        "one-sided": f"{before['one_sided']:.2f}",
+        "risk": f"{before['change'] * before['one_sided']:.2f}",
         "away": f"{before['away']:.2f}",
         "regret": regret,
-        "one-sided": f"{before['one_sided']:.2f}",
     }
 
 

@@ -26,7 +26,10 @@ def write_report(result: Transferred, path: Path) -> None:
         "chosen": result.chosen,
     }
     if result.disagreement is not None:
-        report["disagreement"] = asdict(result.disagreement)
+        report["disagreement"] = {
+            **asdict(result.disagreement),
+            "risk": result.disagreement.risk,
+        }
     if result.learned is not None:
         learned = result.learned
         report["learned_weights"] = {

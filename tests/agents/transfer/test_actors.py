@@ -10,11 +10,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from equirl.agents import from_pretrained, transfer_agent
+from equirl.agents import EquivariantMaskablePPO, from_pretrained, transfer_agent
 from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.transfer.branch_table import (
     acting_network,
@@ -26,8 +28,9 @@ from equirl.agents.transfer.disagreement import disagreement
 from equirl.agents.transfer.familiar import learn_familiarity
 from equirl.agents.transfer.fine_tuning import training_env
 from equirl.agents.transfer.transfer import LEARNED, PLAIN
-from equirl.envs import SymmetryWrapper
+from equirl.envs import SymmetryWrapper, TransformWrapper
 from equirl.errors import AgentError
+from shared.sampled import Sampled
 
 MIRROR = {"mirror": ([1, -1, -1], [-1])}
 ACTORS: dict[str, tuple[type[BaseAlgorithm], dict[str, Any]]] = {
@@ -133,6 +136,7 @@ def test_disagreement_of_an_agent_with_one_action_is_its_distance_from_none(acti
     assert found.change == pytest.approx(expected, abs=1e-6)
     assert found.away == pytest.approx(expected, abs=1e-6)
     assert (found.regret, found.one_sided) == (None, 0.3)
+    assert found.risk == pytest.approx(0.3 * expected, abs=1e-6)
 
 
 def test_an_agent_of_one_side_of_the_world_is_asked_there_and_stays_equivariant() -> None:
@@ -187,3 +191,30 @@ def test_the_view_of_an_actor_critic_is_what_the_policy_combines() -> None:
     torch.testing.assert_close(own, torch.cat([mean, value], dim=1))
     played = play_episodes(model, pendulum, [1])
     assert len(played.returns) == 1
+
+
+class Masked(Sampled):
+    """Allows one action only, another one at every step."""
+
+    allowed = 0
+
+    def action_masks(self) -> Any:
+        return np.arange(2) == self.allowed
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert action == self.allowed
+        self.allowed = 1 - self.allowed
+        return super().step(action)
+
+
+def test_an_agent_that_is_told_which_actions_are_allowed_keeps_to_them(tmp_path: Path) -> None:
+    def masked() -> gym.Env[Any, Any]:
+        return SymmetryWrapper(Masked(spaces.Box(-1, 1, (3,))), {"mirror": (np.negative, [1, 0])})
+
+    MaskablePPO("MlpPolicy", masked(), **small()).save(tmp_path / "agent.zip")
+    model = from_pretrained(tmp_path / "agent.zip", masked(), "equizero", device="cpu")
+    assert isinstance(model, EquivariantMaskablePPO)
+    assert play_episodes(model, masked, [1, 2]).lengths.tolist() == [8, 8]
+    assert len(play_transitions([model], masked, 20, 0.0, seed=0)) == 20
+    with pytest.raises(AgentError, match="action_masks"):
+        play_episodes(model, lambda: TransformWrapper(masked(), "mirror"), [1])

@@ -161,7 +161,8 @@ class SymmetrizationArguments(BaseModel):
         """
         symmetrized: Any = self.symmetrized
         outputs, features = symmetrized.outputs(obs)
-        return OrbitView(symmetrized.pull_back(outputs), *symmetrized.scores(outputs), features)
+        scores, scale = symmetrized.scores(outputs)
+        return OrbitView(symmetrized.pull_back(outputs), scores, scale, features)
 
     def _learned_score(self) -> LearnedScore:
         return LearnedScore(self._flat_observation, get_flattened_obs_dim(self.observation_space))

@@ -142,7 +142,7 @@ class ExportConfig:
 
 @dataclass
 class WeightsConfig:
-    """λ learned with the Q-network frozen."""
+    """λ learned with the networks frozen."""
 
     steps: int = key(10_000, "environment steps, comparing the candidates included")
 

@@ -53,7 +53,7 @@ class GreedyPolicy(nn.Module):
 
     def __init__(self, model: BaseAlgorithm, observation_space: spaces.Space[Any]) -> None:
         super().__init__()
-        self.policy = copy.deepcopy(model.policy).to("cpu").eval()
+        self.policy = _copied(model.policy).to("cpu").eval()
         self.q_net = getattr(self.policy, "q_net", None)
         given, expected = leaves_of(observation_space), leaves_of(model.observation_space)
         self.channels_last = frozenset(
@@ -96,6 +96,16 @@ class GreedyPolicy(nn.Module):
         if key in self.wider:
             part = part.to(self.wider[key])
         return part.permute(0, 3, 1, 2) if key in self.channels_last else part
+
+
+def _copied(policy: nn.Module) -> Any:
+    """A copy; the matrices of gSDE noise hang on a graph, which cannot be copied."""
+    for part in policy.modules():
+        noise = getattr(part, "action_dist", None)
+        for name, value in vars(noise).items() if noise is not None else ():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                setattr(noise, name, value.detach())
+    return copy.deepcopy(policy)
 
 
 def _wider(space: spaces.Space[Any], leaf: Leaf) -> torch.dtype | None:

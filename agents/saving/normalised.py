@@ -77,7 +77,9 @@ def _normalisation(
     if isinstance(normalize, str | Path):
         return read_normalisation(normalize)
     if normalize not in (None, True):
-        raise AgentError(f"normalize must be a file of statistics, or false, got {shown(normalize)}")
+        raise AgentError(
+            f"normalize must be a file of statistics, or false, got {shown(normalize)}"
+        )
     beside = statistics_beside(agent.path)
     if beside is not None:
         raise AgentError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +10,9 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+
+from equirl.envs import TransformWrapper
+from equirl.errors import AgentError
 
 MAX_PARALLEL = 64
 
@@ -87,7 +91,7 @@ def play_episodes(
         observations = [env.reset(seed=seeds[i])[0] for i, env in enumerate(envs)]
         following = len(envs)
         while playing:
-            actions, _ = model.predict(stacked(observations), deterministic=True)
+            actions = greedy_actions(model, observations, envs)
             still_playing = []
             for i, (env, episode) in enumerate(zip(envs, playing, strict=True)):
                 observations[i], reward, terminated, truncated, info = env.step(actions[i])
@@ -113,6 +117,41 @@ def play_episodes(
             env.close()
     known = [success for success in successes if success is not None]
     return Episodes(returns, lengths, np.array(known) if len(known) == count else None)
+
+
+def greedy_actions(
+    model: Player, observations: Sequence[Any], envs: Sequence[gym.Env[Any, Any]]
+) -> Any:
+    """The agent's actions ``[environments, *A]``, those that sb3-contrib's masks allow.
+
+    Args:
+        model: the agent.
+        observations: one of each environment.
+        envs: where they come from; an agent that takes masks is given their ``action_masks()``.
+
+    Raises:
+        AgentError: masks of an environment that is seen through a group element.
+    """
+    arguments: dict[str, Any] = {}
+    if "action_masks" in inspect.signature(model.predict).parameters:
+        found = [_mask(env) for env in envs]
+        if all(mask is not None for mask in found):
+            arguments["action_masks"] = np.stack(found)
+    return model.predict(stacked(observations), deterministic=True, **arguments)[0]
+
+
+def _mask(env: gym.Env[Any, Any]) -> Any:
+    if not env.has_wrapper_attr("action_masks"):
+        return None
+    layer = env
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, TransformWrapper):
+            raise AgentError(
+                f"action_masks of {env.unwrapped} are not moved by TransformWrapper: leave "
+                "transform out"
+            )
+        layer = layer.env
+    return env.get_wrapper_attr("action_masks")()
 
 
 def stacked(observations: Sequence[Any]) -> Any:

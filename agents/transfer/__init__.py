@@ -1,5 +1,21 @@
 """A trained plain agent made equivariant, and the best version of it found."""
 
-from equirl.agents.transfer.transfer import Transferred, transfer_agent
+from equirl.agents.transfer.transfer import (
+    LEARNED,
+    PLAIN,
+    VERSIONS,
+    Stage,
+    Transferred,
+    choose,
+    transfer_agent,
+)
 
-__all__ = ["Transferred", "transfer_agent"]
+__all__ = [
+    "LEARNED",
+    "PLAIN",
+    "VERSIONS",
+    "Stage",
+    "Transferred",
+    "choose",
+    "transfer_agent",
+]

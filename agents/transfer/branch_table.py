@@ -15,7 +15,7 @@ from torch import Tensor
 from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
 from equirl.agents.symmetrized_actor import SymmetrizedActor
 from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
-from equirl.agents.training.evaluation import stacked
+from equirl.agents.training.evaluation import greedy_actions, stacked
 from equirl.errors import AgentError
 from equirl.symmetrize import LambdaWeighting, Symmetrized, magnitude
 
@@ -85,7 +85,7 @@ def play_transitions(
             observation, _ = env.reset(seed=seed + episodes)
             over = False
             while not over and len(played) < steps:
-                action = model.predict(observation, deterministic=True)[0]
+                action = greedy_actions(model, [observation], [env])[0]
                 if random.random() < epsilon:
                     action = env.action_space.sample()
                 following, reward, terminated, truncated, _ = env.step(action)
@@ -272,7 +272,7 @@ def taken_values(
 
         parts = []
         rows = torch.as_tensor(scaled, dtype=torch.float32, device=model.device)
-        for some, of in zip(_batches(observations), rows.split(STATES_AT_ONCE), strict=True):
+        for some, of in zip(_batches(observations), _batches(rows), strict=True):
             points = critic.points.join(policy.obs_to_tensor(stacked(some))[0], of)
             parts.append(critic.symmetrized.along_orbit(estimates, points).amin(dim=2))
         return torch.cat(parts, dim=1)
@@ -280,5 +280,5 @@ def taken_values(
     return view.branches.gather(2, chosen.expand(len(view.branches), -1)[..., None])[..., 0]
 
 
-def _batches(rows: Sequence[Any]) -> list[Sequence[Any]]:
+def _batches(rows: Any) -> list[Any]:
     return [rows[i : i + STATES_AT_ONCE] for i in range(0, len(rows), STATES_AT_ONCE)]

@@ -20,6 +20,11 @@ USUAL_NOISE = 0.1
 """Standard deviation, of -1 … 1, of the exploration of agents that have none of their own."""
 
 
+RISKY = 0.15
+"""The risk from which on averaging is warned of: of the agents in docs/transfer.md none below it
+loses more than a tenth, about half of those above it do."""
+
+
 @dataclass(frozen=True)
 class Disagreement:
     """How much averaging changes what an agent does: means over states it came to itself.
@@ -43,11 +48,20 @@ class Disagreement:
     regret: float | None
     one_sided: float
 
+    @property
+    def risk(self) -> float:
+        """0 … 1: that the average follows branches which know nothing of where they are asked.
+
+        A branch gs far from what the agent has met is extrapolated; it does harm where it differs.
+        """
+        return self.change * self.one_sided
+
     def __str__(self) -> str:
-        regret = "" if self.regret is None else f"; its critic expects a loss of {self.regret:.0%}"
+        advice = "averaging may destroy it" if self.risk >= RISKY else "averaging should do no harm"
         return (
-            f"averaging changes {self.change:.0%} of the policy, and is {self.away:.0%} away from "
-            f"the nearest branch{regret}"
+            f"averaging changes {self.change:.0%} of the policy, and its own states are told from "
+            f"the others of their orbits with certainty {self.one_sided:.2f}: risk "
+            f"{self.risk:.2f}, {advice}"
         )
 
 
@@ -76,24 +90,25 @@ def disagreement(
         lost = view.scores[0] - taken_values(model, view, observations, actions)[0]
         gamma: float = getattr(model, "gamma")  # noqa: B009 (BaseAlgorithm has none)
         regret = float(lost.mean() / ((1 - gamma) * view.scores[0].abs().mean() + 1e-9))
-    return Disagreement(float(distances[0].mean()), float(distances.amin(dim=0).mean()), regret, one_sided)
+    return Disagreement(
+        float(distances[0].mean()), float(distances.amin(dim=0).mean()), regret, one_sided
+    )
 
 
-def _policies(
-    network: Any, view: OrbitView
-) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
+def _policies(network: Any, view: OrbitView) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
     """The distance of two policies, by the outputs that stand for them, and the averaged one."""
     averaged = view.branches.mean(dim=0)
     if isinstance(network, SymmetrizedActorCritic):
         size = averaged.shape[1] - 1  # the value comes last
         if getattr(network, "log_std", None) is None:
             return lambda one, other: _of_logits(one[:, :size], other[:, :size]), averaged
-        log_std = network.symmetric_log_std()
-        std = _sde_std(network, log_std, view) if network.use_sde else log_std.exp()
+        scales = network.symmetric_log_std()
+        std = _sde_std(network, scales, view) if network.use_sde else scales.exp()
         return lambda one, other: _of_means((one - other)[:, :size] / std), averaged
     if isinstance(network, SymmetrizedActor):
         if getattr(network, "use_sde", False):
-            std = _sde_std(network, network.log_std, view)
+            log_std: Any = network.log_std
+            std = _sde_std(network, log_std, view)
         elif hasattr(network, "log_std"):
             size = averaged.shape[1] // 2
             std = view.branches[0, :, size:].exp()

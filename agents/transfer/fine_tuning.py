@@ -10,9 +10,13 @@ import gymnasium as gym
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
+from equirl.agents.families import FAMILIES
+from equirl.agents.saving.saved_agent import SavedAgent
 from equirl.agents.training.evaluation import Episodes, play_episodes
 from equirl.agents.training.periodic_callback import PeriodicCallback
+from equirl.errors import AgentError
 
 VALUE_BASED = ("dqn", "qrdqn")
 
@@ -45,6 +49,33 @@ def gentle(
     if learning_rate is not None:
         given["learning_rate"] = LinearSchedule(learning_rate, 0.0, 1.0)
     return {name: value for name, value in given.items() if value is not None}
+
+
+def training_env(agent: SavedAgent, make_env: Callable[[], gym.Env[Any, Any]]) -> VecEnv:
+    """What an agent is trained on in: as many environments as it had, if it learns on-policy.
+
+    Where its rewards were normalised they go on being so, from the spread they had then. Its
+    observations are normalised in the network.
+
+    Raises:
+        AgentError: an agent that explores by gSDE, whose noise is not symmetric.
+    """
+    if agent.architecture.use_sde:
+        raise AgentError(
+            f"{agent.path} explores by gSDE, whose noise breaks the symmetry: it can be made "
+            "equivariant for acting, stage=zero_shot or weights, and is not trained on"
+        )
+    is_on_policy = FAMILIES[agent.architecture.algorithm].is_on_policy
+    count = agent.data.get("n_envs", 1) if is_on_policy else 1
+    envs: VecEnv = DummyVecEnv([make_env] * count)
+    saved = agent.normalisation
+    if saved is None or not saved.settings["norm_reward"]:
+        return envs
+    settings: dict[str, Any] = {n: saved.settings[n] for n in ("clip_reward", "gamma", "epsilon")}
+    behind = VecNormalize(envs, norm_obs=False, **settings)
+    behind.ret_rms.mean, behind.ret_rms.var = saved.returns.mean, saved.returns.var
+    behind.ret_rms.count = saved.returns.count
+    return behind
 
 
 @dataclass(frozen=True)

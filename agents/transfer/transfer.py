@@ -13,30 +13,23 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
-from equirl.agents.families import FAMILIES
 from equirl.agents.saving.from_pretrained import pretrained
 from equirl.agents.saving.normalised import with_normalisation
 from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.agents.training.evaluation import Episodes, play_episodes
-from equirl.agents.transfer.branch_table import (
-    acting_network,
-    play_transitions,
-    view_orbits,
-    weighting_of,
-)
-from equirl.agents.transfer.disagreement import disagreement
-from equirl.agents.transfer.familiar import learn_familiarity
-from equirl.agents.transfer.fine_tuning import Curve, fine_tune, gentle
+from equirl.agents.transfer.beforehand import OWN_STEPS, frozen, look_beforehand
+from equirl.agents.transfer.branch_table import view_orbits, weighting_of
+from equirl.agents.transfer.disagreement import Disagreement
+from equirl.agents.transfer.fine_tuning import Curve, fine_tune, gentle, training_env
 from equirl.agents.transfer.paired_test import is_better
 from equirl.agents.transfer.weight_learning import (
     LearnedWeights,
     learn_weights,
-    seeded,
     set_weighting,
     with_beta,
 )
 from equirl.errors import AgentError
-from equirl.symmetrize import METHODS, Method, score_spread
+from equirl.symmetrize import METHODS, score_spread
 
 Stage = Literal["zero_shot", "weights", "finetune", "all"]
 MakeEnv = Callable[[], gym.Env[Any, Any]]
@@ -48,9 +41,6 @@ FAMILIAR = "familiar"
 
 VERSIONS = (*METHODS, FAMILIAR)
 """What ``methods`` may name."""
-
-OWN_STEPS = 1000
-"""Environment steps that the agent plays as it is, for what is measured on its own states."""
 
 
 @dataclass
@@ -71,6 +61,7 @@ class Transferred:
     chosen: str = PLAIN
     learned: LearnedWeights | None = None
     curves: dict[str, Curve] = field(default_factory=dict)
+    disagreement: Disagreement | None = None
 
     @property
     def model(self) -> BaseAlgorithm:
@@ -150,33 +141,27 @@ def transfer_agent(
     if saved.normalisation is None:
         saved = with_normalisation(saved, normalize)
     make_env: MakeEnv = env if callable(env) else lambda: gym.make(env)
+    if stage in ("finetune", "all"):
+        training_env(saved, make_env).close()  # or refused, before anything is played
 
-    def build(method: str | Method | None, **kwargs: Any) -> BaseAlgorithm:
-        kwargs = {"device": device, "seed": learning_seed, **kwargs}
-        return pretrained(saved, make_env(), method, **kwargs)
-
-    def frozen(method: str | Method | None, **options: Any) -> BaseAlgorithm:
-        return build(method, **_no_buffer(saved), **options)
-
-    result = Transferred({PLAIN: frozen(None)})
-    own = play_transitions([result.models[PLAIN]], make_env, OWN_STEPS, 0.0, seed - OWN_STEPS)
-    looking, familiar = frozen("lambda"), frozen("canonical", canonical_score="learned")
-    if acting_network(looking).symmetrized.order > 1:
-        with seeded(learning_seed):
-            one_sided = learn_familiarity(familiar, own.observations)
-        result.disagreement = disagreement(looking, own.observations, one_sided)
+    kwargs = {"device": device, "seed": learning_seed}
+    before = look_beforehand(saved, make_env, seed - OWN_STEPS, learning_seed, **kwargs)
+    result = Transferred({PLAIN: before.plain}, disagreement=before.disagreement)
     for method in methods if stage != "finetune" else ():
-        result.models[method] = familiar if method == FAMILIAR else frozen(method)
+        is_learned = method == FAMILIAR
+        result.models[method] = (
+            before.familiar if is_learned else frozen(saved, make_env(), method, **kwargs)
+        )
     if stage in ("zero_shot", "all"):
-        spread = float(score_spread(view_orbits(looking, own.observations).scores))
+        spread = float(score_spread(view_orbits(before.looking, before.own.observations).scores))
         for beta in betas:
-            model = frozen("lambda")
+            model = frozen(saved, make_env(), "lambda", **kwargs)
             set_weighting(model, with_beta(weighting_of(model), float(beta), spread))
             result.models[f"beta={beta:g}"] = model
     if stage in ("weights", "all"):
         with _bar(weight_steps, "learning λ", "step", progress) as update:
             result.learned = learn_weights(
-                looking,
+                before.looking,
                 result.models[PLAIN],
                 make_env,
                 steps=weight_steps,
@@ -184,11 +169,11 @@ def transfer_agent(
                 reward_scale=_reward_scale(saved),
                 on_step=update,
             )
-        result.models[LEARNED] = looking
+        result.models[LEARNED] = before.looking
     if stage in ("finetune", "all"):
         tuned = gentle(saved.architecture.algorithm) if finetune_kwargs is None else finetune_kwargs
         for name, kind in ((PLAIN, None), (finetune_method, finetune_method)):
-            model = build(kind, **tuned)
+            model = pretrained(saved, training_env(saved, make_env), kind, **{**kwargs, **tuned})
             with _bar(finetune_steps, f"training {name}", "step", progress) as update:
                 curve = fine_tune(
                     model,
@@ -224,11 +209,6 @@ def choose(played: dict[str, Episodes], level: float = 0.05) -> str:
         if is_better(played[name].returns, played[PLAIN].returns, level / len(others))
     ]
     return max(better, key=lambda name: played[name].mean, default=PLAIN)
-
-
-def _no_buffer(agent: SavedAgent) -> dict[str, Any]:
-    """Arguments of a model that is not trained on."""
-    return {} if FAMILIES[agent.architecture.algorithm].is_on_policy else {"buffer_size": 1}
 
 
 def _reward_scale(agent: SavedAgent) -> float:

@@ -25,7 +25,8 @@ def fit_bellman_error(
     def loss(standardised: Tensor) -> Tensor:
         rows = torch.randint(len(features), (batch_size,), device=features.device)
         predicted = weighting.h(standardised[rows])[:, 0]
-        return (predicted + logarithms[rows]).square().mean()
+        error: Tensor = (predicted + logarithms[rows]).square().mean()
+        return error
 
     last = weighting.h[2]
     assert isinstance(last, nn.Linear)
@@ -53,7 +54,8 @@ def fit_familiarity(
 
     def loss(standardised: Tensor) -> Tensor:
         rows = torch.randint(standardised.shape[1], (batch_size,), device=features.device)
-        return -weighting.h(standardised[:, rows])[..., 0].log_softmax(dim=0)[0].mean()
+        weights: Tensor = weighting.h(standardised[:, rows])[..., 0].log_softmax(dim=0)
+        return -weights[0].mean()
 
     fit_standardised(weighting.h, features, loss, steps)
 

@@ -39,12 +39,12 @@ LEARNED = "learned"
 """The candidate that is learned."""
 
 FAMILIAR, BELIEVED = "familiar", "believed"
-"""Candidates of an actor: h that tells the agent's own states from the others of their orbits, and h
-that tells where its critic is right."""
+"""Candidates of an actor: h that tells the agent's own states from the others of their orbits, and
+h that tells where its critic is right."""
 
 SHARPNESS = 20.0
-"""So many times as large is h of these, which all but chooses one branch: an average of two estimates
-of Q is one, an average of two gaits is none."""
+"""So many times as large is h of these, which all but chooses one branch: an average of two
+estimates of Q is one, an average of two gaits is none."""
 
 FEWEST_STEPS = 1000
 """Environment steps below which nothing can be said of λ."""
@@ -194,9 +194,7 @@ class _Learning:
         self.steps = 0
         self.table: BranchTable
 
-    def play(
-        self, steps: int, players: Sequence[BaseAlgorithm], epsilon: float = EPSILON
-    ) -> None:
+    def play(self, steps: int, players: Sequence[BaseAlgorithm], epsilon: float = EPSILON) -> None:
         """Collect transitions."""
         seed = self.first_seed + 10_000 * self.rounds
         self.played += play_transitions(players, self.make_env, steps, epsilon, seed, self.on_step)

@@ -16,6 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
 from equirl.agents.training.evaluation import play_episodes
+from equirl.agents.transfer.beforehand import OWN_STEPS, look_beforehand
 from equirl.commands.environments import check_device, environment_maker
 from equirl.commands.filming import pictured
 from equirl.commands.loading import environment_of, load_model, named_agent, with_agent
@@ -54,6 +55,10 @@ def evaluate(config: DictConfig) -> float:
             means.append(episodes.mean)
             table.add_row(name, str(episodes))
     Console(highlight=False).print(table)
+    if settings.transform == "all" and not agent.is_equivariant:
+        before = look_beforehand(agent, make_env, settings.seed - OWN_STEPS, device=settings.device)
+        if before.disagreement is not None:
+            print(f"made equivariant: {before.disagreement}")
     if make_drawing is not None:
         folder = RunDirectory(agent.path.parent).videos
         print(f"video: {_record(model, make_drawing, folder, settings.seed)}")

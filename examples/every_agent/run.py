@@ -1,8 +1,8 @@
 """Every trained agent in a folder made equivariant in every way, and what came of it as a table.
 
-python examples/every_agent/run.py agents=FOLDER                # each AGENT-ENV.zip, by RL Zoo's names
+python examples/every_agent/run.py agents=FOLDER             # each ALGORITHM-ENVIRONMENT.zip
 python examples/every_agent/run.py agents=model.zip env=Pendulum-v1 name=sac-Pendulum
-python examples/every_agent/run.py agents=FOLDER episodes=0     # the table of what is in results=
+python examples/every_agent/run.py agents=FOLDER episodes=0  # the table of what is in results=
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from omegaconf import DictConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from running import Row, main
-
 from equirl.agents.training.evaluation import half_width
+from equirl.agents.transfer import LEARNED, PLAIN, Transferred, choose, transfer_agent
 from equirl.agents.transfer.branch_table import branch_table, play_transitions
-from equirl.agents.transfer.transfer import LEARNED, PLAIN, Transferred, choose, transfer_agent
 from equirl.envs import SymmetryWrapper
 from equirl.envs.known_symmetries.box2d import EvenHips
 from equirl.errors import ConfigError, EquirlError
 from equirl.runs.atomic_write import written_whole
+from running import Row, main
 
 DEFAULTS = {
     "agents": "shared/data/rl_zoo_agents",
@@ -54,7 +53,9 @@ def todays_id(old: str) -> str:
         ConfigError: there is none.
     """
     name = old.rpartition("-v")[0]
-    versions = [int(i.rpartition("-v")[2]) for i in gym.registry if re.fullmatch(rf"{name}-v\d+", i)]
+    versions = [
+        int(i.rpartition("-v")[2]) for i in gym.registry if re.fullmatch(rf"{name}-v\d+", i)
+    ]
     if not versions:
         raise ConfigError(f"{old} is no environment of Gymnasium any more")
     return f"{name}-v{max(versions)}"
@@ -99,7 +100,11 @@ def study(result: Transferred, make: Callable[[], Any]) -> dict[str, Any]:
     played = play_transitions([result.models[PLAIN]], make, 1000, 0.0, 77)
     table = branch_table(model, played)
     scores, errors = table.now.scores, table.bellman_errors()
-    values = table.now.values[..., : model.action_space.shape[0]] if model.action_space.shape else table.now.values
+    values = (
+        table.now.values[..., : model.action_space.shape[0]]
+        if model.action_space.shape
+        else table.now.values
+    )
     return {
         "V": scores.mean(1).tolist(),
         "V_std": scores.std(1).tolist(),
@@ -139,9 +144,10 @@ def row(name: str, found: dict[str, Any]) -> Row:
         LEARNED: f"{_shown(versions[LEARNED])} ({found['learned']})",
         "choice": found["chosen"],
         "change": f"{before['change']:.2f}",
+        "one-sided": f"{before['one_sided']:.2f}",
+        "risk": f"{before['change'] * before['one_sided']:.2f}",
         "away": f"{before['away']:.2f}",
         "regret": regret,
-        "one-sided": f"{before['one_sided']:.2f}",
     }
 
 

@@ -169,6 +169,8 @@ def test_a_configuration_of_rl_zoo_tells_that_statistics_are_missing(
     (folder / "agent.zip").write_bytes(plain_agent.read_bytes())
     (folder / "agent").mkdir()
     rest = ("agent=agent.zip", "env=cartpole", "episodes=2", "progress=false")
-    text = "!!python/object/apply:collections.OrderedDict\n- - - gamma\n    - 0.9\n  - - normalize\n"
+    text = (
+        "!!python/object/apply:collections.OrderedDict\n- - - gamma\n    - 0.9\n  - - normalize\n"
+    )
     (folder / "agent" / "config.yml").write_text(f"{text}    - true\n")
     assert "was trained behind VecNormalize" in refused("evaluate", *rest)

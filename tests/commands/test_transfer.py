@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import pytest
-from stable_baselines3 import DQN
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from equirl.agents import EquivariantDQN
 from equirl.agents.training.evaluation import play_episodes
@@ -211,3 +212,25 @@ def test_agent_that_is_equivariant_already_is_refused(
     assert outcome.err.count("\n") == 1
     assert "equivariant already" in outcome.err
     assert not (tmp_path / "run").exists()
+
+
+def test_agent_behind_statistics_is_transferred_and_evaluated_without_them_afterwards(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    agent, statistics = tmp_path / "agent.zip", tmp_path / "statistics.pkl"
+    behind = VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
+    PPO("MlpPolicy", behind, n_steps=64, seed=0, device="cpu").learn(256).save(agent)
+    behind.save(str(statistics))
+    keys = ("env=cartpole", f"normalize={statistics}", "episodes=4")
+    methods = "methods=[equitune,familiar]"
+    run = transferred(equirl_command, tmp_path / "run", agent, *keys, methods, *ZERO_SHOT)
+    assert "measured before: averaging changes" in run.out
+    measured = run.report["disagreement"]
+    assert measured["risk"] == pytest.approx(measured["change"] * measured["one_sided"])
+    evaluated = equirl_command("evaluate", f"agent={agent}", *keys, "transform=all")
+    assert evaluated.code == 0, evaluated.err
+    assert "made equivariant: averaging changes" in evaluated.out
+    best = f"agent={run.folder / 'best_model.zip'}"
+    again = equirl_command("evaluate", best, "episodes=4", "progress=false")
+    mean = run.report["versions"][run.report["chosen"]]["mean_return"]
+    assert f"{mean:.1f} ±" in again.out

@@ -10,8 +10,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from equirl.agents.training.checkpoints import save_atomically
+from equirl.agents.transfer import VERSIONS, Stage, transfer_agent
 from equirl.agents.transfer.fine_tuning import gentle
-from equirl.agents.transfer.transfer import VERSIONS, Stage, transfer_agent
 from equirl.agents.transfer.weight_learning import FEWEST_STEPS
 from equirl.commands.environments import check_device, check_run_dir, environment_maker
 from equirl.commands.loading import environment_of, named_agent, with_agent

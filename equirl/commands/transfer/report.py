@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from equirl.agents.training.evaluation import Episodes, half_width
+from equirl.agents.transfer import PLAIN, Transferred
 from equirl.agents.transfer.fine_tuning import Curve
-from equirl.agents.transfer.transfer import PLAIN, Transferred
 from equirl.runs.atomic_write import written_whole
 
 CHOSEN, OTHER = "#D55E00", "#0072B2"
@@ -26,7 +26,10 @@ def write_report(result: Transferred, path: Path) -> None:
         "chosen": result.chosen,
     }
     if result.disagreement is not None:
-        report["disagreement"] = asdict(result.disagreement)
+        report["disagreement"] = {
+            **asdict(result.disagreement),
+            "risk": result.disagreement.risk,
+        }
     if result.learned is not None:
         learned = result.learned
         report["learned_weights"] = {

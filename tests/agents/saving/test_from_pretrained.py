@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3 import DQN, PPO
+from sb3_contrib import TRPO
+from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from equirl.agents.saving.from_pretrained import from_pretrained
@@ -19,7 +20,9 @@ from equirl.agents.saving.reading.saved_normalisation import read_normalisation
 from equirl.agents.saving.restore import restore
 from equirl.agents.saving.saved_agent import read_agent
 from equirl.envs import SymmetryWrapper
-from equirl.errors import AgentError
+from equirl.envs.known_symmetries.box2d import EvenHips
+from equirl.errors import AgentError, MethodError
+from shared.off_policy_agents import Random
 from shared.sampled import Sampled, q_values, raw_observations
 
 AGENTS = Path(__file__).parents[3] / ".." / "shared" / "data" / "rl_zoo_agents"
@@ -129,11 +132,73 @@ def test_statistics_that_lie_beside_the_agent_are_not_overlooked(tmp_path: Path)
     from_pretrained(path, env, normalize=False, buffer_size=1)
 
 
-def test_an_algorithm_without_a_counterpart_is_refused_by_name(tmp_path: Path) -> None:
-    env = gym.make("CartPole-v1")
-    PPO("MlpPolicy", env, device="cpu").save(tmp_path / "agent.zip")
-    with pytest.raises(AgentError, match="an agent of ppo, which cannot be made equivariant yet"):
-        from_pretrained(tmp_path / "agent.zip", env)
+ON_POLICY = {
+    "ppo-CartPole-v1": (PPO, {"mirror": ([-1] * 4, [1, 0])}),
+    "ppo-Acrobot-v1": (PPO, {"mirror": ([1, -1, 1, -1, -1, -1], [2, 1, 0])}),
+    "ppo-LunarLanderContinuous-v2": (PPO, {"mirror": ([-1, 1, -1, 1, -1, -1, 1, 1], [1, -1])}),
+    "a2c-BipedalWalker-v3": (A2C, {"legs": (lambda s: s[LEGS], lambda a: a[[2, 3, 0, 1]])}),
+    "trpo-Acrobot-v1": (TRPO, {"mirror": ([1, -1, 1, -1, -1, -1], [2, 1, 0])}),
+}
+"""By file, its algorithm and a symmetry; Acrobot and the walker come with statistics."""
+LEGS = [0, 1, 2, 3, *range(9, 14), *range(4, 9), *range(14, 24)]
+
+
+@needs_public_agents
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_a_public_actor_critic_computes_on_raw_observations_what_it_did(name: str) -> None:
+    cls, generators = ON_POLICY[name]
+    path, statistics = AGENTS / f"{name}.zip", AGENTS / f"{name}.vecnormalize.pkl"
+    saved = read_agent(path)
+    env = SymmetryWrapper(
+        Random(saved.observation_space.space, saved.action_space.space), generators
+    )
+    found = read_normalisation(statistics) if statistics.is_file() else None
+    ours: Any = from_pretrained(path, env, "equizero", normalize=found or False, device="cpu")
+    plain: Any = cls(
+        "MlpPolicy",
+        env,
+        policy_kwargs=saved.policy_kwargs({}),
+        use_sde=saved.architecture.use_sde,
+        device="cpu",
+    )
+    plain.policy.load_state_dict(saved.weights)
+    raw = 2 * np.random.default_rng(0).normal(size=(20, *env.observation_space.shape))
+    seen = raw
+    if found is not None:
+        moments = found.observations[None]
+        seen = ((raw - moments.mean) / np.sqrt(moments.var + found.epsilon)).clip(-10, 10)
+    with torch.no_grad():
+        x, y = (torch.as_tensor(each, dtype=torch.float32) for each in (raw, seen))
+        features = plain.policy.mlp_extractor(plain.policy.extract_features(y))
+        expected = plain.policy.action_net(features[0]), plain.policy.value_net(features[1])
+        torch.testing.assert_close(
+            ours.policy._plain(x), torch.cat(expected, dim=1), atol=1e-4, rtol=1e-4
+        )
+
+
+@needs_public_agents
+def test_a_public_agent_with_gsde_acts_deterministically_and_is_not_trained() -> None:
+    model = from_pretrained(
+        AGENTS / "a2c-BipedalWalker-v3.zip",
+        SymmetryWrapper(EvenHips(gym.make("BipedalWalker-v3"))),
+        normalize=AGENTS / "a2c-BipedalWalker-v3.vecnormalize.pkl",
+        device="cpu",
+    )
+    raw = np.random.default_rng(0).normal(size=(3, 24))
+    here, _ = model.predict(raw, deterministic=True)
+    there, _ = model.predict(raw[:, LEGS], deterministic=True)
+    np.testing.assert_allclose(here[:, [2, 3, 0, 1]], there, atol=1e-5)
+    with pytest.raises(MethodError, match="gSDE"):
+        model.learn(8)
+
+
+def test_a_model_in_memory_brings_the_statistics_it_is_trained_behind(tmp_path: Path) -> None:
+    plain, behind, env = normalised("vector", tmp_path)
+    model: Any = from_pretrained(plain, env, "equitune", buffer_size=1, device="cpu")
+    seen = raw_observations(env.observation_space)
+    moved = env.symmetry.transform_observation("mirror", seen)
+    here, there = (q_values(plain, behind.normalize_obs(raw)) for raw in (seen, moved))
+    torch.testing.assert_close(q_values(model, seen), (here + there[:, [1, 0]]) / 2)
 
 
 def test_a_model_in_memory_brings_its_own_classes() -> None:

@@ -199,18 +199,19 @@ class EquivariantDQN(EquivariantAlgorithm, DoubleDQN):
     def loss(self, sample: ReplayBufferSamples, targets: Tensor) -> Tensor:
         """That of `DoubleDQN`; of `relaxed` the sum of what each of its parts learns from.
 
-        Q_R and Q are drawn to the same target y, so that Q means something where α is still 0, and
-        α learns which of Q_G and Q is closer to it (`RelaxedWeighting.loss`).
+        Q_G and Q are drawn to the same target y, whatever α, so that Q means something where α is
+        still 0 and Q_G is not given up where it is not; α learns which of the two is closer to y
+        (`RelaxedWeighting.loss`).
         """
         symmetrized = self.q_net.symmetrized
         if not isinstance(symmetrized.weighting, RelaxedWeighting):
             return super().loss(sample, targets)
         parts = relaxation(symmetrized, sample.observations)
-        relaxed, symmetric, plain = (
+        symmetric, plain = (
             q.gather(1, sample.actions.long()).to(targets.dtype)
-            for q in (parts.value, parts.symmetric, parts.plain)
+            for q in (parts.symmetric, parts.plain)
         )
-        loss = F.smooth_l1_loss(relaxed, targets) + F.smooth_l1_loss(plain, targets)
+        loss = F.smooth_l1_loss(symmetric, targets) + F.smooth_l1_loss(plain, targets)
         return loss + symmetrized.weighting.loss(parts.evidence, symmetric, plain, targets)
 
     def _take_steps(self, count: int, batch_size: int) -> list[Tensor]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -17,14 +19,20 @@ from tqdm import tqdm
 
 from equirl.agents.saving.hub import local_agent
 from equirl.agents.saving.saved_agent import read_agent
+from equirl.agents.training.callbacks import alphas
 from equirl.agents.training.evaluation import play_episodes
 from equirl.commands.environments import check_device, environment_maker
 from equirl.commands.loading import environment_of, load_model, with_agent
 from equirl.configs.schema import EnvConfig, EvaluateConfig
 from equirl.envs import TransformWrapper
+from equirl.envs.boards.board_rendering import RenderedBoard
 from equirl.errors import ConfigError
 from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
+
+
+STATES, RANDOM = 3000, 0.2
+"""Steps that the picture of α looks at, and the share of random ones."""
 
 
 def evaluate(config: DictConfig) -> float:
@@ -39,6 +47,8 @@ def evaluate(config: DictConfig) -> float:
     model = load_model(agent, make_env(), settings.device, settings.trust)
     elements = _elements(settings.transform, symmetry)
 
+    if settings.alpha:
+        _check_alpha(model, make_env())
     table = Table("through", "return", title=f"{agent.path} on {environment.id}")
     means = []
     with tqdm(
@@ -57,6 +67,10 @@ def evaluate(config: DictConfig) -> float:
     if settings.video:
         folder = RunDirectory(agent.path.parent).videos
         print(f"video: {_record(model, environment, folder, settings.seed)}")
+    if settings.alpha:
+        figure = RunDirectory(agent.path.parent).alpha_figure
+        _draw_alpha(model, make_env(), figure, settings.seed)
+        print(f"alpha: {figure}")
     return means[0]
 
 
@@ -76,6 +90,46 @@ def _seen_through(
 ) -> gym.Env[Any, Any]:
     env = make_env()
     return env if symmetry is None or name == "e" else TransformWrapper(env, name, symmetry)
+
+
+def _check_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any]) -> None:
+    space = model.observation_space
+    if alphas(model, model.policy.obs_to_tensor(space.sample())[0]) is None:
+        raise ConfigError("alpha=true is for agents with method=relaxed: say alpha=false")
+    if not isinstance(env.unwrapped, RenderedBoard):
+        raise ConfigError(
+            f"alpha=true draws the boards of equirl.envs, got {type(env.unwrapped).__name__}: say "
+            "alpha=false, and see equirl/alpha in TensorBoard"
+        )
+
+
+def _draw_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any], path: Path, seed: int) -> None:
+    """A picture of the mean of α over the states with the agent in each cell of a board.
+
+    The states are those of `STATES` steps, a fifth of them random, so that every cell is seen.
+    """
+    board = cast(RenderedBoard, env.unwrapped)
+    total, count = np.zeros((2, board.size, board.size))
+    rng = np.random.default_rng(seed)
+    observation, _ = env.reset(seed=seed)
+    for _ in range(STATES):
+        alpha = alphas(model, model.policy.obs_to_tensor(observation)[0])
+        assert alpha is not None
+        total[board.place] += float(alpha[0])
+        count[board.place] += 1
+        action = model.predict(observation, deterministic=True)[0]
+        if rng.random() < RANDOM:
+            action = rng.integers(board.action_space.n)
+        observation, _, terminated, truncated, _ = env.step(np.int64(action))
+        if terminated or truncated:
+            observation, _ = env.reset()
+    figure = Figure(figsize=(4, 3.2), layout="constrained")
+    axes = figure.subplots()
+    shown = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    drawn = axes.imshow(shown, vmin=0, vmax=1, cmap="viridis")
+    axes.set(xticks=[], yticks=[], title="mean of α, by the cell of the agent")
+    figure.colorbar(drawn)
+    figure.savefig(path, dpi=120)
 
 
 def _record(model: BaseAlgorithm, environment: EnvConfig, folder: Path, seed: int) -> Path:

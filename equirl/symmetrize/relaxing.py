@@ -2,8 +2,8 @@
 
     M_R(x) = (1 − α(x)) M_G(x) + α(x) M(x)
 
-M_G and M predict the same target y, and α learns what mixture of the two predicts it best, by a loss
-of its own: at α = 0 the loss of M_R says nothing of M, and M nothing of where the symmetry fails.
+M_G and M predict the same target y, and α learns what mixture of the two predicts it best, by a
+loss of its own: at α = 0 the loss of M_R says nothing of M, and M nothing of where it should be 1.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 KEPT_UP_TO, LET_GO_FROM = 0.25, 0.75
 """Evidence against the symmetry below which α is 0, and above which it is 1."""
 
-PRIOR = 0.3
-"""How much M has to differ from M_G, by d² in units of the usual r², to be half as good evidence."""
+PRIOR = 1.0
+"""Where M is right and differs from M_G by d, p = d² / (d² + PRIOR r²) with the usual error r."""
 
 
 class RelaxedWeighting(nn.Module):

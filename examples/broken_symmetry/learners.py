@@ -43,22 +43,32 @@ def build(env: Any, method: str, settings: dict[str, Any]) -> Any:
     return EquivariantDQN("MlpPolicy", env, method=name, **options, **settings)
 
 
-def vary(way: str) -> None:
-    """Another way of learning alpha, for the comparison of ways alone."""
-    if way.startswith("prior"):
-        relaxing.PRIOR = float(way.removeprefix("prior"))
-    if way == "noaux":
-        EquivariantDQN.loss = without_auxiliary  # type: ignore[method-assign]
-    if way == "noprior":
-        relaxing.PRIOR = 0.0
+def vary(ways: str) -> None:
+    """Other ways of learning alpha, for the comparison of ways alone; several joined by commas."""
+    for way in ways.split(","):
+        if way.startswith("prior"):
+            relaxing.PRIOR = float(way.removeprefix("prior"))
+        if way in LOSSES:
+            terms = LOSSES[way]
+
+            def loss(self: Any, sample: Any, targets: torch.Tensor, terms: Any = terms) -> Any:
+                symmetrized = self.q_net.symmetrized
+                parts = relaxation(symmetrized, sample.observations)
+                q = {
+                    name: getattr(parts, name).gather(1, sample.actions.long())
+                    for name in ("value", "symmetric", "plain")
+                }
+                own = sum(torch.nn.functional.smooth_l1_loss(q[term], targets) for term in terms)
+                symmetric, plain = q["symmetric"], q["plain"]
+                return own + symmetrized.weighting.loss(parts.evidence, symmetric, plain, targets)
+
+            EquivariantDQN.loss = loss  # type: ignore[method-assign]
 
 
-def without_auxiliary(self: EquivariantDQN, sample: Any, targets: torch.Tensor) -> torch.Tensor:
-    """Q learns only through Q_R."""
-    symmetrized = self.q_net.symmetrized
-    parts = relaxation(symmetrized, sample.observations)
-    value, symmetric, plain = (
-        q.gather(1, sample.actions.long()) for q in (parts.value, parts.symmetric, parts.plain)
-    )
-    loss = torch.nn.functional.smooth_l1_loss(value, targets)
-    return loss + symmetrized.weighting.loss(parts.evidence, symmetric, plain, targets)
+LOSSES = {
+    "noaux": ("value",),
+    "aux": ("value", "plain"),
+    "both": ("symmetric", "plain"),
+    "three": ("value", "symmetric", "plain"),
+}
+"""What is drawn to the target: Q_R, Q_G and Q."""

@@ -30,7 +30,6 @@ from equirl.errors import ConfigError
 from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
 
-
 STATES, RANDOM = 3000, 0.2
 """Steps that the picture of α looks at, and the share of random ones."""
 

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN, EquivariantPPO, EquivariantSAC
+from equirl.agents.dqn.relaxed_loss import newest_transitions
 from equirl.agents.training.callbacks import EquivarianceCallback, alphas
 from equirl.errors import MethodError
 from equirl.symmetrize import relaxation
@@ -47,22 +49,24 @@ def test_a_new_agent_is_exactly_equivariant_and_trains(inner: str) -> None:
     assert not torch.equal(model.q_net.symmetrized.weighting.h[-1].weight, before)
 
 
-def test_the_loss_draws_both_parts_to_the_target_and_alpha_to_the_better_one() -> None:
+def test_the_loss_draws_both_values_to_the_target_and_alpha_to_what_is_new() -> None:
     model = let_go_somewhere(agent().learn(100))
-    sample = model.replay_buffer.sample(32)
+    sample, newest = model.replay_buffer.sample(32), newest_transitions(model, 32)
+    assert np.array_equal(newest.observations, model.replay_buffer.observations[68:100, 0])
+    symmetrized = model.q_net.symmetrized
+    symmetrized.weighting.eval()
+
+    def of(batch: Any) -> tuple[torch.Tensor, ...]:
+        parts = relaxation(symmetrized, batch.observations)
+        q_values = (parts.value, parts.symmetric, parts.plain)
+        return parts.evidence, *(q.gather(1, batch.actions) for q in q_values)
+
     targets = model.targets(sample)
-    parts = relaxation(model.q_net.symmetrized, sample.observations)
-
-    def chosen(q: Any) -> torch.Tensor:
-        return q.gather(1, sample.actions)
-
-    symmetric, plain = chosen(parts.symmetric), chosen(parts.plain)
-    assert 0 < float(parts.alpha.mean()) < 1
-    weighting = model.q_net.symmetrized.weighting.eval()
-    expected = F.smooth_l1_loss(symmetric, targets) + F.smooth_l1_loss(plain, targets)
-    expected += weighting.loss(parts.evidence, symmetric, plain, targets)
+    _, relaxed, _, plain = of(sample)
+    evidence, _, symmetric, other = of(newest)
+    expected = F.smooth_l1_loss(relaxed, targets) + F.smooth_l1_loss(plain, targets)
+    expected += symmetrized.weighting.loss(evidence, symmetric, other, model.targets(newest))
     torch.testing.assert_close(model.loss(sample, targets), expected)
-    torch.testing.assert_close(parts.value, model.q_net(sample.observations))
 
 
 def test_shortcuts_train_to_the_same_numbers() -> None:

@@ -110,15 +110,15 @@ def _draw_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any], path: Path, seed: 
     board = cast(RenderedBoard, env.unwrapped)
     total, count = np.zeros((2, board.size, board.size))
     rng = np.random.default_rng(seed)
+    env.action_space.seed(seed)
     observation, _ = env.reset(seed=seed)
     for _ in range(STATES):
         alpha = alphas(model, model.policy.obs_to_tensor(observation)[0])
         assert alpha is not None
         total[board.place] += float(alpha[0])
         count[board.place] += 1
-        action = model.predict(observation, deterministic=True)[0]
-        if rng.random() < RANDOM:
-            action = rng.integers(board.action_space.n)
+        greedy, _ = model.predict(observation, deterministic=True)
+        action = env.action_space.sample() if rng.random() < RANDOM else greedy
         observation, _, terminated, truncated, _ = env.step(np.int64(action))
         if terminated or truncated:
             observation, _ = env.reset()

@@ -14,7 +14,11 @@ from shared.small_agents import SMALL, cartpole
 
 
 def agent(**policy_kwargs: Any) -> EquivariantDQN:
-    settings = {**SMALL, "learning_rate": 1e-2, "policy_kwargs": {"net_arch": [16], **policy_kwargs}}
+    settings = {
+        **SMALL,
+        "learning_rate": 1e-2,
+        "policy_kwargs": {"net_arch": [16], **policy_kwargs},
+    }
     return EquivariantDQN(ResidualPathwayPolicy, cartpole(), **settings)
 
 

@@ -11,13 +11,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from stable_baselines3 import DQN
+from stable_baselines3.common.env_util import make_vec_env
 
-from equirl.agents import EquivariantDQN, EquivariantPPO, EquivariantSAC
+from equirl.agents import DeviceReplayBuffer, EquivariantDQN, EquivariantPPO, EquivariantSAC
 from equirl.agents.dqn.relaxed_loss import newest_transitions
 from equirl.agents.training.callbacks import EquivarianceCallback, alphas
 from equirl.errors import MethodError
 from equirl.symmetrize import relaxation
 from equirl.testing import assert_equivariant
+from shared.policy_tasks import dict_env
 from shared.small_agents import SMALL, cartpole
 from shared.stock_twins import square_env
 
@@ -75,6 +77,35 @@ def test_shortcuts_train_to_the_same_numbers() -> None:
         model = agent(square_env(), shortcuts=shortcuts).learn(120)
         found.append(torch.cat([p.detach().flatten() for p in model.q_net.parameters()]))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [
+        {"n_steps": 3},
+        {"replay_buffer_class": DeviceReplayBuffer},
+        {"buffer_size": 60},  # goes round
+        {"env": lambda: make_vec_env(cartpole, n_envs=3)},
+    ],
+    ids=lambda buffer: next(iter(buffer)),
+)
+def test_the_newest_transitions_are_found_in_every_buffer(buffer: dict[str, Any]) -> None:
+    env = buffer.pop("env", cartpole)()
+    model = agent(env, **buffer).learn(150)
+    newest = newest_transitions(model, 5)
+    stored = model.replay_buffer.observations
+    rows = np.asarray(getattr(stored, "tensor", stored))
+    last = rows[(model.replay_buffer.pos - np.arange(5, 0, -1)) % len(rows)]
+    pairs = zip(newest.observations.numpy(), last, strict=True)
+    assert all(any(np.array_equal(seen, one) for one in row) for seen, row in pairs)
+    assert newest.rewards.shape == (5, 1)
+
+
+def test_dicts_with_images_are_let_go_of_too() -> None:
+    kwargs = {"policy_kwargs": {"features_extractor_kwargs": {"cnn_output_dim": 8}}}
+    settings: dict[str, Any] = {**SMALL, **kwargs, "learning_starts": 5, "batch_size": 4}
+    model = EquivariantDQN("MultiInputPolicy", dict_env(), "relaxed", **settings).learn(15)
+    assert model.q_net.symmetrized.weighting.running_error > 0
 
 
 def test_with_the_trivial_group_it_is_dqn_bit_for_bit() -> None:

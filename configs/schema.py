@@ -124,6 +124,7 @@ class EvaluateConfig:
     transform: str = key("e", "a group element, or all")
     trust: str = key("weights", TRUST, choices=("weights", "pickle"))
     video: bool = key(False, "record one episode")
+    alpha: bool = key(False, "draw where method=relaxed lets go of the symmetry, on boards")
     device: str = key("auto", DEVICE)
     progress: bool = key(True, PROGRESS)
 

@@ -1,4 +1,4 @@
-"""`ResidualPathwayPolicy`: an equivariant network and a plain one, added, the plain one held small."""
+"""`ResidualPathwayPolicy`: an equivariant and a plain network, added, the plain one held small."""
 
 from __future__ import annotations
 

@@ -18,12 +18,13 @@ from equirl.agents.dqn.policies import (
     EquivariantMultiInputPolicy,
     EquivariantQNetwork,
 )
+from equirl.agents.dqn.relaxed_loss import relaxed_loss
 from equirl.agents.equivariant_algorithm import EquivariantAlgorithm
 from equirl.agents.native.native_policies import NativeEquivariantPolicy
 from equirl.agents.shortcuts.arithmetic import FasterArithmetic
 from equirl.agents.shortcuts.training import may_take_shortcuts, take_steps
-from equirl.errors import AgentError
-from equirl.symmetrize import RelaxedWeighting, relaxation, shared_among_best
+from equirl.errors import AgentError, MethodError
+from equirl.symmetrize import RelaxedWeighting, shared_among_best
 
 
 class DoubleDQN(DQN):
@@ -192,21 +193,10 @@ class EquivariantDQN(EquivariantAlgorithm, DoubleDQN):
         return super().trains_as_stock and self.symmetry.group.order == 1
 
     def loss(self, sample: ReplayBufferSamples, targets: Tensor) -> Tensor:
-        """That of `DoubleDQN`; of `relaxed` the sum of what each of its parts learns from.
-
-        Q_R and Q are drawn to the same target y, so that Q means something where α is still 0, and
-        α learns which of Q_G and Q is closer to it (`RelaxedWeighting.loss`).
-        """
-        symmetrized = self.q_net.symmetrized
-        if not isinstance(symmetrized.weighting, RelaxedWeighting):
-            return super().loss(sample, targets)
-        parts = relaxation(symmetrized, sample.observations)
-        relaxed, symmetric, plain = (
-            q.gather(1, sample.actions.long()).to(targets.dtype)
-            for q in (parts.value, parts.symmetric, parts.plain)
-        )
-        loss = F.smooth_l1_loss(relaxed, targets) + F.smooth_l1_loss(plain, targets)
-        return loss + symmetrized.weighting.loss(parts.evidence, symmetric, plain, targets)
+        """That of `DoubleDQN`; of ``method="relaxed"`` see `relaxed_loss`."""
+        if isinstance(self.q_net.symmetrized.weighting, RelaxedWeighting):
+            return relaxed_loss(self, sample, targets)
+        return super().loss(sample, targets)
 
     def _take_steps(self, count: int, batch_size: int) -> list[Tensor]:
         if may_take_shortcuts(self):
@@ -216,6 +206,8 @@ class EquivariantDQN(EquivariantAlgorithm, DoubleDQN):
     def _create_aliases(self) -> None:
         super()._create_aliases()
         if (self.compile or self.bf16) and self.symmetry.group.order > 1:
+            if isinstance(self.q_net.symmetrized.weighting, RelaxedWeighting):
+                raise MethodError("compile and bf16 are not for method=relaxed: leave them out")
             for name in ("targets", "loss"):
                 vars(self)[name] = FasterArithmetic(self, name)
 

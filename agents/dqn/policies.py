@@ -26,8 +26,8 @@ from equirl.symmetry import Symmetry
 class EquivariantQNetwork(SymmetrizationArguments, QNetwork):
     """Q_G(s, a) = Σ_g w_g(s) · Q(gs, ga), with Q the plain `QNetwork` this class inherits.
 
-    Its parameters have the keys of `QNetwork`; `lambda`, `relaxed` and a learned canonical score add
-    some.
+    Its parameters have the keys of `QNetwork`; `lambda`, `relaxed` and a learned canonical score
+    add some.
     With the trivial group it computes bit for bit what `QNetwork` does.
 
     Args:

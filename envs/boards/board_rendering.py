@@ -33,12 +33,19 @@ class RenderedBoard(gym.Env[Image, np.int64]):
     """A game on a square board, shown in `"rgb_array"` or `"human"` mode by what `draw` returns.
 
     Attributes:
+        size: rows and columns of the board.
         render_mode: one of `RENDER_MODES`.
     """
 
     # No ClassVar (RUF012): Gymnasium declares it as an attribute of each environment.
     metadata = {"render_modes": list(RENDER_MODES[1:]), "render_fps": 8}  # noqa: RUF012
     _window: Any = None
+    size: int
+
+    @property
+    @abstractmethod
+    def place(self) -> Cell:
+        """The cell of whoever acts."""
 
     @abstractmethod
     def draw(self) -> Image:

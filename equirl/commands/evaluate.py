@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
+from equirl.agents.equivariance_metrics import alphas
 from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.transfer.beforehand import OWN_STEPS, look_beforehand
 from equirl.commands.environments import check_device, environment_maker
@@ -22,9 +25,13 @@ from equirl.commands.filming import pictured
 from equirl.commands.loading import environment_of, load_model, named_agent, with_agent
 from equirl.configs.schema import EvaluateConfig
 from equirl.envs import TransformWrapper
+from equirl.envs.boards.board_rendering import RenderedBoard
 from equirl.errors import ConfigError
 from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
+
+STATES, RANDOM = 3000, 0.2
+"""Steps that the picture of α looks at, and the share of random ones."""
 
 
 def evaluate(config: DictConfig) -> float:
@@ -40,6 +47,8 @@ def evaluate(config: DictConfig) -> float:
     model = load_model(agent, make_env(), settings.device, settings.trust)
     elements = _elements(settings.transform, symmetry)
 
+    if settings.alpha:
+        _check_alpha(model, make_env())
     table = Table("through", "return", title=f"{agent.path} on {environment.id}")
     means = []
     with tqdm(
@@ -62,6 +71,10 @@ def evaluate(config: DictConfig) -> float:
     if make_drawing is not None:
         folder = RunDirectory(agent.path.parent).videos
         print(f"video: {_record(model, make_drawing, folder, settings.seed)}")
+    if settings.alpha:
+        figure = RunDirectory(agent.path.parent).alpha_figure
+        _draw_alpha(model, make_env(), figure, settings.seed)
+        print(f"alpha: {figure}")
     return means[0]
 
 
@@ -81,6 +94,46 @@ def _seen_through(
 ) -> gym.Env[Any, Any]:
     env = make_env()
     return env if symmetry is None or name == "e" else TransformWrapper(env, name, symmetry)
+
+
+def _check_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any]) -> None:
+    space = model.observation_space
+    if alphas(model, model.policy.obs_to_tensor(space.sample())[0]) is None:
+        raise ConfigError("alpha=true is for agents with method=relaxed: say alpha=false")
+    if not isinstance(env.unwrapped, RenderedBoard):
+        raise ConfigError(
+            f"alpha=true draws the boards of equirl.envs, got {type(env.unwrapped).__name__}: say "
+            "alpha=false, and see equirl/alpha in TensorBoard"
+        )
+
+
+def _draw_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any], path: Path, seed: int) -> None:
+    """A picture of the mean of α over the states with the agent in each cell of a board.
+
+    The states are those of `STATES` steps, a fifth of them random, so that every cell is seen.
+    """
+    board = cast(RenderedBoard, env.unwrapped)
+    total, count = np.zeros((2, board.size, board.size))
+    rng = np.random.default_rng(seed)
+    env.action_space.seed(seed)
+    observation, _ = env.reset(seed=seed)
+    for _ in range(STATES):
+        alpha = alphas(model, model.policy.obs_to_tensor(observation)[0])
+        assert alpha is not None
+        total[board.place] += float(alpha[0])
+        count[board.place] += 1
+        greedy, _ = model.predict(observation, deterministic=True)
+        action = env.action_space.sample() if rng.random() < RANDOM else greedy
+        observation, _, terminated, truncated, _ = env.step(np.int64(action))
+        if terminated or truncated:
+            observation, _ = env.reset()
+    figure = Figure(figsize=(4, 3.2), layout="constrained")
+    axes = figure.subplots()
+    shown = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    drawn = axes.imshow(shown, vmin=0, vmax=1, cmap="viridis")
+    axes.set(xticks=[], yticks=[], title="mean of α, by the cell of the agent")
+    figure.colorbar(drawn)
+    figure.savefig(path, dpi=120)
 
 
 def _record(

@@ -61,6 +61,7 @@ class RunDirectory:
         self.report_table = self.path / "report.csv"
         # equirl evaluate, beside the agent.
         self.videos = self.path / "videos"
+        self.alpha_figure = self.path / "alpha.png"
 
     def __str__(self) -> str:
         return str(self.path)

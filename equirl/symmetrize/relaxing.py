@@ -2,8 +2,8 @@
 
     M_R(x) = (1 − α(x)) M_G(x) + α(x) M(x)
 
-M_G and M predict the same target y, and α learns what mixture of the two predicts it best, by a loss
-of its own: at α = 0 the loss of M_R says nothing of M, and M nothing of where the symmetry fails.
+M_G and M predict the same target y, and α learns what mixture of the two predicts it best, by a
+loss of its own: at α = 0 the loss of M_R says nothing of M, and M nothing of where it should be 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KEPT_UP_TO, LET_GO_FROM = 0.25, 0.75
 """Evidence against the symmetry below which α is 0, and above which it is 1."""
 
 PRIOR = 0.3
-"""How much M has to differ from M_G, by d² in units of the usual r², to be half as good evidence."""
+"""Where M is right and differs from M_G by d, p = d² / (d² + PRIOR σ²) with M_G's usual error σ."""
 
 
 class RelaxedWeighting(nn.Module):
@@ -67,10 +67,11 @@ class RelaxedWeighting(nn.Module):
 
         of which the minimum, where l is quadratic, is with r = y − M_G(x) and d = M(x) − M_G(x)
 
-            p = E[r d] / (E[d²] + PRIOR E[r²]):
+            p = E[r d | x] / (E[d² | x] + PRIOR E[r²]):
 
         about 1 where M knows what M_G does not, and 0 where they differ by noise, or by little
-        beside the usual error.
+        beside the usual error. M_G and M must not have been trained on these y: on
+        those, M is always the better, as it fits noise as well.
 
         Args:
             evidence: p(x), ``[batch]``.

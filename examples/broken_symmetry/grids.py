@@ -146,7 +146,9 @@ def run(task: str, method: str, seed: int, steps: int = 15_000) -> dict[str, Any
             cells[(*a, *g)], by_cell[(*a, *g)] = value, asym
         found["alpha_by_agent"] = np.nanmean(cells, axis=(2, 3)).tolist()
         found["asymmetry_by_agent"] = np.nanmean(by_cell, axis=(2, 3)).tolist()
-        found["correlation"] = float(np.corrcoef(alpha.numpy(), asymmetry)[0, 1])
+        found["correlation"] = (
+            float(np.corrcoef(alpha.numpy(), asymmetry)[0, 1]) if asymmetric.any() else None
+        )
     found["seconds"] = time.process_time() - started
     return found
 
@@ -154,7 +156,7 @@ def run(task: str, method: str, seed: int, steps: int = 15_000) -> dict[str, Any
 if __name__ == "__main__":
     torch.set_num_threads(1)
     task, method, seeds, folder, *options = sys.argv[1:]
-    steps = int(options[1]) if len(options) > 1 else 15_000
+    steps = int(options[1]) if len(options) > 1 else 12_000
     if options:
         vary(options[0])
     for seed in seeds.split(","):

@@ -14,8 +14,9 @@ from equirl.agents import (
     OrbitReplayBuffer,
 )
 from equirl.agents.baselines.residual_pathway import ResidualPathwayPolicy
+from equirl.agents.dqn.relaxed_loss import newest_transitions
 from equirl.envs import symmetry_of
-from equirl.symmetrize import relaxation, relaxing
+from equirl.symmetrize import RelaxedWeighting, relaxation, relaxing
 
 
 def build(env: Any, method: str, settings: dict[str, Any]) -> Any:
@@ -43,22 +44,58 @@ def build(env: Any, method: str, settings: dict[str, Any]) -> Any:
     return EquivariantDQN("MlpPolicy", env, method=name, **options, **settings)
 
 
-def vary(way: str) -> None:
-    """Another way of learning alpha, for the comparison of ways alone."""
-    if way.startswith("prior"):
-        relaxing.PRIOR = float(way.removeprefix("prior"))
-    if way == "noaux":
-        EquivariantDQN.loss = without_auxiliary  # type: ignore[method-assign]
-    if way == "noprior":
-        relaxing.PRIOR = 0.0
+def vary(ways: str) -> None:
+    """Other ways of learning alpha, for the comparison of ways alone; several joined by commas."""
+    for way in ways.split(","):
+        if way.startswith("prior"):
+            relaxing.PRIOR = float(way.removeprefix("prior"))
+        if way == "unitplain":  # the usual error is that of M
+            RelaxedWeighting.loss = by_plain  # type: ignore[method-assign]
+        if way in LOSSES:
+            terms = LOSSES[way]
+
+            def loss(self: Any, sample: Any, targets: torch.Tensor, terms: Any = terms) -> Any:
+                symmetrized = self.q_net.symmetrized
+                parts = relaxation(symmetrized, sample.observations)
+                q = {
+                    name: getattr(parts, name).gather(1, sample.actions.long())
+                    for name in ("value", "symmetric", "plain")
+                }
+                own = sum(torch.nn.functional.smooth_l1_loss(q[term], targets) for term in terms)
+                evidence, symmetric, plain = parts.evidence, q["symmetric"], q["plain"]
+                if "seen" not in ways:
+                    sample = newest_transitions(self, len(targets))
+                    targets = self.targets(sample)
+                    parts = relaxation(symmetrized, sample.observations)
+                    evidence = parts.evidence
+                    symmetric, plain = (
+                        part.gather(1, sample.actions.long())
+                        for part in (parts.symmetric, parts.plain)
+                    )
+                return own + symmetrized.weighting.loss(evidence, symmetric, plain, targets)
+
+            EquivariantDQN.loss = loss  # type: ignore[method-assign]
 
 
-def without_auxiliary(self: EquivariantDQN, sample: Any, targets: torch.Tensor) -> torch.Tensor:
-    """Q learns only through Q_R."""
-    symmetrized = self.q_net.symmetrized
-    parts = relaxation(symmetrized, sample.observations)
-    value, symmetric, plain = (
-        q.gather(1, sample.actions.long()) for q in (parts.value, parts.symmetric, parts.plain)
-    )
-    loss = torch.nn.functional.smooth_l1_loss(value, targets)
-    return loss + symmetrized.weighting.loss(parts.evidence, symmetric, plain, targets)
+LOSS = RelaxedWeighting.loss
+
+
+def by_plain(
+    self: Any, evidence: Any, symmetric: Any, plain: Any, target: torch.Tensor
+) -> torch.Tensor:
+    whole = LOSS(self, evidence, symmetric, plain, target)
+    prior = relaxing.PRIOR * evidence.square().mean()
+    fit = (whole - prior) * self.running_error
+    with torch.no_grad():
+        error = torch.nn.functional.smooth_l1_loss(plain, target)
+        self.by_plain = getattr(self, "by_plain", error).lerp(error, 0.01)
+    return fit / self.by_plain + prior
+
+
+LOSSES = {
+    "noaux": ("value",),
+    "aux": ("value", "plain"),
+    "both": ("symmetric", "plain"),
+    "three": ("value", "symmetric", "plain"),
+}
+"""What is drawn to the target: Q_R, Q_G and Q."""

@@ -12,6 +12,7 @@ mean of alpha where the mirror fails (y > 0) and where it holds (y < 0).
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ class Networks(torch.nn.Module):
     def __init__(self, sizes: list[int], generator: torch.Generator) -> None:
         super().__init__()
         self.layers = torch.nn.ParameterList()
-        for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        for inputs, outputs in pairwise(sizes):
             bound = inputs**-0.5
             for shape in ((SEEDS, inputs, outputs), (SEEDS, 1, outputs)):
                 start = (2 * torch.rand(shape, generator=generator) - 1) * bound
@@ -93,7 +94,7 @@ def fit(way: str, x: Tensor, y: Tensor, test: Tensor, seed: int = 0) -> tuple[Te
                 alpha = st_clamp(h)
             else:
                 alpha = alpha_of(h).detach()
-            mixed = symmetric + alpha * (plain - symmetric)
+            mixed = symmetric if "both" in parts else symmetric + alpha * (plain - symmetric)
             loss = (own * (mixed - y) ** 2).mean(dim=1).sum()
             if "aux" in parts:
                 loss = loss + (own * (plain - y) ** 2).mean(dim=1).sum()
@@ -133,22 +134,12 @@ def fit(way: str, x: Tensor, y: Tensor, test: Tensor, seed: int = 0) -> tuple[Te
 
 
 WAYS = (
-    "plain",
-    "equitune",
-    "sigmoid+loss",
-    "sigmoid+loss+penalty",
-    "sigmoid+loss+aux",
-    "loss+aux",
-    "aux+stack",
-    "aux+stack+prior",
-    "aux+stack+prior+sharp",
-    "aux+which",
-    "aux+difference",
-    "aux+difference+prior",
-    "aux+difference+prior+sharp",
-    "aux+stack+sharp+heldout",
-    "aux+difference+prior+heldout",
-)
+    "plain", "equitune",
+    "sigmoid+loss", "sigmoid+loss+penalty", "sigmoid+loss+aux", "loss+aux",
+    "aux+which", "aux+difference", "aux+difference+prior",
+    "aux+stack", "aux+stack+prior", "aux+stack+prior+sharp",
+    "aux+both+stack+prior+sharp", "aux+stack+sharp+heldout",
+)  # fmt: skip
 
 
 def main(sizes: list[int], broken: bool = True) -> None:

@@ -176,3 +176,17 @@ def test_video_is_written_beside_the_agent(
     (video,) = run.glob("videos/*.mp4")
     assert f"video: {video}" in outcome.out
     assert video.read_bytes()[4:8] == b"ftyp"
+
+
+def test_where_relaxed_lets_go_is_drawn(
+    equirl_command: Callable[..., Any], equivariant_agent: Path, tmp_path: Path
+) -> None:
+    agent = trained(equirl_command, tmp_path / "run", "relaxed")
+    outcome = equirl_command(
+        "evaluate", f"agent={agent}", "episodes=2", "alpha=true", "progress=false"
+    )
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "run" / "alpha.png").stat().st_size > 1000
+    refused = equirl_command("evaluate", f"agent={equivariant_agent}", "alpha=true", "episodes=2")
+    assert refused.code == 2
+    assert "alpha=true is for agents with method=relaxed" in refused.err

@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from stable_baselines3 import DQN
+from stable_baselines3.common.env_util import make_vec_env
 
-from equirl.agents import EquivariantDQN, EquivariantPPO, EquivariantSAC
+from equirl.agents import DeviceReplayBuffer, EquivariantDQN, EquivariantPPO, EquivariantSAC
+from equirl.agents.dqn.relaxed_loss import newest_transitions
 from equirl.agents.equivariance_metrics import alphas
 from equirl.agents.training.callbacks import EquivarianceCallback
 from equirl.errors import MethodError
 from equirl.symmetrize import relaxation
 from equirl.testing import assert_equivariant
+from shared.policy_tasks import dict_env
 from shared.small_agents import SMALL, cartpole
 from shared.stock_twins import square_env
 
@@ -48,25 +52,24 @@ def test_a_new_agent_is_exactly_equivariant_and_trains(inner: str) -> None:
     assert not torch.equal(model.q_net.symmetrized.weighting.h[-1].weight, before)
 
 
-def test_the_loss_draws_both_parts_to_the_target_and_alpha_to_the_better_one() -> None:
+def test_the_loss_draws_both_values_to_the_target_and_alpha_to_what_is_new() -> None:
     model = let_go_somewhere(agent().learn(100))
-    sample = model.replay_buffer.sample(32)
+    sample, newest = model.replay_buffer.sample(32), newest_transitions(model, 32)
+    assert np.array_equal(newest.observations, model.replay_buffer.observations[68:100, 0])
+    symmetrized = model.q_net.symmetrized
+    symmetrized.weighting.eval()
+
+    def of(batch: Any) -> tuple[torch.Tensor, ...]:
+        parts = relaxation(symmetrized, batch.observations)
+        q_values = (parts.value, parts.symmetric, parts.plain)
+        return parts.evidence, *(q.gather(1, batch.actions) for q in q_values)
+
     targets = model.targets(sample)
-    parts = relaxation(model.q_net.symmetrized, sample.observations)
-
-    def chosen(q: Any) -> torch.Tensor:
-        return q.gather(1, sample.actions)
-
-    alpha = parts.alpha.detach()[:, None]
-    assert 0 < float(alpha.mean()) < 1
-    mixed = (1 - alpha) * chosen(parts.symmetric) + alpha * chosen(parts.plain)
-    weighting = model.q_net.symmetrized.weighting.eval()
-    expected = F.smooth_l1_loss(mixed, targets) + F.smooth_l1_loss(chosen(parts.plain), targets)
-    expected += weighting.loss(
-        parts.evidence, chosen(parts.symmetric), chosen(parts.plain), targets
-    )
+    _, relaxed, _, plain = of(sample)
+    evidence, _, symmetric, other = of(newest)
+    expected = F.smooth_l1_loss(relaxed, targets) + F.smooth_l1_loss(plain, targets)
+    expected += symmetrized.weighting.loss(evidence, symmetric, other, model.targets(newest))
     torch.testing.assert_close(model.loss(sample, targets), expected)
-    torch.testing.assert_close(parts.value, model.q_net(sample.observations))
 
 
 def test_shortcuts_train_to_the_same_numbers() -> None:
@@ -75,6 +78,35 @@ def test_shortcuts_train_to_the_same_numbers() -> None:
         model = agent(square_env(), shortcuts=shortcuts).learn(120)
         found.append(torch.cat([p.detach().flatten() for p in model.q_net.parameters()]))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [
+        {"n_steps": 3},
+        {"replay_buffer_class": DeviceReplayBuffer},
+        {"buffer_size": 60},  # goes round
+        {"env": lambda: make_vec_env(cartpole, n_envs=3)},
+    ],
+    ids=lambda buffer: next(iter(buffer)),
+)
+def test_the_newest_transitions_are_found_in_every_buffer(buffer: dict[str, Any]) -> None:
+    env = buffer.pop("env", cartpole)()
+    model = agent(env, **buffer).learn(150)
+    newest = newest_transitions(model, 5)
+    stored = model.replay_buffer.observations
+    rows = np.asarray(getattr(stored, "tensor", stored))
+    last = rows[(model.replay_buffer.pos - np.arange(5, 0, -1)) % len(rows)]
+    pairs = zip(newest.observations.numpy(), last, strict=True)
+    assert all(any(np.array_equal(seen, one) for one in row) for seen, row in pairs)
+    assert newest.rewards.shape == (5, 1)
+
+
+def test_dicts_with_images_are_let_go_of_too() -> None:
+    kwargs = {"policy_kwargs": {"features_extractor_kwargs": {"cnn_output_dim": 8}}}
+    settings: dict[str, Any] = {**SMALL, **kwargs, "learning_starts": 5, "batch_size": 4}
+    model = EquivariantDQN("MultiInputPolicy", dict_env(), "relaxed", **settings).learn(15)
+    assert model.q_net.symmetrized.weighting.running_error > 0
 
 
 def test_with_the_trivial_group_it_is_dqn_bit_for_bit() -> None:
@@ -118,5 +150,5 @@ def test_other_agents_have_no_alpha() -> None:
     ("algorithm", "env_id"), [(EquivariantPPO, "CartPole-v1"), (EquivariantSAC, "Pendulum-v1")]
 )
 def test_algorithms_that_cannot_teach_it_refuse_it_by_name(algorithm: Any, env_id: str) -> None:
-    with pytest.raises(MethodError, match="relaxed is for algorithm=dqn, got .*"):
+    with pytest.raises(MethodError, match="relaxed is for algorithm=dqn, got"):
         algorithm("MlpPolicy", gym.make(env_id), method="relaxed", device="cpu")

@@ -1,0 +1,55 @@
+"""What `EquivariantDQN` minimises with ``method="relaxed"``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch.nn.functional as F
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from torch import Tensor
+
+from equirl.symmetrize import relaxation
+
+if TYPE_CHECKING:
+    from equirl.agents.dqn.dqn import EquivariantDQN
+
+
+def relaxed_loss(model: EquivariantDQN, sample: ReplayBufferSamples, targets: Tensor) -> Tensor:
+    """L = mean of l(Q_R(s, a) − y) + l(Q(s, a) − y), l the Huber loss, and the loss of α.
+
+    Q is drawn to y itself, so that it means something where α is still 0. The loss of α
+    (`RelaxedWeighting.loss`) is that of the newest transitions, which the networks were hardly
+    trained on yet: on those that were, Q always looks the better, as it fits noise as well.
+
+    Args:
+        model: the agent.
+        sample: a minibatch.
+        targets: y, ``[batch, 1]``.
+    """
+    symmetrized = model.q_net.symmetrized
+    parts = relaxation(symmetrized, sample.observations)
+    loss = F.smooth_l1_loss(_chosen(parts.value, sample, targets), targets)
+    loss = loss + F.smooth_l1_loss(_chosen(parts.plain, sample, targets), targets)
+    newest = newest_transitions(model, len(targets))
+    targets = model.targets(newest)
+    parts = relaxation(symmetrized, newest.observations)
+    symmetric, plain = (_chosen(q, newest, targets) for q in (parts.symmetric, parts.plain))
+    of_alpha: Tensor = symmetrized.weighting.loss(parts.evidence, symmetric, plain, targets)
+    return loss + of_alpha
+
+
+def newest_transitions(model: EquivariantDQN, count: int) -> ReplayBufferSamples:
+    """The last transitions of the replay buffer, at most ``count``."""
+    buffer: Any = model.replay_buffer
+    last = np.arange(buffer.pos - min(count, buffer.size()), buffer.pos) % buffer.buffer_size
+    # Of several environments SB3 draws one from NumPy's global state (NPY002), which minibatches
+    # are drawn from: leave it as they would find it.
+    random_state = np.random.get_state()  # noqa: NPY002
+    newest: ReplayBufferSamples = buffer._get_samples(last, env=model._vec_normalize_env)
+    np.random.set_state(random_state)  # noqa: NPY002  # as above
+    return newest
+
+
+def _chosen(q_values: Tensor, sample: ReplayBufferSamples, targets: Tensor) -> Tensor:
+    return q_values.gather(1, sample.actions.long()).to(targets.dtype)

@@ -19,15 +19,13 @@ from tqdm import tqdm
 
 from equirl.actions import as_leaves
 from equirl.commands.environments import check_run_dir, environment_maker, imported
-from equirl.commands.found_in_model import discover_in_model, show
+from equirl.commands.found import discover_in_model, discover_in_play, show
 from equirl.configs.schema import CheckConfig
 from equirl.envs import SymmetryWrapper, symmetry_of
 from equirl.envs.registry import registered_state_maps, registered_tolerance
 from equirl.errors import ConfigError, SymmetryError
 from equirl.symmetry import Symmetry
-from equirl.verification import as_generators, discover_symmetries
 from equirl.verification.exact import EXACT_TOLERANCE, check_symmetry, steps_of_play
-from equirl.verification.play import collect
 from equirl.verification.shown_report import as_table, conclusion, explained
 from equirl.verification.verdicts import QUANTITIES, CounterExample, SymmetryReport, Verdict
 
@@ -55,7 +53,14 @@ def check(config: DictConfig) -> None:
         discover_in_model(str(settings.env.id), make_env())
         return
     if settings.discover:
-        _discover(settings, make_env())
+        discover_in_play(
+            str(settings.env.id),
+            make_env(),
+            settings.transitions,
+            settings.seed,
+            settings.level,
+            settings.progress,
+        )
         return
     assert symmetry is not None
     env = make_env()
@@ -214,31 +219,3 @@ def _as_json(report: SymmetryReport, settings: CheckConfig) -> dict[str, Any]:
             for verdict in report.verdicts
         ],
     }
-
-
-def _discover(settings: CheckConfig, env: gym.Env[Any, Any]) -> None:
-    """Print the symmetries found, as a declaration that can be pasted."""
-    space = env.action_space
-    if not isinstance(space, gym.spaces.Discrete):
-        raise ConfigError(f"the action space must be Discrete, got {space}")
-    with tqdm(unit="step", disable=not settings.progress, leave=False) as bar:
-        played = collect(env, settings.transitions, settings.seed, bar.update)
-    found = discover_symmetries(played, int(space.n))
-    if not found:
-        print(f"{settings.env.id}: no signed permutation of the observation is a symmetry")
-        print("(other affine maps, such as rotations or x -> c - x, are not searched)")
-        return
-    group = Symmetry.from_generators(env.observation_space, space, as_generators(found)).group
-    print(
-        f"{settings.env.id}: the signed permutations of the observation that are symmetries form a "
-        f"group of order {group.order}\n(other affine maps are not searched); as a declaration:\n"
-    )
-    print("symmetry = {")
-    for name, (matrix, actions) in as_generators(found).items():
-        order = np.abs(matrix).argmax(axis=1).tolist()
-        signs = matrix.sum(axis=1).astype(int).tolist()
-        how = f"lambda s: np.array({signs}) * s[{order}]"
-        if order == list(range(len(order))):
-            how = str(signs)
-        print(f'    "{name}": ({how}, {actions.tolist()}),')
-    print("}")

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from equirl import Symmetry
 from equirl.envs import symmetry_of
 from equirl.errors import SymmetryError
-from equirl.verification.discovery import as_generators, discover_symmetries
-from equirl.verification.statistical import Play, collect
+from equirl.verification.discovery import discover_symmetries
+from equirl.verification.discovery.couplings import Couplings, couplings_of
+from equirl.verification.discovery.signed_search import signed_permutations
+from equirl.verification.play import Play, collect
+
+sys.path.insert(0, str(Path(__file__).parent))
+from thrusters import Thrusters
 
 
 @pytest.mark.parametrize(
@@ -20,52 +29,135 @@ from equirl.verification.statistical import Play, collect
     [
         "CartPole-v1",
         pytest.param("Acrobot-v1", marks=pytest.mark.slow),
-        pytest.param("LunarLander-v3", marks=pytest.mark.slow),
+        pytest.param("Pendulum-v1", marks=pytest.mark.slow),
+        pytest.param("Walker2d-v5", marks=pytest.mark.slow),
     ],
 )
 def test_the_known_mirror_is_found_from_nothing(env_id: str) -> None:
     try:
         env: Any = gym.make(env_id)
     except gym.error.DependencyNotInstalled:
-        pytest.skip('needs pip install "equirl[box2d]"')
-    found = discover_symmetries(collect(env, 30_000, seed=0), int(env.action_space.n))
-    assert len(found) == 1
-    declared = Symmetry.from_generators(
-        env.observation_space, env.action_space, as_generators(found)
-    )
+        pytest.skip('needs pip install "equirl[mujoco]"')
+    count = 12_000 if env_id == "CartPole-v1" else 40_000
+    found = discover_symmetries(collect(env, count, seed=0), env.action_space, measure_sensitivity=False).symmetry
     known = symmetry_of(env)
-    states = np.stack([env.observation_space.sample() for _ in range(20)])
-    states = np.clip(states, -9, 9)
-    assert np.allclose(
-        declared.transform_observation("mirror", states), known.transform_observation(1, states)
+    assert found.group.order == known.group.order == 2
+    states = np.random.default_rng(0).normal(size=(20, *env.observation_space.shape))
+    np.testing.assert_allclose(
+        found.transform_observation(1, states), known.transform_observation(1, states)
     )
-    assert np.array_equal(declared.permutations, known.permutations)
+    actions = np.stack([env.action_space.sample() for _ in range(20)])
+    np.testing.assert_allclose(
+        found.transform_action(1, actions), known.transform_action(1, actions)
+    )
 
 
 def test_mountain_car_has_none() -> None:
-    assert discover_symmetries(collect(gym.make("MountainCar-v0"), 30_000, seed=0), 3) == []
+    env = gym.make("MountainCar-v0")
+    found = discover_symmetries(collect(env, 12_000, seed=0), env.action_space)
+    assert found.symmetry.group.order == 1
+    assert not found.generators
+
+
+@pytest.mark.parametrize("discrete", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_three_thrusters_turn_by_thirds(discrete: bool) -> None:
+    env = gym.wrappers.TimeLimit(Thrusters(discrete), 40)
+    found = discover_symmetries(collect(env, 6000, seed=0), env.action_space, measure_sensitivity=False).symmetry
+    assert found.group.order == 6  # with the mirror
+
+
+def test_a_wind_leaves_the_thrusters_only_the_mirror_along_it() -> None:
+    env = gym.wrappers.TimeLimit(Thrusters(wind=0.2), 40)
+    found = discover_symmetries(
+        collect(env, 6000, seed=0), env.action_space, measure_sensitivity=False
+    )
+    assert found.symmetry.group.order == 2
+    np.testing.assert_array_equal(
+        found.symmetry.transform_observation(1, np.ones(4)), [1, -1, 1, -1]
+    )
 
 
 def test_two_dimensional_noise_with_a_turn_has_the_whole_group() -> None:
     """A walker in the plane, pushed in the four directions: the symmetries of the square."""
     generator = np.random.default_rng(0)
     pushes = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-    states = generator.normal(size=(5000, 2))
-    actions = generator.integers(4, size=5000)
-    following = 0.9 * states + pushes[actions] + 0.1 * generator.normal(size=(5000, 2))
-    played = Play(
-        states,
-        actions,
-        following,
-        -np.square(states).sum(axis=1),
-        np.zeros(5000, dtype=bool),
-        np.repeat(np.arange(100), 50),
+    states = generator.normal(size=(6000, 2))
+    actions = generator.integers(4, size=6000)
+    following = 0.9 * states + pushes[actions] + 0.1 * generator.normal(size=(6000, 2))
+    played = _play(states, actions, following, -np.square(states).sum(axis=1))
+    assert discover_symmetries(played, spaces.Discrete(4), measure_sensitivity=False).symmetry.group.order == 8
+
+
+def test_what_never_varies_is_left_alone_and_named() -> None:
+    generator = np.random.default_rng(1)
+    states = np.hstack([generator.normal(size=(3000, 1)), np.full((3000, 1), 7.0)])
+    actions = generator.uniform(-1, 1, size=(3000, 1))
+    following = states + np.hstack([actions, np.zeros_like(actions)])
+    found = discover_symmetries(_play(states, actions, following), spaces.Box(-1, 1, (1,)))
+    assert found.unseen == (1,)
+    np.testing.assert_array_equal(
+        found.symmetry.transform_observation(1, np.array([1.0, 7.0])), [-1.0, 7.0]
     )
-    found = discover_symmetries(played, 4)
-    assert len(found) == 7  # all of the group of order 8 but the identity
+    lopsided = discover_symmetries(_play(states, actions, following), spaces.Box(-1, 2, (1,)))
+    assert lopsided.symmetry.group.order == 1  # a sign would lead out of the box
 
 
-def test_images_are_refused() -> None:
+@st.composite
+def mirrored_systems(draw: st.DrawFn) -> tuple[Any, Any, Any, int]:
+    """An involution of 5 observations and 2 actions by signs, and a linear system that has it."""
+    swapped = draw(st.lists(st.booleans(), min_size=3, max_size=3))
+    order = np.arange(7)
+    for i, j, is_swapped in zip((0, 2, 5), (1, 3, 6), swapped, strict=True):
+        if is_swapped:
+            order[[i, j]] = [j, i]
+    signs = np.array(draw(st.lists(st.sampled_from([-1.0, 1.0]), min_size=7, max_size=7)))
+    signs = np.where(order < np.arange(7), signs[order], signs)  # so that it is an involution
+    mirror = signs[:, None] * np.eye(7)[order]
+    seed = draw(st.integers(0, 2**16))
+    effects = np.random.default_rng(seed).normal(size=(5, 7))
+    effects = (effects + mirror[:5, :5] @ effects @ mirror.T) / 2
+    return order, signs, effects, seed
+
+
+@given(mirrored_systems())
+@settings(max_examples=15, deadline=None)
+def test_the_involution_of_a_linear_system_is_among_the_candidates(system: Any) -> None:
+    order, signs, effects, seed = system
+    found = [(o.tolist(), s.tolist()) for o, s in signed_permutations(_couplings(effects, seed))]
+    identity = order.tolist() == list(range(7)) and (signs > 0).all()
+    assert identity or (order.tolist(), signs.tolist()) in found
+
+
+def test_an_effect_a_tenth_weaker_on_one_side_is_seen() -> None:
+    effects = np.zeros((5, 7))
+    effects[0, 5], effects[1, 6], effects[2:, 0], effects[2:, 1] = 1.0, 1.0, 0.5, 0.5
+    swap = [1, 0, 2, 3, 4, 6, 5]
+    even, weaker = _couplings(effects, 0), effects.copy()
+    weaker[1, 6] = 0.9
+    assert not even.contradict(np.eye(7)[swap])
+    assert _couplings(weaker, 0).contradict(np.eye(7)[swap])
+
+
+def _couplings(effects: Any, seed: int) -> Couplings:
+    generator = np.random.default_rng(seed)
+    z = generator.normal(size=(4000, 7))
+    following = z[:, :5] + z @ effects.T + 0.1 * generator.normal(size=(4000, 5))
+    return couplings_of(_play(z[:, :5], z[:, 5:], following), z[:, 5:], are_choices=False)
+
+
+def _play(states: Any, actions: Any, following: Any, rewards: Any = None) -> Play:
+    """In episodes of 20 steps."""
+    count = len(states)
+    rewards = np.zeros(count) if rewards is None else rewards
+    episodes = np.arange(count) // 20
+    return Play(states, actions, following, rewards, np.zeros(count, dtype=bool), episodes)
+
+
+def test_what_is_not_a_vector_or_has_other_actions_is_refused() -> None:
     env = gym.make("equirl/GridWorld-v0")
+    played = collect(env, 300, seed=0)
     with pytest.raises(SymmetryError, match="vectors"):
-        discover_symmetries(collect(env, 2000, seed=0), 4)
+        discover_symmetries(played, env.action_space)
+    states = np.zeros((40, 2))
+    with pytest.raises(SymmetryError, match="Discrete or a Box"):
+        discover_symmetries(_play(states, states, states), spaces.MultiBinary(2))

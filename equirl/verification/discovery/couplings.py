@@ -151,12 +151,15 @@ class Couplings:
         Args:
             matrix: of g on z, ``[N, N]``.
         """
-        g = Block(np.arange(self.count), matrix)
-        begin_alike = all(start.excess(g, g, NEARLY) < ERRORS for start in self.starts)
+        g, even = Block(np.arange(self.count), matrix), self.begin_alike(matrix)
         return self._leads_astray(matrix) or any(
-            e.excess(g, g, NEARLY if begin_alike else e.uneven) >= ERRORS
-            for e in (*self.odd, *self.pairs)
+            e.excess(g, g, NEARLY if even else e.uneven) >= ERRORS for e in (*self.odd, *self.pairs)
         )
+
+    def begin_alike(self, matrix: FloatArray) -> bool:
+        """Whether episodes begin in moved states as often, as far as is seen."""
+        g = Block(np.arange(self.count), matrix)
+        return all(start.excess(g, g, NEARLY) < ERRORS for start in self.starts)
 
     def _leads_astray(self, matrix: FloatArray) -> bool:
         """Whether moved states lie where none was seen, in some direction."""

@@ -99,7 +99,7 @@ def weight_metrics(symmetrized: Symmetrized, weights: Tensor) -> Metrics:
         for name, weight in zip(group.names, weights.mean(dim=1).tolist(), strict=True):
             metrics[f"chosen/{name}"] = weight
     weighting: Any = symmetrized.weighting
-    learned = weighting.inner if isinstance(weighting, RelaxedWeighting) else weighting
+    learned: Any = weighting.inner if isinstance(weighting, RelaxedWeighting) else weighting
     if learned is not None:
         metrics["lambda_inverse_temperature"] = float(learned.beta)
     return metrics

@@ -99,13 +99,11 @@ class GreedyPolicy(nn.Module):
 
 
 def _copied(policy: nn.Module) -> Any:
-    """A copy; the matrices of gSDE noise hang on a graph, which cannot be copied."""
-    for part in policy.modules():
-        noise = getattr(part, "action_dist", None)
-        for name, value in vars(noise).items() if noise is not None else ():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                setattr(noise, name, value.detach())
-    return copy.deepcopy(policy)
+    """A copy, without the noise of gSDE, which hangs on a graph and cannot be copied."""
+    noises = [getattr(part, "action_dist", None) for part in policy.modules()]
+    parts = ("weights_dist", "exploration_mat", "exploration_matrices")
+    left_out = [getattr(n, name) for n in noises for name in parts if hasattr(n, name)]
+    return copy.deepcopy(policy, {id(part): None for part in left_out})
 
 
 def _wider(space: spaces.Space[Any], leaf: Leaf) -> torch.dtype | None:

@@ -1,5 +1,6 @@
 """A trained plain agent made equivariant, and the best version of it found."""
 
+from equirl.agents.transfer.beforehand import OWN_STEPS, look_beforehand
 from equirl.agents.transfer.transfer import (
     LEARNED,
     PLAIN,
@@ -12,10 +13,12 @@ from equirl.agents.transfer.transfer import (
 
 __all__ = [
     "LEARNED",
+    "OWN_STEPS",
     "PLAIN",
     "VERSIONS",
     "Stage",
     "Transferred",
     "choose",
+    "look_beforehand",
     "transfer_agent",
 ]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from equirl.agents.equivariance_metrics import alphas
 from equirl.agents.training.evaluation import play_episodes
-from equirl.agents.transfer.beforehand import OWN_STEPS, look_beforehand
+from equirl.agents.transfer import OWN_STEPS, look_beforehand
 from equirl.commands.environments import check_device, environment_maker
 from equirl.commands.filming import pictured
 from equirl.commands.loading import environment_of, load_model, named_agent, with_agent

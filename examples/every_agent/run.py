@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from equirl.agents.training.evaluation import half_width
 from equirl.agents.transfer import LEARNED, PLAIN, Transferred, choose, transfer_agent
-from equirl.agents.transfer.branch_table import branch_table, play_transitions
 from equirl.envs import SymmetryWrapper
 from equirl.envs.known_symmetries.box2d import EvenHips
 from equirl.errors import ConfigError, EquirlError
@@ -89,29 +88,7 @@ def transferred(agent: Path, env_id: str, settings: DictConfig) -> dict[str, Any
         "measured_before": asdict(result.disagreement),
         "learned": learned.learned.chosen,
         "learned_compared": learned.learned.compared.returns,
-        "study": study(result, make),
         "seconds": time.perf_counter() - begin,
-    }
-
-
-def study(result: Transferred, make: Callable[[], Any]) -> dict[str, Any]:
-    """Further numbers that might tell beforehand what averaging costs."""
-    model = next(m for name, m in result.models.items() if name.startswith("beta="))
-    played = play_transitions([result.models[PLAIN]], make, 1000, 0.0, 77)
-    table = branch_table(model, played)
-    scores, errors = table.now.scores, table.bellman_errors()
-    values = (
-        table.now.values[..., : model.action_space.shape[0]]
-        if model.action_space.shape
-        else table.now.values
-    )
-    return {
-        "V": scores.mean(1).tolist(),
-        "V_std": scores.std(1).tolist(),
-        "best": [float((scores.argmax(0) == g).float().mean()) for g in range(len(scores))],
-        "td": errors.square().mean(1).sqrt().tolist(),
-        "gap": float((values[1] - values[0]).norm(dim=1).mean()),
-        "size": float(values[0].norm(dim=1).mean()),
     }
 
 

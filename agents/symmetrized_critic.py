@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from equirl.actions import GroupAction
+from equirl.agents.gradient_steps import overrides
 from equirl.agents.symmetrized_network import SymmetrizationArguments, carried
 from equirl.symmetrize import Method, Symmetrized, resolve
 from equirl.symmetrize.methods import Canonical, Equitune
@@ -140,6 +141,11 @@ class EquivariantContinuousCritic(SymmetrizedCritic, ContinuousCritic):
     def estimates(self, observations: Any, actions: Tensor) -> Tensor:
         """See `SymmetrizedCritic`."""
         return torch.cat(super().forward(observations, actions), dim=1)
+
+    def standard_networks(self) -> list[Any] | None:
+        """The layers of each critic, where `estimates` is what they and nothing else compute."""
+        changed = overrides(self, EquivariantContinuousCritic, ("estimates", "extract_features"))
+        return None if changed else [[*network] for network in self.q_networks]
 
     def _plain(self, points: dict[str, Tensor]) -> Tensor:
         return self.estimates(*self.points.split(points))

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from equirl.actions import Affines, GroupAction, SignedPermutations
 from equirl.agents.gradient_steps import overrides
 from equirl.agents.shortcuts.perceptron import has_no_hooks
-from equirl.agents.symmetrized_critic import EquivariantContinuousCritic
 from equirl.recording import is_recording
 from equirl.symmetrize import INFINITE_BETA, TIE_TOLERANCE, LambdaWeighting, Symmetrized
 from equirl.symmetrize.lexicographic import FEW
@@ -91,14 +90,12 @@ def actor_of_few(actor: SymmetrizedActor, obs: Any) -> Tensor | None:
     ):
         return None
     hidden, heads = actor.layers()
-    critics: list[list[nn.Module]] = []
+    critics: Any = []
     if actor.symmetrized.method.needs_scores:
-        critic = getattr(actor.judge, "__self__", None)
-        if not isinstance(critic, EquivariantContinuousCritic) or overrides(
-            critic, EquivariantContinuousCritic, ("estimates", "extract_features")
-        ):
+        critic: Any = getattr(actor.judge, "__self__", None)
+        critics = getattr(critic, "standard_networks", lambda: None)()
+        if critics is None:
             return None
-        critics = [[*net] for net in critic.q_networks]
         if not _flattens(critic.features_extractor) or not _are_plain(chain(*critics), obs.dtype):
             return None
     if not _are_plain(chain(hidden, *heads), obs.dtype):

@@ -160,7 +160,7 @@ def _undecided(name: str, quantity: str, looked_at: int, why: str) -> Verdict:
 def _where(encoder: Encoder, ground: Groundwork, quantity: str, found: Scores) -> str:
     """The part of the states in which a refused quantity fails, in words."""
     names = ground.copies.names
-    states = ground.x[:, :-1] * encoder.spread + encoder.centre
+    states = (ground.x[:, :-1] * encoder.spread + encoder.centre).round(6) + 0.0
     codes = np.unique(ground.codes)
     one_hot = ground.actions.shape[1] == encoder.action_count and len(codes) > 1
     named = [f"action = {j}" if one_hot else f"action[{j}]" for j in range(ground.actions.shape[1])]

@@ -1,7 +1,7 @@
 """Where a symmetry fails: the part of the states in which outcomes differ, in words.
 
-A regression tree of a few leaves is grown on the breach at each (s, a), on half of the rows, and
-its leaves are judged on the other half: a part that was found by chance does not last.
+A small regression tree is grown on the breach at each (s, a), on half of the rows, and its nodes
+are judged on the other half: a part that was found by chance does not last.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEPTH = 3
 """Conditions that a part of the states is told by, at most."""
 
 LEAST_SHARE = 0.005
-"""Of the rows, in a leaf."""
+"""Of the rows, in a leaf of the tree."""
 
 STANDS_OUT = 3.0
 """Standard errors by which the breach in the part must exceed the breach elsewhere."""
@@ -47,18 +47,19 @@ def where(
         max_depth=DEPTH, min_weight_fraction_leaf=LEAST_SHARE, random_state=0
     )
     tree.fit(x[~fold], breach[~fold], sample_weight=weights[~fold])
-    leaves, breach, weights, seen = tree.apply(x[fold]), breach[fold], weights[fold], x[fold]
+    parts = tree.decision_path(x[fold]).toarray().astype(bool)
+    breach, weights, seen = breach[fold], weights[fold], x[fold]
     best, size = -1, STANDS_OUT
-    for leaf in np.unique(leaves).tolist():
-        inside = leaves == leaf
+    for node in range(1, parts.shape[1]):
+        inside = parts[:, node]
         here, error = _mean(breach[inside], weights[inside])
         there, other = _mean(breach[~inside], weights[~inside])
         lead = (abs(here) - abs(there)) / max(float(np.hypot(error, other)), 1e-12)
         if lead > size:
-            best, size = leaf, lead
+            best, size = node, lead
     if best < 0:
         return ""
-    inside = leaves == best
+    inside = parts[:, best]
     conditions = _path(tree, best, [names[j] for j in columns], seen)
     share = weights[inside].sum() / weights.sum()
     return f"where {', '.join(conditions)} ({share:.0%} of the steps)"
@@ -74,23 +75,23 @@ def _mean(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
     return mean, float(np.sqrt((variance + 1e-12) / effective))
 
 
-def _path(tree: DecisionTreeRegressor, leaf: int, names: list[str], x: FloatArray) -> list[str]:
-    """The conditions that lead to a leaf, one for each column."""
+def _path(tree: DecisionTreeRegressor, node: int, names: list[str], x: FloatArray) -> list[str]:
+    """The conditions that lead to a node, one for each column."""
     nodes = tree.tree_
     parents = {
-        int(child): (node, is_right)
-        for node in range(nodes.node_count)
+        int(child): (parent, is_right)
+        for parent in range(nodes.node_count)
         for child, is_right in (
-            (nodes.children_left[node], False),
-            (nodes.children_right[node], True),
+            (nodes.children_left[parent], False),
+            (nodes.children_right[parent], True),
         )
         if child >= 0
     }
     low: dict[int, float] = {}
     high: dict[int, float] = {}
-    while leaf in parents:
-        leaf, is_right = parents[leaf]
-        column, edge = int(nodes.feature[leaf]), float(nodes.threshold[leaf])
+    while node in parents:
+        node, is_right = parents[node]
+        column, edge = int(nodes.feature[node]), float(nodes.threshold[node])
         if is_right:
             low[column] = max(low.get(column, -np.inf), edge)
         else:

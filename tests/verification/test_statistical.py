@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from equirl.verification.statistical import check_statistically, compare_initial
 from equirl.verification.statistics.permutation import significance, units_of
 from equirl.verification.statistics.scores import Scores
 from equirl.verification.verdicts import Verdict
+from equirl.verification.where import where
 
 
 def _games() -> Any:
@@ -49,12 +51,12 @@ def refused(verdicts: list[Verdict]) -> set[str]:
 @pytest.mark.parametrize("balls", [3, 10])
 def test_a_hidden_counter_that_ends_episodes_is_no_evidence(balls: int) -> None:
     """Parity of a stretch's number was its place in the episode: refused seven times of seven."""
-    runs = [verdicts_on(games.Catch(balls), 3000, s, measure_sensitivity=False) for s in range(4)]
+    runs = [verdicts_on(games.Catch(balls), 3000, s, measure_sensitivity=False) for s in range(3)]
     assert sum(bool(refused(run)) for run in runs) <= 1
 
 
 def test_visiting_one_side_only_is_no_evidence() -> None:
-    walks = [games.Walk(starts_right=True, length=10) for _ in range(4)]
+    walks = [games.Walk(starts_right=True, length=10) for _ in range(3)]
     runs = [verdicts_on(walk, 4000, s, measure_sensitivity=False) for s, walk in enumerate(walks)]
     assert sum(bool(refused(run)) for run in runs) <= 1
 
@@ -71,7 +73,7 @@ def test_visiting_one_side_only_is_no_evidence() -> None:
     ],
 )
 def test_a_breach_is_refused(env: Any, quantity: str) -> None:
-    assert quantity in refused(verdicts_on(env, 6000, measure_sensitivity=False))
+    assert quantity in refused(verdicts_on(env, 4000, measure_sensitivity=False))
 
 
 def test_a_discrete_state_is_a_category() -> None:
@@ -85,7 +87,26 @@ def test_a_discrete_state_is_a_category() -> None:
 
 
 def test_a_dict_is_compared_key_by_key() -> None:
-    assert "dynamics" in refused(verdicts_on(games.Walk(push=1.0, as_dict=True), 4000))
+    verdicts = verdicts_on(games.Walk(push=1.0, as_dict=True), 4000)
+    assert "dynamics" in refused(verdicts)
+    assert "walk[0]" in next(v.detail for v in verdicts if v.quantity == "dynamics")
+
+
+def test_the_broken_part_of_the_states_is_named() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(4000, 3))
+    breach = 2.0 * (x[:, 1] > 1.5) + generator.normal(size=4000)
+    names, halves = ["a", "b", "c"], np.arange(4000) % 2 == 0
+    assert re.match(
+        r"where b > 1\.[45]\d* \([5-9]% ", where(x, names, breach, np.ones(4000), halves)
+    )
+    assert where(x, names, generator.normal(size=4000), np.ones(4000), halves) == ""
+
+
+def test_a_reward_that_was_never_seen_is_undecided() -> None:
+    env = games.Walk(sparse=(0.0, 0.0))
+    reward = next(v for v in verdicts_on(env, 1000) if v.quantity == "reward")
+    assert reward.outcome == "undecided"
 
 
 def test_what_holds_says_what_would_have_been_seen() -> None:

@@ -20,7 +20,7 @@ class BrokenCartPole(CartPoleEnv):
         ValueError: a parameter is out of its range.
     """
 
-    def __init__(self, share: float = 0.5, push: float = 0.3, **kwargs: Any) -> None:
+    def __init__(self, share: float = 0.5, push: float = 0.1, **kwargs: Any) -> None:
         for name, value in (("share", share), ("push", push)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value!r}, expected a fraction in [0, 1]")

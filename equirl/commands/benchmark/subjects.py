@@ -7,6 +7,7 @@ agent's own work.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -113,7 +114,7 @@ def subject(
         batch_size = max(2, batch_size)  # advantages are normalised
     steps = batch_size if family.is_on_policy else max(4 * batch_size, 256)
     arguments: dict[str, Any] = {
-        **NETWORKS[network],
+        **deepcopy(NETWORKS[network]),  # SB3 writes into policy_kwargs
         "env": FixedWorld(network == "nature-cnn", continuous),
         "seed": 0,
         "device": device,

@@ -132,7 +132,7 @@ def _given_state_maps(reference: str) -> dict[str, Any]:
 
 
 def _state_maps(env: gym.Env[Any, Any], symmetry: Symmetry) -> tuple[dict[str, Any], float]:
-    """The registered state maps that carry out what this symmetry says of observations.
+    """The registered state maps that carry out what this symmetry says of observations, by name.
 
     They realise the *registered* maps: a declaration under test must agree with those about
     observations (not about actions) for them to be of use.
@@ -148,17 +148,18 @@ def _state_maps(env: gym.Env[Any, Any], symmetry: Symmetry) -> tuple[dict[str, A
     points = [env.observation_space.sample() for _ in range(4)]
     usable = {
         name: state_map
-        for name, state_map in maps.items()
-        if name in symmetry.group.names
-        and name in registered.group.names
-        and all(_move_alike(symmetry, registered, name, point) for point in points)
+        for name in (symmetry.group.names[g] for g in symmetry.group.generators)
+        for known, state_map in maps.items()
+        if known in registered.group.names
+        and all(_move_alike((symmetry, name), (registered, known), point) for point in points)
     }
     return usable, registered_tolerance(env_id)
 
 
-def _move_alike(one: Symmetry, other: Symmetry, name: str, observation: Any) -> bool:
-    leaves = one.observations.leaves
-    moved = (s.transform_observation(name, observation) for s in (one, other))
+def _move_alike(one: tuple[Symmetry, str], other: tuple[Symmetry, str], observation: Any) -> bool:
+    """Whether two elements, by whatever name, do the same to an observation."""
+    leaves = one[0].observations.leaves
+    moved = (s.transform_observation(name, observation) for s, name in (one, other))
     pairs = zip(*(as_leaves(each, leaves) for each in moved), strict=True)
     return all(np.allclose(mine, theirs) for mine, theirs in pairs)
 

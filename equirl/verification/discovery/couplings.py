@@ -96,8 +96,10 @@ class Estimate:
             scale = self.scale[rows.entries]
             apart, scale = every @ left.T - every, np.maximum(scale, weights @ scale)
         else:
-            block, right = np.ix_(rows.entries, columns.entries), columns.matrix
-            every = np.concatenate([self.value[None], self.without])[:, *block]
+            right = columns.matrix
+            block = np.ix_(rows.entries, columns.entries)
+            every = np.concatenate([self.value[None], self.without])
+            every = every[:, block[0], block[1]]
             scale = self.scale[block]
             apart = left @ every @ right.T - every
             scale = np.maximum(scale, weights @ scale @ np.abs(right).T)

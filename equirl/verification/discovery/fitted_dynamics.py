@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equirl.verification.statistics.learners import FloatArray, polynomials, ridge
+from equirl.verification.statistics.learners import FloatArray, IntArray, polynomials, ridge
 
 GOOD_FIT = 0.5
 """A candidate may contradict the fitted dynamics by this fraction of what they explain."""
@@ -40,7 +40,7 @@ class FittedDynamics:
 
     @classmethod
     def to(
-        cls, z: FloatArray, outcomes: FloatArray, fold: FloatArray, choices: int
+        cls, z: FloatArray, outcomes: FloatArray, fold: IntArray, choices: int
     ) -> FittedDynamics:
         """Fit them.
 

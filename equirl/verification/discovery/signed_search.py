@@ -85,7 +85,7 @@ def fits_itself(found: Couplings) -> BoolArray:
             estimate.uneven,
         )
         fits &= _agree(own, 1.0)
-    return fits[:, :, None, None, None]
+    return np.asarray(fits[:, :, None, None, None])
 
 
 def _supported(domains: BoolArray, compatible: BoolArray) -> BoolArray:

@@ -145,7 +145,7 @@ class EquivariantContinuousCritic(SymmetrizedCritic, ContinuousCritic):
     def standard_networks(self) -> list[Any] | None:
         """The layers of each critic, where `estimates` is what they and nothing else compute."""
         changed = overrides(self, EquivariantContinuousCritic, ("estimates", "extract_features"))
-        return None if changed else [[*network] for network in self.q_networks]
+        return None if changed else [list(network.children()) for network in self.q_networks]
 
     def _plain(self, points: dict[str, Tensor]) -> Tensor:
         return self.estimates(*self.points.split(points))

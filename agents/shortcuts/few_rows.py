@@ -227,7 +227,8 @@ class FewPoints:
             h = self.along(run(list(weighting.h), features))[..., 0]
             logits = h + beta * np.minimum(scores - least, 0) / unit
             shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shares / shares.sum(axis=1, keepdims=True)
+        normalised: Array = shares / shares.sum(axis=1, keepdims=True)
+        return normalised
 
 
 def run(layers: Iterable[nn.Module], x: Array) -> Array:

@@ -105,7 +105,8 @@ def _begin_wandb(
     )
     callbacks.append(WandbCallback())
     outputs.append(_Output(lambda numbers, step: began.log(numbers, step=step)))
-    return began.finish
+    finish: Callable[[], object] = began.finish
+    return finish
 
 
 def _begin_mlflow(
@@ -121,7 +122,8 @@ def _begin_mlflow(
         mlflow.set_tag("run", run.name)
         mlflow.log_params(config)
     outputs.append(_Output(lambda numbers, step: mlflow.log_metrics(numbers, step=step)))
-    return mlflow.end_run
+    finish: Callable[[], object] = mlflow.end_run
+    return finish
 
 
 BEGIN = {"wandb": _begin_wandb, "mlflow": _begin_mlflow}

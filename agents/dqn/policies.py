@@ -106,7 +106,7 @@ class EquivariantDQNPolicy(SymmetrizationArguments, DQNPolicy):
 
     def equivariance_metrics(self, observations: Any) -> dict[str, float]:
         """What `EquivarianceCallback` records, for a batch of observations."""
-        q_net: EquivariantQNetwork = self.q_net
+        q_net: Any = self.q_net
         return symmetrized_metrics(q_net, q_net.symmetrized, observations)
 
     def make_q_net(self) -> EquivariantQNetwork:

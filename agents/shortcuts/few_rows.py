@@ -98,7 +98,8 @@ def actor_of_few(actor: SymmetrizedActor, obs: Any) -> Tensor | None:
             critic, EquivariantContinuousCritic, ("estimates", "extract_features")
         ):
             return None
-        critics = [[*net] for net in critic.q_networks]
+        networks: Any = critic.q_networks
+        critics = [[*net] for net in networks]
         if not _flattens(critic.features_extractor) or not _are_plain(chain(*critics), obs.dtype):
             return None
     if not _are_plain(chain(hidden, *heads), obs.dtype):
@@ -230,7 +231,8 @@ class FewPoints:
             h = self.along(run(list(weighting.h), features))[..., 0]
             logits = h + beta * np.minimum(scores - least, 0) / unit
             shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shares / shares.sum(axis=1, keepdims=True)
+        found: Array = shares / shares.sum(axis=1, keepdims=True)
+        return found
 
 
 def run(layers: Iterable[nn.Module], x: Array) -> Array:

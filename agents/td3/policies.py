@@ -53,7 +53,8 @@ class EquivariantDeterministicActor(SymmetrizedActor, Actor):
 
     def layers(self) -> tuple[list[nn.Module], list[list[nn.Module]]]:
         """See `SymmetrizedActor`."""
-        return [*self.mu[:-2]], [[*self.mu[-2:]]]
+        mu: Any = self.mu
+        return [*mu[:-2]], [[*mu[-2:]]]
 
     def mean_action(self, outputs: Tensor) -> Tensor:
         """See `SymmetrizedActor`."""

@@ -41,3 +41,6 @@ class EquivariantA2C(EquivariantAlgorithm, A2C):
     }
 
     equivariant_policy = EquivariantActorCriticPolicy
+
+    def _maybe_recommend_cpu(self, mlp_class_name: str = "EquivariantActorCriticPolicy") -> None:
+        super()._maybe_recommend_cpu(mlp_class_name)

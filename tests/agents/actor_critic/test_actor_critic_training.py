@@ -172,3 +172,11 @@ def test_plain_and_recurrent_policies_are_refused() -> None:
             policy_kwargs={"symmetry": env.symmetry},
             device="cpu",
         )
+
+
+@pytest.mark.parametrize("cls", [EquivariantPPO, EquivariantA2C])
+def test_a_gpu_is_advised_against_for_small_networks_as_by_sb3(cls: type[Any]) -> None:
+    model = cls("MlpPolicy", "CartPole-v1", device="cpu")
+    model.device = torch.device("cuda")
+    with pytest.warns(UserWarning, match="on the GPU"):
+        model._maybe_recommend_cpu()

@@ -134,7 +134,9 @@ def run(name: str, seed: int) -> dict[str, Any]:
         "wrong": len(wrong),
         "refused": found.refused,
         "unseen": free,
-        "verdicts": [[v.generator, v.quantity, v.outcome, v.size, v.detail] for v in found.verdicts],
+        "verdicts": [
+            [v.generator, v.quantity, v.outcome, v.size, v.detail] for v in found.verdicts
+        ],
         "wrong_maps": [np.argwhere(np.abs(m) > 1e-9).tolist() for m in wrong[:3]],
     }
 

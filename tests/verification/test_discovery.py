@@ -39,7 +39,9 @@ def test_the_known_mirror_is_found_from_nothing(env_id: str) -> None:
     except gym.error.DependencyNotInstalled:
         pytest.skip('needs pip install "equirl[mujoco]"')
     count = 12_000 if env_id == "CartPole-v1" else 40_000
-    found = discover_symmetries(collect(env, count, seed=0), env.action_space, measure_sensitivity=False).symmetry
+    found = discover_symmetries(
+        collect(env, count, seed=0), env.action_space, measure_sensitivity=False
+    ).symmetry
     known = symmetry_of(env)
     assert found.group.order == known.group.order == 2
     states = np.random.default_rng(0).normal(size=(20, *env.observation_space.shape))
@@ -62,7 +64,9 @@ def test_mountain_car_has_none() -> None:
 @pytest.mark.parametrize("discrete", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_three_thrusters_turn_by_thirds(discrete: bool) -> None:
     env = gym.wrappers.TimeLimit(Thrusters(discrete), 40)
-    found = discover_symmetries(collect(env, 6000, seed=0), env.action_space, measure_sensitivity=False).symmetry
+    found = discover_symmetries(
+        collect(env, 6000, seed=0), env.action_space, measure_sensitivity=False
+    ).symmetry
     assert found.group.order == 6  # with the mirror
 
 
@@ -85,7 +89,12 @@ def test_two_dimensional_noise_with_a_turn_has_the_whole_group() -> None:
     actions = generator.integers(4, size=6000)
     following = 0.9 * states + pushes[actions] + 0.1 * generator.normal(size=(6000, 2))
     played = _play(states, actions, following, -np.square(states).sum(axis=1))
-    assert discover_symmetries(played, spaces.Discrete(4), measure_sensitivity=False).symmetry.group.order == 8
+    assert (
+        discover_symmetries(
+            played, spaces.Discrete(4), measure_sensitivity=False
+        ).symmetry.group.order
+        == 8
+    )
 
 
 def test_what_never_varies_is_left_alone_and_named() -> None:

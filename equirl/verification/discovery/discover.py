@@ -163,9 +163,7 @@ def _as_numbers(actions: Any, choices: int) -> FloatArray:
     return np.eye(choices)[np.asarray(actions, dtype=np.int64)]
 
 
-def _screened(
-    couplings: Couplings, played: Play, z: FloatArray, choices: int
-) -> list[FloatArray]:
+def _screened(couplings: Couplings, played: Play, z: FloatArray, choices: int) -> list[FloatArray]:
     """The candidates that go to the test, the likeliest first."""
     allowed = list(islice(_allowed(couplings), MOST_CANDIDATES + 1))
     if len(allowed) > MOST_CANDIDATES:

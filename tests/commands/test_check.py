@@ -151,12 +151,12 @@ def test_what_there_is_no_time_for_is_undecided(folder: Path) -> None:
 def test_discovery_prints_a_declaration_that_can_be_pasted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert check("env=cartpole", "discover=true") == 0
+    assert check("env=cartpole", "discover=true", "transitions=6000") == 0
     assert '"mirror": ([-1, -1, -1, -1], [1, 0])' in capsys.readouterr().out
 
 
 def test_discovery_says_where_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert check("env.id=MountainCar-v0", "discover=true") == 0
+    assert check("env.id=MountainCar-v0", "discover=true", "transitions=6000") == 0
     assert "no signed permutation" in capsys.readouterr().out
 
 
@@ -182,7 +182,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 
 def test_discovery_in_the_model_prints_a_declaration_that_can_be_pasted(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mujoco", reason="needs equirl[mujoco]")
     import gymnasium as gym
@@ -198,6 +198,12 @@ def test_discovery_in_the_model_prints_a_declaration_that_can_be_pasted(
     env = gym.make("Walker2d-v5")
     spaces = env.observation_space, env.action_space
     assert Symmetry.from_generators(*spaces, pasted["symmetry"]) == symmetry_of_mujoco(env)
+    monkeypatch.syspath_prepend(folder)
+    declaration = f"import numpy as np\n{out[out.index('symmetry = {') :]}"
+    (folder / "pasted.py").write_text(declaration)
+    walker = "env.id=Walker2d-v5", "transitions=2000"
+    assert check(*walker, "env.symmetry=pasted:symmetry") == 0
+    assert "exact" in capsys.readouterr().out  # though the generator has a name of its own
 
 
 def test_show_prints_what_becomes_of_every_entry(capsys: pytest.CaptureFixture[str]) -> None:

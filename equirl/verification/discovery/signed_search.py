@@ -92,7 +92,7 @@ def _supported(domains: BoolArray, compatible: BoolArray) -> BoolArray:
     """The values that have support among those of every other entry."""
     while True:
         support = np.einsum("ivkw,kw->ivk", compatible, domains) > 0
-        kept = domains & support.all(axis=2)
+        kept: BoolArray = domains & support.all(axis=2)
         if np.array_equal(kept, domains):
             return kept
         domains = kept

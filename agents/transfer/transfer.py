@@ -39,8 +39,8 @@ LEARNED = "learned λ"
 FAMILIAR = "familiar"
 """`canonical` by a score that was learned from the agent's own states (`learn_familiarity`)."""
 
-VERSIONS = (*METHODS, FAMILIAR)
-"""What ``methods`` may name."""
+VERSIONS = (*(method for method in METHODS if method != "relaxed"), FAMILIAR)
+"""What ``methods`` may name; `relaxed` is its inner method until it is trained."""
 
 
 @dataclass
@@ -129,10 +129,13 @@ def transfer_agent(
     Raises:
         AgentError: the agent cannot be read, does not fit, or is equivariant already.
         SymmetryError: the environment's symmetry is not known.
-        ValueError: an unknown stage, or fewer than two episodes.
+        ValueError: an unknown stage or method, or fewer than two episodes.
     """
     if stage not in get_args(Stage):
         raise ValueError(f"stage must be one of {', '.join(get_args(Stage))}, got {stage!r}")
+    for method in methods:
+        if method not in VERSIONS:
+            raise ValueError(f"methods must be of {', '.join(VERSIONS)}, got {method!r}")
     if episodes < 2:
         raise ValueError(f"episodes must be at least 2, got {episodes}")
     saved = agent if isinstance(agent, SavedAgent) else read_agent(agent)

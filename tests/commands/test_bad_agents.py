@@ -75,6 +75,7 @@ def test_agent_that_is_none_is_refused(refused: Refused, agents: Path, command: 
         (("transfer",), "is not in a run directory that names its environment: say env=NAME"),
         (("transfer", "env=cartpole", "episodes=1"), "episodes must be at least 2, got 1"),
         (("transfer", "env=cartpole", "methods=[foo]"), "methods: 'foo' is unknown, say one of eq"),
+        (("transfer", "env=cartpole", "methods=[relaxed]"), "methods: 'relaxed' is unknown"),
         (
             ("transfer", "env=cartpole", "stage=zero_shot", "methods=[]", "betas=[]"),
             "methods: name at least one of equitune",

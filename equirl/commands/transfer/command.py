@@ -76,7 +76,7 @@ def _check(settings: TransferConfig) -> None:
     if settings.episodes < 2:
         raise ConfigError(f"episodes must be at least 2, got {settings.episodes}")
     if not settings.methods and settings.stage == "zero_shot" and not settings.betas:
-        raise ConfigError(f"methods: name at least one of {', '.join(METHODS)}")
+        raise ConfigError(f"methods: name at least one of {', '.join(VERSIONS)}")
     for method in settings.methods:
         _check_known("methods", method, VERSIONS)
     _check_known("finetune.method", settings.finetune.method, tuple(METHODS))

@@ -10,6 +10,7 @@ from equirl.groups.families import (
     symmetric,
 )
 from equirl.groups.finite_groups import FiniteGroup
+from equirl.groups.isomorphisms import isomorphism
 
 __all__ = [
     "MAX_ORDER",
@@ -20,6 +21,7 @@ __all__ = [
     "dihedral",
     "direct_product",
     "from_permutations",
+    "isomorphism",
     "symmetric",
     "word_name",
 ]

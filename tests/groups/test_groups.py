@@ -18,6 +18,7 @@ from equirl.groups import (
     dihedral,
     direct_product,
     from_permutations,
+    isomorphism,
     symmetric,
 )
 from equirl.groups.element_names import cycle_notation, word_name
@@ -146,6 +147,25 @@ def test_a_direct_product_multiplies_componentwise(a, b):
     for x, y in itertools.product(range(0, product.order, 3), range(0, product.order, 5)):
         (g, h), (k, m) = divmod(x, b.order), divmod(y, b.order)
         assert product.product(x, y) == a.product(g, k) * b.order + b.product(h, m)
+
+
+@given(groups.filter(lambda group: group.order <= 24), st.randoms(use_true_random=False))
+@property_based
+def test_an_isomorphism_is_found_to_the_same_group_with_its_elements_in_another_order(
+    group, random
+):
+    order = [0, *random.sample(range(1, group.order), group.order - 1)]
+    place = np.argsort(order)
+    other = FiniteGroup(place[group.table[np.ix_(order, order)]])
+    phi = isomorphism(group, other)
+    assert sorted(phi) == list(range(group.order))
+    assert np.array_equal(phi[group.table], other.table[np.ix_(phi, phi)])
+
+
+def test_groups_of_one_order_that_differ_are_not_isomorphic():
+    of_order_24 = [cyclic(24), dihedral(12), symmetric(4), direct_product(cyclic(2), cyclic(12))]
+    for a, b in itertools.combinations(of_order_24, 2):
+        assert isomorphism(a, b) is None
 
 
 @given(st.lists(permutations_of_five, min_size=1, max_size=3))

@@ -98,6 +98,33 @@ def test_a_wrong_symmetry_exits_with_one_and_numbers(
     assert len(broken[0]["counter_example"]["expected"]) == 4
 
 
+TABLES = """
+import numpy as np
+from equirl.envs.registry import registered_state_maps
+legs = [0, 1, 5, 6, 7, 2, 3, 4, 8, 9, 10, 14, 15, 16, 11, 12, 13]
+actions = [3, 4, 5, 0, 1, 2]
+maps = registered_state_maps("Walker2d-v5")
+swapped = [0, 1, 5, 7, 6, 2, 4, 3, *legs[8:]]
+right = {"legs": (legs, actions)}
+swapped_pair = {"legs": (swapped, actions)}
+wrong_sign = {"legs": (lambda s: s[legs] * np.where(np.arange(17) == 9, -1, 1), actions)}
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "entries"), [("right", []), ("swapped_pair", [3, 4, 6, 7]), ("wrong_sign", [9])]
+)
+def test_a_table_with_a_mistake_is_refused_with_the_entries_named(
+    table: str, entries: list[int], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mujoco", reason="needs equirl[mujoco]")
+    (folder / "tables.py").write_text(TABLES)
+    given = [f"env.symmetry=tables:{table}", "env.state_maps=tables:maps", "transitions=2000"]
+    assert check("env.id=Walker2d-v5", *given) == (1 if entries else 0)
+    named = re.findall(r"s'\[(\d+)\] ", capsys.readouterr().out)
+    assert [int(entry) for entry in named] == entries
+
+
 def test_a_wrong_symmetry_of_images_leaves_a_picture(folder: Path) -> None:
     code = check("env=gridworld", "env.symmetry=declared_for_check:wrong_turn", "transitions=3000")
     assert code == 1

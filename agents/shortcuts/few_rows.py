@@ -274,6 +274,7 @@ def _may_look(network: Any, symmetrized: Symmetrized, obs: Any) -> bool:
     inverse = symmetrized.output_action
     return (
         network.shortcuts
+        and not is_recording()  # first, as a graph must not depend on the number of rows
         and symmetrized.order > 1
         and not torch.is_grad_enabled()
         and isinstance(obs, Tensor)
@@ -291,7 +292,6 @@ def _may_look(network: Any, symmetrized: Symmetrized, obs: Any) -> bool:
         and isinstance(symmetrized.input_action.maps[0], (SignedPermutations, Affines))
         and has_no_hooks(symmetrized)
         and (weighting is None or _is_plain_lambda(weighting, obs.dtype))
-        and not is_recording()
         and not torch.compiler.is_compiling()
     )
 

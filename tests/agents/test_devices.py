@@ -24,7 +24,7 @@ from equirl.agents.sac.sac import SoftActorCritic
 from equirl.agents.td3.td3 import TwinDelayed
 
 BATCH = 5
-DISCRETE = ("dqn", "qrdqn", "ppo", "a2c")
+DISCRETE = ("dqn", "qrdqn", "ppo", "a2c", "maskable_ppo")
 METHODS = ("equitune", "lambda", "equizero", "canonical")
 
 WAITS = {"acting": ("canonical",), "training": ("equizero", "canonical")}
@@ -132,7 +132,13 @@ def train(model: Any) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("dqn", "ppo", "sac", "td3") else pytest.mark.slow)
+        for name in FAMILIES
+    ],
+)
 @pytest.mark.parametrize(("what", "run"), [("acting", act), ("training", train)])
 def test_a_device_is_waited_for_where_the_documentation_says_so(
     what: str, run: Callable[[Any], Any], name: str, method: str

@@ -32,7 +32,7 @@ from equirl.commands.training.normalising import NormalisationState
 from equirl.configs.keys import flattened
 from equirl.configs.schema import TrainConfig
 from equirl.envs.running.guarded import GuardedEnv
-from equirl.errors import ConfigError
+from equirl.errors import ConfigError, EquirlError, RunError
 from equirl.runs.provenance import note_resumption
 from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
@@ -177,6 +177,8 @@ class Training:
                 reset_num_timesteps=self.model.num_timesteps == 0,
                 **logs,
             )
+        except (EquirlError, RunError):
+            raise
         except (ValueError, RuntimeError):  # as distributions raise of parameters that are NaN
             check_parameters(self.model)
             raise

@@ -139,7 +139,7 @@ def test_a_symmetry_of_other_spaces_is_refused() -> None:
 @pytest.mark.parametrize("name", ["method", "gradient", "init"])
 def test_a_word_that_does_not_exist_is_answered_with_those_that_do(name: str) -> None:
     known = {
-        "method": "equitune, lambda, equizero, canonical",
+        "method": "equitune, lambda, equizero, canonical, relaxed",
         "gradient": "selected, straight_through",
         "init": "equitune, equizero",
     }[name]

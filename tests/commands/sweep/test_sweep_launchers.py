@@ -42,6 +42,7 @@ def test_ray_completes_a_sweep_over_environments_methods_and_seeds(tmp_path: Pat
     assert len(swept(tmp_path, *axes, *launcher)) == 8
 
 
+@pytest.mark.slow
 def test_submitit_completes_a_sweep_without_slurm(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     axes = ("env=cartpole", "method=plain", "seed=3", "total_timesteps=100")

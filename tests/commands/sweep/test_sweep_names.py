@@ -56,6 +56,7 @@ OVERRIDES = st.fixed_dictionaries(
 
 @settings(max_examples=12, deadline=None)
 @given(one=OVERRIDES, other=OVERRIDES)
+@pytest.mark.slow
 def test_runs_of_different_configurations_have_different_folders(
     job_of: JobOf, one: list[str], other: list[str]
 ) -> None:

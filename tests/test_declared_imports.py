@@ -43,7 +43,10 @@ def declared() -> set[str]:
         assert found is not None
         names.add(normalised(found[1]))
         if found[2] is not None and found[1] != "equirl":
-            brought = importlib.metadata.requires(found[1]) or []
+            try:
+                brought = importlib.metadata.requires(found[1]) or []
+            except importlib.metadata.PackageNotFoundError:  # of an extra that is not installed
+                continue
             of_extra = [line for line in brought if f'extra == "{found[2]}"' in line]
             names |= {normalised(re.split(r"[^\w.-]", line, maxsplit=1)[0]) for line in of_extra}
     return names

@@ -155,7 +155,7 @@ def read_architecture(data: Mapping[str, Any], weights: Weights, is_dict: bool) 
         for name, keys in layers.items()
     }
     kwargs = _described(data, "policy_kwargs")
-    n_critics = sum(1 for key in weights if re.fullmatch(r"critic\.qf\d+\.0\.weight", key))
+    n_critics = sum(1 for key in weights if re.fullmatch(r"critic\.qf[0-9]+\.0\.weight", key))
     log_std = next((weights[k] for k in ("log_std", "actor.log_std") if k in weights), None)
     use_sde = bool(data.get("use_sde") or kwargs.get("use_sde"))
     is_gaussian = family == "sac" or log_std is not None
@@ -187,7 +187,7 @@ def in_todays_layout(weights: Weights) -> dict[str, Tensor]:
     shared = _layers(weights, SHARED)
     current: dict[str, Tensor] = {}
     for key, weight in weights.items():
-        found = re.fullmatch(r"mlp_extractor\.(policy_net|value_net)\.(\d+)\.(\w+)", key)
+        found = re.fullmatch(r"mlp_extractor\.(policy_net|value_net)\.([0-9]+)\.(\w+)", key)
         if found and shared:
             net, number, kind = found.groups()
             current[f"mlp_extractor.{net}.{int(number) + 2 * len(shared)}.{kind}"] = weight
@@ -209,7 +209,7 @@ def _layers(weights: Weights, prefix: str) -> list[str]:
     numbers = [
         int(found[1])
         for key, weight in weights.items()
-        if (found := re.fullmatch(rf"{re.escape(prefix)}\.(\d+)\.weight", key))
+        if (found := re.fullmatch(rf"{re.escape(prefix)}\.(0|[1-9][0-9]*)\.weight", key))
         and weight.dim() == 2
     ]
     return [f"{prefix}.{number}.weight" for number in sorted(numbers)]
@@ -239,8 +239,8 @@ def _first_layers(family: str, weights: Weights) -> tuple[str, ...]:
     pattern = {
         "dqn": r"(q_net|q_net_target)\.q_net",
         "qrdqn": r"(quantile_net|quantile_net_target)\.quantile_net",
-        "sac": r"actor\.latent_pi|(critic|critic_target)\.qf\d+",
-        "td3": r"(actor|actor_target)\.mu|(critic|critic_target)\.qf\d+",
+        "sac": r"actor\.latent_pi|(critic|critic_target)\.qf[0-9]+",
+        "td3": r"(actor|actor_target)\.mu|(critic|critic_target)\.qf[0-9]+",
     }[family]
     prefixes = sorted({key.rsplit(".", 2)[0] for key in weights})
     found = [_layers(weights, p) for p in prefixes if re.fullmatch(pattern, p)]

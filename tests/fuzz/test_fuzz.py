@@ -231,6 +231,20 @@ def test_policy_arguments_of_another_type_are_refused(
     read_and_build(rewritten(path, data=json.dumps(data).encode()))
 
 
+def test_a_layer_whose_number_is_spelled_otherwise_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(saved("plain"))
+    weights = torch.load(io.BytesIO(zipfile.ZipFile(path).read("policy.pth")))
+    for number in ("00", "\N{ARABIC-INDIC DIGIT ZERO}"):
+        odd = {
+            key.replace("q_net.q_net.0.", f"q_net.q_net.{number}."): value
+            for key, value in weights.items()
+        }
+        file = io.BytesIO()
+        torch.save(odd, file)
+        assert not read_and_build(rewritten(path, policy_pth=file.getvalue()))
+
+
 def test_a_features_extractor_of_another_shape_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "agent.zip"
     path.write_bytes(saved("plain"))

@@ -98,8 +98,13 @@ def differences(run: Path, other: Path) -> list[str]:
             assert set(ours) == set(theirs)
             learned = set(ours) - {"seconds", "cpu_seconds"}
             found += [key for key in learned if not np.array_equal(ours[key], theirs[key])]
-    if curves(run) != curves(other):
-        found.append("TensorBoard")
+    ours_drawn, theirs_drawn = curves(run), curves(other)
+    found += [f"TensorBoard: {tag}" for tag in ours_drawn.keys() ^ theirs_drawn.keys()]
+    for tag in ours_drawn.keys() & theirs_drawn.keys():
+        # Up to rounding: what is only shown is not what training goes on with.
+        one, two = np.array(ours_drawn[tag]), np.array(theirs_drawn[tag])
+        if one.shape != two.shape or not np.allclose(one, two, rtol=1e-5, atol=1e-7):
+            found.append(f"TensorBoard: {tag}, {one.tolist()} and {two.tolist()}")
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, other)]
     if any(results[0][key] != results[1][key] for key in ("best_mean_return", "steps")):
         found.append("result.json")

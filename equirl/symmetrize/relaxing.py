@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equirl.symmetrize.structures import map_parts
-from equirl.symmetrize.weightings import Weights
+from equirl.symmetrize.weightings import Weights, network_from_zero
 
 if TYPE_CHECKING:
     from equirl.symmetrize.symmetrized import Symmetrized
@@ -43,13 +43,7 @@ class RelaxedWeighting(nn.Module):
     def __init__(self, feature_dim: int, inner: nn.Module | None, hidden: int = 32) -> None:
         super().__init__()
         self.inner = inner
-        # A generator of its own state: building h must not shift the model's own initialisation.
-        with torch.random.fork_rng(devices=[]):
-            self.h = nn.Sequential(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-        last = self.h[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        self.h = network_from_zero(feature_dim, hidden)
         # Zero until measured. Target networks are given what is named running_, as in batch norm.
         self.register_buffer("running_error", torch.zeros(()))
 

@@ -79,6 +79,16 @@ def score_spread(scores: Tensor) -> Tensor:
     return spread
 
 
+def network_from_zero(feature_dim: int, hidden: int) -> nn.Sequential:
+    """A small network of features ``[rows, feature_dim]``, one number each, 0 at the start."""
+    # A generator of its own state: building it must not shift the model's own initialisation.
+    with torch.random.fork_rng(devices=[]):
+        first, last = nn.Linear(feature_dim, hidden), nn.Linear(hidden, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(first, nn.ReLU(), last)
+
+
 class LambdaWeighting(nn.Module):
     """λ(gx) = exp(β · score(M(gx)) / σ + h(φ(gx))), learned (arXiv 2305.09900, section 3).
 
@@ -102,13 +112,7 @@ class LambdaWeighting(nn.Module):
         super().__init__()
         start = {"equitune": 0.0, "equizero": math.asinh(INFINITE_BETA) + 0.01}
         self.asinh_beta = nn.Parameter(torch.tensor(start[init]))
-        # A generator of its own state: building h must not shift the model's own initialisation.
-        with torch.random.fork_rng(devices=[]):
-            self.h = nn.Sequential(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-        last = self.h[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        self.h = network_from_zero(feature_dim, hidden)
         # Zero until measured. Target networks are given what is named running_, as in batch norm.
         self.register_buffer("running_score_spread", torch.zeros(()))
 

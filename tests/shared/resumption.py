@@ -101,10 +101,8 @@ def differences(run: Path, other: Path) -> list[str]:
     ours_drawn, theirs_drawn = curves(run), curves(other)
     found += [f"TensorBoard: {tag}" for tag in ours_drawn.keys() ^ theirs_drawn.keys()]
     for tag in ours_drawn.keys() & theirs_drawn.keys():
-        # Up to rounding: what is only shown is not what training goes on with.
-        one, two = np.array(ours_drawn[tag]), np.array(theirs_drawn[tag])
-        if one.shape != two.shape or not np.allclose(one, two, rtol=1e-5, atol=1e-7):
-            found.append(f"TensorBoard: {tag}, {one.tolist()} and {two.tolist()}")
+        if ours_drawn[tag] != theirs_drawn[tag]:
+            found.append(f"TensorBoard: {tag}, {ours_drawn[tag]} and {theirs_drawn[tag]}")
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, other)]
     if any(results[0][key] != results[1][key] for key in ("best_mean_return", "steps")):
         found.append("result.json")

@@ -23,6 +23,11 @@ from equirl.shown import nearest, reason, shortened
 Row = Mapping[str, Any]
 COMMON = {"seeds": 1, "first_seed": 0, "device": "cpu", "threads": 1, "out": ""}
 """Settings that every example has."""
+POSITIVE = frozenset(
+    {"seeds", "threads", "batch", "hidden", "tested", "labelled"}
+    | {"vocabulary", "length", "continuations", "continued"}
+)
+"""Settings that are at least 1, by whichever example; other numbers are at least 0."""
 
 
 def main(
@@ -52,9 +57,8 @@ def main(
         settings = _settings(given, defaults, quick)
         torch.set_num_threads(int(settings.threads))
         _try_device(settings.device)
-        each_seed(settings)
-        if settings.out and not Path(settings.out).parent.is_dir():
-            raise ConfigError(f"out={settings.out}: there is no such folder")
+        if settings.out and (Path(settings.out).is_dir() or not Path(settings.out).parent.is_dir()):
+            raise ConfigError(f"out={settings.out} must be a file in a folder that is there")
         rows = run(settings)
         if not rows:
             raise ConfigError("there is nothing to run: a list of settings is empty")
@@ -90,6 +94,11 @@ def _settings(
             merged[key] = ""
         if value is not None and not _fits(merged[key], value):
             raise ConfigError(f"{key} must be like {value!r}, got {merged[key]!r}")
+        least = int(key in POSITIVE)
+        if isinstance(value, (int, float)) and not least <= merged[key] < float("inf"):
+            raise ConfigError(f"{key} must be at least {least}, got {merged[key]!r}")
+    if merged.first_seed + merged.seeds > 2**32:
+        raise ConfigError(f"seeds are below 2**32, got first_seed={merged.first_seed}")
     return merged
 
 
@@ -98,7 +107,7 @@ def _fits(value: Any, like: Any) -> bool:
         return OmegaConf.is_list(value)
     if isinstance(like, float):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, type(like))
+    return type(value) is type(like)  # a bool is an int
 
 
 def _try_device(name: str) -> None:
@@ -150,8 +159,6 @@ def one_of(key: str, value: str, known: Sequence[str]) -> str:
 
 def each_seed(settings: DictConfig) -> range:
     """The seeds to run: as many as ``seeds`` says, from ``first_seed`` on."""
-    if settings.seeds < 1:
-        raise ConfigError(f"seeds must be at least 1, got {settings.seeds}")
     return range(settings.first_seed, settings.first_seed + settings.seeds)
 
 

@@ -6,9 +6,10 @@ are judged on the other half: a part that was found by chance does not last.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-from sklearn.tree import DecisionTreeRegressor
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -43,6 +44,8 @@ def where(
     if len(columns) == 0 or fold.all() or not fold.any():
         return ""
     x = x[:, columns]
+    from sklearn.tree import DecisionTreeRegressor  # seconds, which training need not
+
     tree = DecisionTreeRegressor(
         max_depth=DEPTH, min_weight_fraction_leaf=LEAST_SHARE, random_state=0
     )
@@ -75,7 +78,7 @@ def _mean(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
     return mean, float(np.sqrt((variance + 1e-12) / effective))
 
 
-def _path(tree: DecisionTreeRegressor, node: int, names: list[str], x: FloatArray) -> list[str]:
+def _path(tree: Any, node: int, names: list[str], x: FloatArray) -> list[str]:
     """The conditions that lead to a node, one for each column."""
     nodes = tree.tree_
     parents = {

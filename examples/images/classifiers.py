@@ -83,7 +83,7 @@ def split(network: nn.Module, size: int, channels: int = 3) -> Classifier:
     try:
         with torch.no_grad():
             whole = network(probe)
-    except (RuntimeError, ValueError) as error:  # the latter of a normalisation of one pixel
+    except (AssertionError, RuntimeError, ValueError) as error:  # each of some network
         raise ConfigError(
             f"{type(network).__name__} does not take images of size={size}: choose a larger one, "
             f"such as size=64 ({reason(error)})"
@@ -129,7 +129,7 @@ def _pretrained(name: str, weights: str) -> nn.Module:
 
 def image_action(group: str, shape: tuple[int, ...]) -> GroupAction:
     """Rotations by 90°, with or without flips, of images of this shape."""
-    if one_of("group", group, GROUPS) == "rotations":
+    if group == "rotations":
         return GroupAction.on_images(cyclic(4), shape, {"r": "rot90"})
     return GroupAction.on_images(dihedral(4), shape, {"r": "rot90", "s": "fliplr"})
 
@@ -142,7 +142,7 @@ def confidence(logits: Tensor) -> Tensor:
 def symmetrized(classifier: Classifier, action: GroupAction, method: str) -> nn.Module:
     """A copy of the classifier, invariant under the action; itself for ``plain``."""
     classifier = copy.deepcopy(classifier)
-    if one_of("method", method, METHODS) == "plain":
+    if method == "plain":
         return classifier
     return Symmetrized(
         classifier.head,

@@ -111,7 +111,7 @@ def model_of(name: str, pretrained: str) -> tuple[Any, Any]:
             return clip, open_clip.get_tokenizer(name)
     except Exception as error:  # of whichever hub it comes from
         raise ConfigError(
-            f"the weights {pretrained!r} of {name} are not in the cache and cannot be downloaded; "
+            f"the weights {pretrained!r} of {name} can be neither read nor downloaded; "
             f"pretrained= takes a randomly initialised model ({type(error).__name__})"
         ) from None
 

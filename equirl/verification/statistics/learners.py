@@ -143,24 +143,34 @@ def log_odds(
 
 
 def propensities(
-    x: FloatArray, actions: FloatArray, is_original: BoolArray, weights: FloatArray, fold: IntArray
+    inputs: FloatArray,
+    is_original: BoolArray,
+    weights: FloatArray,
+    fold: IntArray,
+    by_trees: FloatArray,
 ) -> FloatArray:
     """How likely a row with its (s, a) is an original rather than a moved one, ``[N]``.
 
     One half everywhere unless a logistic regression or trees tell them apart on unseen rows.
+
+    Args:
+        inputs: states and actions, ``[N, p + q]``.
+        is_original: ``[N]``.
+        weights: ``[N]``.
+        fold: 0 or 1, ``[N]``.
+        by_trees: the log odds that `log_odds` gives, ``[N]``.
     """
     from sklearn.linear_model import LogisticRegression
 
-    inputs = np.hstack([x, actions])
-    best, lowest = np.full(len(x), 0.5), math.log(2) - VISIBLE
+    best, lowest = np.full(len(inputs), 0.5), math.log(2) - VISIBLE
     quadratic = np.hstack([inputs, np.square(inputs)])
-    straight = np.zeros(len(x))
+    straight = np.zeros(len(inputs))
     for held_out in (0, 1):
         fit, test = _some(fold != held_out), fold == held_out
         logistic = LogisticRegression(C=0.1, max_iter=50, tol=1e-3)
         logistic.fit(quadratic[fit], is_original[fit], sample_weight=weights[fit])
         straight[test] = logistic.decision_function(quadratic[test])
-    for odds in (straight, log_odds(inputs, is_original, weights, fold)):
+    for odds in (straight, by_trees):
         probability = 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
         chance = np.clip(np.where(is_original, probability, 1 - probability), 1e-6, 1)
         loss = float(-np.average(np.log(chance), weights=weights))

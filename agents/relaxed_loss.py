@@ -1,4 +1,4 @@
-"""What `EquivariantDQN` minimises with ``method="relaxed"``."""
+"""What `relaxed` learns from: the newest transitions, and what `EquivariantDQN` minimises."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch.nn.functional as F
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from equirl.symmetrize import relaxation
+from equirl.symmetrize import RelaxedWeighting, relaxation
 
 if TYPE_CHECKING:
     from equirl.agents.dqn.dqn import EquivariantDQN
+
+
+def relaxed_weighting(network: Any) -> RelaxedWeighting | None:
+    """What a symmetrized network learns of where to let go; None of other methods."""
+    weighting = network.symmetrized.weighting
+    return weighting if isinstance(weighting, RelaxedWeighting) else None
 
 
 def relaxed_loss(model: EquivariantDQN, sample: ReplayBufferSamples, targets: Tensor) -> Tensor:
@@ -35,11 +42,14 @@ def relaxed_loss(model: EquivariantDQN, sample: ReplayBufferSamples, targets: Te
     targets = model.targets(newest)
     parts = relaxation(symmetrized, newest.observations)
     symmetric, plain = (_chosen(q, newest, targets) for q in (parts.symmetric, parts.plain))
-    of_alpha: Tensor = symmetrized.weighting.loss(parts.evidence, symmetric, plain, targets)
+    evidence = parts.evidence
+    if evidence.dim() == 2:  # of every action
+        evidence = _chosen(evidence, newest, targets)[:, 0]
+    of_alpha: Tensor = symmetrized.weighting.loss(evidence, symmetric, plain, targets)
     return loss + of_alpha
 
 
-def newest_transitions(model: EquivariantDQN, count: int) -> ReplayBufferSamples:
+def newest_transitions(model: OffPolicyAlgorithm, count: int) -> ReplayBufferSamples:
     """The last transitions of the replay buffer, at most ``count``."""
     buffer: Any = model.replay_buffer
     last = np.arange(buffer.pos - min(count, buffer.size()), buffer.pos) % buffer.buffer_size

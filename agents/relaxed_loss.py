@@ -1,4 +1,10 @@
-"""What `relaxed` learns from: the newest transitions, and what `EquivariantDQN` minimises."""
+"""What algorithms with a replay buffer teach ``method="relaxed"``.
+
+Beside the loss of M_R there is the same loss of M, the plain networks, so that they mean something
+where α is still 0, and the loss of α (`RelaxedWeighting.loss`) on the newest transitions, which the
+networks were hardly trained on yet: on those that were, M always looks the better, as it fits noise
+as well.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +20,7 @@ from equirl.symmetrize import RelaxedWeighting, relaxation
 
 if TYPE_CHECKING:
     from equirl.agents.dqn.dqn import EquivariantDQN
+    from equirl.agents.symmetrized_actor import Weighed
 
 
 def relaxed_weighting(network: Any) -> RelaxedWeighting | None:
@@ -24,10 +31,6 @@ def relaxed_weighting(network: Any) -> RelaxedWeighting | None:
 
 def relaxed_loss(model: EquivariantDQN, sample: ReplayBufferSamples, targets: Tensor) -> Tensor:
     """L = mean of l(Q_R(s, a) − y) + l(Q(s, a) − y), l the Huber loss, and the loss of α.
-
-    Q is drawn to y itself, so that it means something where α is still 0. The loss of α
-    (`RelaxedWeighting.loss`) is that of the newest transitions, which the networks were hardly
-    trained on yet: on those that were, Q always looks the better, as it fits noise as well.
 
     Args:
         model: the agent.
@@ -47,6 +50,31 @@ def relaxed_loss(model: EquivariantDQN, sample: ReplayBufferSamples, targets: Te
         evidence = _chosen(evidence, newest, targets)[:, 0]
     of_alpha: Tensor = symmetrized.weighting.loss(evidence, symmetric, plain, targets)
     return loss + of_alpha
+
+
+def relaxes(weighed: Weighed | None) -> bool:
+    """Whether an actor, of which these are the weights, has ``method="relaxed"``."""
+    return weighed is not None and weighed.relaxed is not None
+
+
+def alpha_loss(model: Any, newest: ReplayBufferSamples, targets: Tensor) -> Tensor:
+    """The loss of α(s) of an actor and its critics, a scalar.
+
+    They share α(s), as they share the weights of every method. There is a target for the critics,
+    Q_i(s, a), and none for the actor, and it is they who know where the symmetry fails.
+
+    Args:
+        model: with an ``actor`` and a ``critic``.
+        newest: see `newest_transitions`.
+        targets: y, ``[batch, 1]``, or of distributions of returns ``[batch, 1, quantiles]``, of
+            which the means are compared.
+    """
+    relaxed = model.actor.weigh(newest.observations).relaxed
+    values = model.critic.both_values(newest.observations, newest.actions, relaxed.kept)
+    symmetric, plain = (q.mean(dim=2) if q.dim() == 3 else q for q in values)
+    expected = targets.mean(dim=2) if targets.dim() == 3 else targets
+    weighting: RelaxedWeighting = model.actor.symmetrized.weighting
+    return weighting.loss(relaxed.evidence, symmetric, plain, expected.expand_as(plain))
 
 
 def newest_transitions(model: OffPolicyAlgorithm, count: int) -> ReplayBufferSamples:

@@ -40,7 +40,7 @@ class RelaxingOnPolicy(OnPolicyAlgorithm):
         if weighting is None:
             super().train()
             return
-        alpha_loss = self._learn_alpha(weighting)
+        self._learn_alpha(weighting)
         minibatches: list[Any] = []
         get, evaluate = self.rollout_buffer.get, policy.evaluate_actions
 
@@ -61,7 +61,6 @@ class RelaxingOnPolicy(OnPolicyAlgorithm):
             super().train()
         finally:
             del vars(self.rollout_buffer)["get"], vars(policy)["evaluate_actions"]
-        self.logger.record("train/alpha_loss", alpha_loss)
 
     def plain_loss(self, sample: Any, actions: Tensor, **masks: Any) -> Tensor:
         """What SB3 minimises, of the plain π and V instead of π_R and V_R, a scalar:
@@ -92,15 +91,13 @@ class RelaxingOnPolicy(OnPolicyAlgorithm):
         of_value = F.mse_loss(outputs[:, -1], sample.returns)
         return self.vf_coef * of_value - (gained + self.ent_coef * randomness).mean()
 
-    def _learn_alpha(self, weighting: RelaxedWeighting) -> float:
-        """One pass over the rollout; the mean of the loss."""
+    def _learn_alpha(self, weighting: RelaxedWeighting) -> None:
+        """One pass over the rollout."""
         policy: Any = self.policy
         policy.set_training_mode(True)
         self._update_learning_rate(policy.optimizer)
-        losses = []
         for sample in self.rollout_buffer.get(vars(self).get("batch_size")):
             parts = policy.relaxation(sample.observations)
             symmetric, plain = parts.symmetric[:, -1], parts.plain[:, -1]
             loss = weighting.loss(parts.evidence, symmetric, plain, sample.returns)
-            losses.append(minimize(policy.optimizer, loss))
-        return float(torch.stack(losses).mean())
+            minimize(policy.optimizer, loss)

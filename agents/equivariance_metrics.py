@@ -15,7 +15,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from equirl.actions import GroupAction
-from equirl.symmetrize import Branches, RelaxedWeighting, Symmetrized, relaxation
+from equirl.agents.symmetrized_network import acting_network
+from equirl.symmetrize import Branches, RelaxedWeighting, Symmetrized, alpha_of
 from equirl.verification import equivariance_error
 
 MAX_ELEMENTS_SHOWN = 48
@@ -89,7 +90,11 @@ def disagreement(branches: Tensor) -> float:
 
 
 def weight_metrics(symmetrized: Symmetrized, weights: Tensor) -> Metrics:
-    """Of the weights ``[|G|, batch]``: their entropy, the mean of each, and β."""
+    """Of the weights ``[|G|, batch]``: their entropy, the mean of each, and β.
+
+    Where each entry of an output has its own, ``[|G|, batch, entries]``, of all of them.
+    """
+    weights = weights.flatten(1)
     group = symmetrized.input_action.group
     metrics = {}
     if group.order > 1:
@@ -107,8 +112,8 @@ def weight_metrics(symmetrized: Symmetrized, weights: Tensor) -> Metrics:
 
 @torch.no_grad()
 def alphas(model: BaseAlgorithm, observations: Any) -> Tensor | None:
-    """α ``[batch]`` of an agent with ``method="relaxed"``, else None."""
-    symmetrized = getattr(getattr(model, "q_net", None), "symmetrized", None)
-    if symmetrized is None or not isinstance(symmetrized.weighting, RelaxedWeighting):
+    """α of an agent with ``method="relaxed"``, ``[batch]`` or ``[batch, actions]``, else None."""
+    acting = acting_network(model.policy)
+    if acting is None or not isinstance(acting.symmetrized.weighting, RelaxedWeighting):
         return None
-    return relaxation(symmetrized, observations).alpha
+    return alpha_of(acting.symmetrized, observations)

@@ -12,7 +12,11 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from equirl.agents.saving.agent_format import check_saved_format, description
 from equirl.agents.saving.saved_agent import SYMMETRIZATION, read_agent
-from equirl.agents.symmetrized_network import SymmetrizationArguments, spelled_policy_kwargs
+from equirl.agents.symmetrized_network import (
+    SymmetrizationArguments,
+    check_relaxes,
+    spelled_policy_kwargs,
+)
 from equirl.agents.vec_normalize import check_normalization
 from equirl.envs import Declaration, symmetry_of
 from equirl.errors import AgentError
@@ -31,12 +35,13 @@ class EquivariantAlgorithm(BaseAlgorithm):
     Args:
         policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, or a policy class.
         env: the environment, or its id.
-        method: ``"equitune"``, ``"lambda"``, ``"equizero"`` or ``"canonical"``, of `EquivariantDQN`
-            also ``"relaxed"``, or a `Method`; an option that it does not heed is refused.
+        method: ``"equitune"``, ``"lambda"``, ``"equizero"``, ``"canonical"``, ``"relaxed"``, or a
+            `Method`; an option that it does not heed is refused.
         symmetry: a `Symmetry` or generators; None finds the environment's own (`symmetry_of`).
         gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
         init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
         inner: of `relaxed`, the method where the symmetry holds.
+        per_action: of `relaxed` in `EquivariantDQN`: each action has an α of its own.
         canonical_score: ``"lexicographic"`` or ``"learned"``.
         orbit_samples: for `equitune`: so many random elements of the orbit in the loss rather than
             all, which costs less and adds noise; targets and actions see the whole orbit.
@@ -56,6 +61,9 @@ class EquivariantAlgorithm(BaseAlgorithm):
     equivariant_policy: ClassVar[type[BasePolicy]]
     """What the policies of the algorithm are derived from."""
 
+    relaxes: ClassVar[bool] = True
+    """Whether it teaches `relaxed` what to let go of."""
+
     def __init__(
         self,
         policy: str | type[BasePolicy],
@@ -66,6 +74,7 @@ class EquivariantAlgorithm(BaseAlgorithm):
         gradient: str | None = None,
         init: str | None = None,
         inner: str | None = None,
+        per_action: bool | None = None,
         canonical_score: str | None = None,
         orbit_samples: int | None = None,
         shortcuts: bool = True,
@@ -89,6 +98,7 @@ class EquivariantAlgorithm(BaseAlgorithm):
             gradient=gradient,
             init=init,
             inner=inner,
+            per_action=per_action,
             canonical_score=canonical_score,
             orbit_samples=orbit_samples,
         )
@@ -116,6 +126,7 @@ class EquivariantAlgorithm(BaseAlgorithm):
                     f"load keeps the {option} in the file: {name}.from_pretrained(path, env, "
                     f"{option}=…) builds an agent with another"
                 )
+        check_relaxes(self.policy_kwargs.get("method", "equitune"), self)
         check_normalization(self.env, self.policy_kwargs.get("symmetry"))
         parent: Any = super()  # SB3's own method is abstract in the base class only
         parent._setup_model()

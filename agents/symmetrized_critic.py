@@ -92,6 +92,18 @@ class SymmetrizedCritic(SymmetrizationArguments):
         """
         return self._run_symmetrized(self.symmetrized, observations, actions, weights)
 
+    def plain_values(self, observations: Any, actions: Tensor) -> Tensor:
+        """What the plain critics give for (s, a), ``[batch, *value_shape]``."""
+        return self._plain(self.points.join(observations, actions))
+
+    @torch.no_grad()
+    def both_values(
+        self, observations: Any, actions: Tensor, weights: Weights
+    ) -> tuple[Tensor, Tensor]:
+        """With these weights, and of the plain critics, each ``[batch, *value_shape]``."""
+        outputs, _ = self.symmetrized.outputs(self.points.join(observations, actions))
+        return self.symmetrized.combine(outputs, weights), outputs[0]
+
     def _plain(self, points: dict[str, Tensor]) -> Tensor:
         raise NotImplementedError
 

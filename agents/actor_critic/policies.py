@@ -76,8 +76,14 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """V_G(s), ``[batch, 1]``, log π_G(a | s), ``[batch]``, and the entropy, ``[batch]``."""
         parameters, values = self.parameters_and_values(obs)
+        return values, *self.evaluate_parameters(parameters, actions)
+
+    def evaluate_parameters(
+        self, parameters: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """log π(a | s) and the entropy, each ``[batch]``, of these parameters of π."""
         distribution = self._distribution(parameters)
-        return values, distribution.log_prob(actions), distribution.entropy()
+        return distribution.log_prob(actions), distribution.entropy()
 
     def get_distribution(self, obs: PyTorchObs) -> Distribution:
         """π_G(· | s)."""

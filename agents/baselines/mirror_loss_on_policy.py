@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from equirl.agents.baselines.mirror_loss import MirrorLoss
+from equirl.agents.gradient_steps import WithLoss
 
 
 class MirrorLossOnPolicy(MirrorLoss, OnPolicyAlgorithm):
@@ -76,25 +77,6 @@ class MirrorLossA2C(MirrorLossOnPolicy, A2C):
     Example:
         >>> model = MirrorLossA2C("MlpPolicy", "CartPole-v1", device="cpu").learn(64)
     """
-
-
-class WithLoss(torch.autograd.Function):
-    """x, and a scalar loss that is added to whatever loss is computed from x.
-
-    The gradient of x passes as it comes; that of the loss is 1. So a term is added where code that
-    is not ours sums the loss up.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, loss: Tensor) -> Tensor:
-        """``x``."""
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor]:
-        """The slope of x, and 1."""
-        (slope,) = slopes
-        return slope, torch.ones((), dtype=slope.dtype, device=slope.device)
 
 
 def plain_outputs(policy: Any, obs: PyTorchObs) -> tuple[Tensor, Tensor]:

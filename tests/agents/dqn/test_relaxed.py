@@ -14,8 +14,8 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
 
 from equirl.agents import DeviceReplayBuffer, EquivariantDQN, EquivariantPPO, EquivariantSAC
-from equirl.agents.dqn.relaxed_loss import newest_transitions
 from equirl.agents.equivariance_metrics import alphas
+from equirl.agents.relaxed_loss import newest_transitions
 from equirl.agents.training.callbacks import EquivarianceCallback
 from equirl.errors import MethodError
 from equirl.symmetrize import relaxation

@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from equirl.agents.saving.agent_format import check_saved_format, description
 from equirl.agents.saving.saved_agent import SYMMETRIZATION, read_agent
 from equirl.agents.symmetrized_network import SymmetrizationArguments, spelled_policy_kwargs
+from equirl.agents.training.divergence import divergence_is_named
 from equirl.agents.vec_normalize import check_normalization
 from equirl.envs import Declaration, symmetry_of
 from equirl.errors import AgentError
@@ -132,6 +133,17 @@ class EquivariantAlgorithm(BaseAlgorithm):
         """
         check_normalization(env, self.policy_kwargs.get("symmetry"))
         super().set_env(env, force_reset)
+
+    def learn(self: SomeAlgorithm, *args: Any, **kwargs: Any) -> SomeAlgorithm:
+        """See `BaseAlgorithm`.
+
+        Raises:
+            RunError: training diverged: a parameter is not finite, as after rewards that are NaN.
+        """
+        following: Any = super()
+        with divergence_is_named(self):
+            learned: SomeAlgorithm = following.learn(*args, **kwargs)
+        return learned
 
     @classmethod
     def load(

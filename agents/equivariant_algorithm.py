@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv
 
 from equirl.agents.saving.agent_format import check_saved_format, description
@@ -155,6 +156,14 @@ class EquivariantAlgorithm(BaseAlgorithm):
             AgentError: a later version of equirl saved the agent.
         """
         check_saved_format(path)
+        if kwargs.get("policy_kwargs") is not None:
+            saved, *_ = load_from_zip_file(path, custom_objects=kwargs.get("custom_objects"))
+            if hasattr(path, "seek"):
+                path.seek(0)
+            # SB3 compares them with those in the file, where the symmetry and the method stand too.
+            found = (saved or {}).get("policy_kwargs", {})
+            ours = {name: found[name] for name in SYMMETRIZATION if name in found}
+            kwargs["policy_kwargs"] = ours | kwargs["policy_kwargs"]
         return super().load(path, *args, **kwargs)
 
     @classmethod

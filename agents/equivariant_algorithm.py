@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv
 
 from equirl.agents.saving.agent_format import check_saved_format, description
@@ -17,6 +18,7 @@ from equirl.agents.symmetrized_network import (
     check_relaxes,
     spelled_policy_kwargs,
 )
+from equirl.agents.training.divergence import divergence_is_named
 from equirl.agents.vec_normalize import check_normalization
 from equirl.envs import Declaration, symmetry_of
 from equirl.errors import AgentError
@@ -144,6 +146,17 @@ class EquivariantAlgorithm(BaseAlgorithm):
         check_normalization(env, self.policy_kwargs.get("symmetry"))
         super().set_env(env, force_reset)
 
+    def learn(self: SomeAlgorithm, *args: Any, **kwargs: Any) -> SomeAlgorithm:
+        """See `BaseAlgorithm`.
+
+        Raises:
+            RunError: training diverged: a parameter is not finite, as after rewards that are NaN.
+        """
+        following: Any = super()
+        with divergence_is_named(self):
+            learned: SomeAlgorithm = following.learn(*args, **kwargs)
+        return learned
+
     @classmethod
     def load(
         cls: type[SomeAlgorithm], path: str | Path | BufferedIOBase, *args: Any, **kwargs: Any
@@ -154,6 +167,14 @@ class EquivariantAlgorithm(BaseAlgorithm):
             AgentError: a later version of equirl saved the agent.
         """
         check_saved_format(path)
+        if kwargs.get("policy_kwargs") is not None:
+            saved, *_ = load_from_zip_file(path, custom_objects=kwargs.get("custom_objects"))
+            if hasattr(path, "seek"):
+                path.seek(0)
+            # SB3 compares them with those in the file, where the symmetry and the method stand too.
+            found = (saved or {}).get("policy_kwargs", {})
+            ours = {name: found[name] for name in SYMMETRIZATION if name in found}
+            kwargs["policy_kwargs"] = ours | kwargs["policy_kwargs"]
         return super().load(path, *args, **kwargs)
 
     @classmethod

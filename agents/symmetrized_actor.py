@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from equirl.agents.shortcuts.few_rows import actor_of_few
 from equirl.agents.symmetrized_critic import SymmetrizedCritic
 from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
-from equirl.symmetrize import RelaxedWeights, Symmetrized
+from equirl.symmetrize import Branches, RelaxedWeights, Symmetrized
 from equirl.symmetrize.methods import Relaxed
 from equirl.symmetrize.structures import map_parts
 from equirl.symmetrize.weightings import Weights, magnitude
@@ -104,6 +104,15 @@ class SymmetrizedActor(SymmetrizationArguments):
         else:
             outputs = self.symmetrized.combine(weighed.outputs, weighed.weights)
         return outputs
+
+    @torch.no_grad()
+    def branches(self, obs: PyTorchObs) -> Branches:
+        """The branches g⁻¹π(gs), ``[|G|, batch, outputs]``, and their weights."""
+        weights = self.weigh(obs).weights
+        if weights is None:
+            return self.symmetrized.branches(obs)
+        outputs, _ = self.symmetrized.outputs(obs)
+        return Branches(self.symmetrized.pull_back(outputs), weights.values)
 
     @torch.no_grad()
     def view_orbit(self, obs: PyTorchObs) -> OrbitView:

@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from equirl.agents.baselines.mirror_loss import MirrorLoss
+from equirl.agents.equivariance_metrics import error_alone, value_error_alone
 from equirl.agents.gradient_steps import WithLoss
 
 
@@ -54,6 +55,21 @@ class MirrorLossOnPolicy(MirrorLoss, OnPolicyAlgorithm):
         moved_parameters, moved_values = plain_outputs(self.policy, moved)
         back = self._output_action.pull_back_each(g, moved_parameters)
         return F.mse_loss(back, parameters) + F.mse_loss(moved_values, values)
+
+    def equivariance_metrics(self, observations: PyTorchObs) -> dict[str, float]:
+        """What `EquivarianceCallback` records: what asymmetry there still is."""
+        moves = self.symmetry.observations
+
+        def parameters(obs: PyTorchObs) -> Tensor:
+            return plain_outputs(self.policy, obs)[0]
+
+        def values(obs: PyTorchObs) -> Tensor:
+            return plain_outputs(self.policy, obs)[1]
+
+        return {
+            **error_alone(parameters, moves, self._output_action, observations),
+            **value_error_alone(values, moves, observations),
+        }
 
     @property
     def _output_action(self) -> Any:

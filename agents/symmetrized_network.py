@@ -11,7 +11,6 @@ from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
 from torch import Tensor, nn
 
-from equirl.agents.families import FAMILIES
 from equirl.agents.policy_spaces import for_policy
 from equirl.envs import symmetry_by_id
 from equirl.errors import MethodError, SymmetryError
@@ -191,6 +190,8 @@ def check_relaxes(method: str, relaxing: Any) -> None:
         MethodError: it is `relaxed`, and cannot be.
     """
     if method == Relaxed.name and not relaxing.relaxes:
+        from equirl.agents.families import FAMILIES
+
         able = ", ".join(name for name, family in FAMILIES.items() if family.relaxes)
         raise MethodError(f"method=relaxed is for algorithm={able}, got {type(relaxing).__name__}")
 

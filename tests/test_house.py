@@ -260,8 +260,9 @@ def test_torch_is_not_imported_before_it_is_needed() -> None:
 
 
 def test_what_takes_seconds_to_import_is_imported_where_it_is_used() -> None:
-    """Every training and every process of a sweep would wait for it."""
+    """Every training and every process of a sweep would wait for it, or lack it."""
     heavy = ("sklearn", "scipy.stats", "scipy.integrate", "pandas", "matplotlib")
+    heavy += ("minatar", "minigrid", "gymnasium_2048", "ale_py", "Box2D")
     early = {
         (name, other)
         for name, tree in modules().items()

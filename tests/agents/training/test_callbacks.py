@@ -45,7 +45,7 @@ def test_tensorboard_shows_what_the_symmetrization_does(
 ) -> None:
     env = make_env()
     model = EquivariantDQN("MlpPolicy", env, method, tensorboard_log=str(tmp_path), **SMALL)
-    model.learn(400, callback=EquivarianceCallback(every=50), log_interval=1)
+    model.learn(240, callback=EquivarianceCallback(every=40), log_interval=1)
     read = {tag: values for tag, values in scalars(tmp_path).items() if tag.startswith("equirl/")}
     names = list(model.symmetry.group.names)
     expected = {

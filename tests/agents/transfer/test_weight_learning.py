@@ -102,7 +102,7 @@ def versions(path: Path, method: str = "lambda") -> tuple[DQN, EquivariantDQN]:
 
 
 def success(model: DQN) -> float:
-    played = play_episodes(model, make_room, range(100))
+    played = play_episodes(model, make_room, range(50))
     return float(np.mean(played.lengths < 30))
 
 

@@ -11,7 +11,9 @@ import numpy as np
 
 from equirl.symmetry import Symmetry
 from equirl.verification.fresh_draws import MOST_STATES, Place, check_by_fresh_draws, is_random
+from equirl.verification.play import kept, stacked
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
+from equirl.verification.where import Region, region
 
 StateMap = Callable[[Any], None]
 
@@ -52,6 +54,8 @@ class Comparison:
         self.examples: dict[str, CounterExample] = {}
         self.steps = self.looked_at = 0
         self.disputed: list[tuple[Past, Any]] = []
+        self.compared: list[tuple[Any, Any, frozenset[str]]] = []
+        """s, a, and the quantities that differed."""
 
     def verdicts(
         self, count: int, level: float, seed: int, deadline: float
@@ -66,14 +70,18 @@ class Comparison:
         """
         generator = np.random.default_rng(seed)
         self.symmetry.action_space.seed(int(generator.integers(2**31)))
+        is_drawn = False
         while self.steps < count and time.monotonic() < deadline:
             self._compare_once(generator)
-            if len(self.disputed) == 1 and self._is_random_there():
-                verdicts = self._by_fresh_draws(level, seed)
-                return verdicts, [
-                    f"{self.name}: the environment draws at random and the state map does not "
-                    "mirror its draws, so both states were played many times with fresh seeds"
-                ]
+            if len(self.disputed) == 1 and not is_drawn:
+                is_drawn = self._is_random_there()
+            if is_drawn and len(self.disputed) >= MOST_STATES:
+                break
+        if is_drawn:
+            return self._by_fresh_draws(level, seed), [
+                f"{self.name}: outcomes are drawn at random and differed for the same draws, so "
+                "states and their images were played many times with fresh ones"
+            ]
         remarks = []
         if self.disputed and self.looked_at > 0:
             remarks = [
@@ -84,7 +92,8 @@ class Comparison:
 
     def _verdict(self, quantity: str) -> Verdict:
         outcome: Any = "refused" if quantity in self.examples else "holds"
-        detail = ""
+        place = self._where(quantity) if outcome == "refused" else Region("", None)
+        detail = place.words
         if self.looked_at == 0:
             outcome, detail = "undecided", "nothing was compared: raise transitions"
         return Verdict(
@@ -96,6 +105,20 @@ class Comparison:
             self.looked_at,
             self.examples.get(quantity),
             detail,
+            place.board,
+        )
+
+    def _where(self, quantity: str) -> Region:
+        """The part of the states in which a quantity differed."""
+        states, actions, differed = zip(*self.compared, strict=True)
+        n = len(states)
+        return region(
+            self.symmetry,
+            stacked(self.symmetry.observation_space, states),
+            np.array(actions),
+            np.array([float(quantity in one) for one in differed]),
+            np.ones(n),
+            np.random.default_rng(0).permutation(n) % 2 == 0,
         )
 
     def _compare_once(self, generator: np.random.Generator) -> None:
@@ -119,10 +142,11 @@ class Comparison:
                 "reward": (float(reward), float(found_reward)),
                 "termination": (bool(terminated), bool(found_terminated)),
             }
-            apart = False
+            apart: set[str] = set()
             for quantity, (wanted, got) in pairs.items():
                 difference = relative_difference(wanted, got)
-                apart = apart or difference > self.tolerance
+                if difference > self.tolerance:
+                    apart.add(quantity)
                 if difference > max(self.worst[quantity], self.tolerance):
                     self.examples[quantity] = CounterExample(
                         observation,
@@ -134,6 +158,7 @@ class Comparison:
                         got,
                     )
                 self.worst[quantity] = max(self.worst[quantity], difference)
+            self.compared.append((kept(observation), action, frozenset(apart)))
             if apart:
                 self.disputed.append(((seed, past), action))
             past, observation = [*past, action], following
@@ -180,7 +205,8 @@ class Comparison:
             )
         places = [self._place(past, action) for past, action in tried]
         usable = [place for place in places if place is not None]
-        return check_by_fresh_draws(self.symmetry, self.name, usable, level, seed)
+        agreed = [(state, action) for state, action, differed in self.compared if not differed]
+        return check_by_fresh_draws(self.symmetry, self.name, usable, agreed, level, seed)
 
     def _moved_action(self, action: Any) -> Any:
         moved = self.symmetry.transform_action(self.g, action)

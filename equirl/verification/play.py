@@ -128,18 +128,18 @@ def _random_steps(env: gym.Env[Any, Any], seed: int) -> Iterator[Step]:
     episode = -1
     while True:
         observation, _ = env.reset(seed=int(generator.integers(2**31)))
-        observation, episode, step, done = _kept(observation), episode + 1, 0, False
+        observation, episode, step, done = kept(observation), episode + 1, 0, False
         action, keeps = action_space.sample(), float(generator.choice(PERSISTENCE))
         while not done:
             if generator.random() >= keeps:
                 action = action_space.sample()
             following, reward, terminated, truncated, _ = env.step(action)
-            following = _kept(following)
+            following = kept(following)
             yield observation, action, following, float(reward), bool(terminated), episode, step
             observation, step, done = following, step + 1, terminated or truncated
 
 
-def _kept(observation: Any) -> Any:
+def kept(observation: Any) -> Any:
     """A copy: environments may write the next observation over the one before."""
     if isinstance(observation, dict):
         return {key: np.array(part) for key, part in observation.items()}

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from equirl.actions import as_leaves, from_leaves, leaves_of
 from equirl.symmetry import Symmetry
 from equirl.verification.play import Play, collect
 from equirl.verification.statistics.counter_examples import worst_example
@@ -29,7 +30,7 @@ from equirl.verification.statistics.permutation import significance, units_of
 from equirl.verification.statistics.scores import Scores
 from equirl.verification.statistics.sensitivity import sensitivity
 from equirl.verification.verdicts import Verdict
-from equirl.verification.where import where
+from equirl.verification.where import Region, region
 
 __all__ = ["Play", "check_initial_states", "check_statistically", "collect"]
 
@@ -131,7 +132,7 @@ def _checked(
             if p_value < level:
                 example = worst_example(symmetry, name, played, quantity, ground)
                 plainest = min(of_it, key=lambda group: of_it[group][0])
-                place = _where(encoder, ground, quantity, evidence[plainest])
+                place = _where(encoder, ground, played, quantity, evidence[plainest])
                 verdicts.append(
                     Verdict(
                         name,
@@ -141,7 +142,8 @@ def _checked(
                         p_value,
                         len(played),
                         example,
-                        place,
+                        place.words,
+                        place.board,
                     )
                 )
                 continue
@@ -185,16 +187,18 @@ def _undecided(name: str, quantity: str, looked_at: int, why: str) -> Verdict:
     return Verdict(name, quantity, "statistical", "undecided", 1.0, looked_at, detail=why)
 
 
-def _where(encoder: Encoder, ground: Groundwork, quantity: str, found: Scores) -> str:
-    """The part of the states in which a refused quantity fails, in words."""
-    names = ground.copies.names
-    states = (ground.x[:, :-1] * encoder.spread + encoder.centre).round(6) + 0.0
-    codes = np.unique(ground.codes)
-    one_hot = ground.actions.shape[1] == encoder.action_count and len(codes) > 1
-    named = [f"action = {j}" if one_hot else f"action[{j}]" for j in range(ground.actions.shape[1])]
-    return where(
-        np.hstack([states, ground.actions]),
-        [*names[:-1], *named],
+def _where(
+    encoder: Encoder, ground: Groundwork, played: Play, quantity: str, found: Scores
+) -> Region:
+    """The part of the states in which a refused quantity fails."""
+    symmetry, leaves = encoder.symmetry, leaves_of(encoder.symmetry.observation_space)
+    moved = [symmetry.transform_observation(g, played.observations) for g in encoder.elements]
+    parts = zip(*(as_leaves(one, leaves) for one in moved), strict=True)
+    actions = [symmetry.transform_action(g, played.actions) for g in encoder.elements]
+    return region(
+        symmetry,
+        from_leaves([np.concatenate(arrays) for arrays in parts], leaves),
+        np.concatenate([np.asarray(one) for one in actions]),
         ground.breach(ground.copies, quantity, found),
         ground.balanced * ground.weights,
         ground.fold == 1,

@@ -8,7 +8,7 @@ as well.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch.nn.functional as F
@@ -52,7 +52,7 @@ def relaxed_loss(model: EquivariantDQN, sample: ReplayBufferSamples, targets: Te
     return loss + of_alpha
 
 
-def relaxes(weighed: Weighed | None) -> bool:
+def relaxes(weighed: Weighed | None) -> TypeGuard[Weighed]:
     """Whether an actor, of which these are the weights, has ``method="relaxed"``."""
     return weighed is not None and weighed.relaxed is not None
 

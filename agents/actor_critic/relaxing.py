@@ -89,7 +89,8 @@ class RelaxingOnPolicy(OnPolicyAlgorithm):
         gained = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
         randomness = -log_prob if entropy is None else entropy
         of_value = F.mse_loss(outputs[:, -1], sample.returns)
-        return self.vf_coef * of_value - (gained + self.ent_coef * randomness).mean()
+        loss: Tensor = self.vf_coef * of_value - (gained + self.ent_coef * randomness).mean()
+        return loss
 
     def _learn_alpha(self, weighting: RelaxedWeighting) -> None:
         """One pass over the rollout."""

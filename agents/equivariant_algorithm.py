@@ -11,6 +11,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv
 
+from equirl.agents.policy_spaces import check_policy_spaces
 from equirl.agents.saving.agent_format import check_saved_format, description
 from equirl.agents.saving.saved_agent import SYMMETRIZATION, read_agent
 from equirl.agents.symmetrized_network import (
@@ -94,6 +95,7 @@ class EquivariantAlgorithm(BaseAlgorithm):
                 f"an {type(self).__name__} is built for an environment, got None: give one, or its "
                 "id (load and predict go without)"
             )
+        check_policy_spaces(self.observation_space, self.action_space)
         self.policy_kwargs = spelled_policy_kwargs(
             method,
             self.policy_kwargs,

@@ -63,7 +63,11 @@ def check_policy_spaces(
     for key, part in parts.items():
         where = "observations" if key is None else f"observations[{key!r}]"
         _check(where, part, "TransformObservation(env, f, {space}), where f takes {what} off")
-    _check("actions", action_space, "TransformAction(env, f, {space}), where f puts {what} on")
+    remedy = "TransformAction(env, f, {space}), where f puts {what} on"
+    if isinstance(action_space, spaces.MultiBinary) and not isinstance(action_space.n, int):
+        flat = spaces.MultiBinary(int(np.prod(action_space.n)))
+        _refuse("actions", action_space, remedy, flat, "the shape")
+    _check("actions", action_space, remedy)
 
 
 def _check(where: str, space: spaces.Space[Any], remedy: str) -> None:

@@ -9,7 +9,8 @@ critics weigh as the actor does, which chooses a' at s' as well.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -129,7 +130,8 @@ class SymmetrizedActor(SymmetrizationArguments):
             lambda part: part.transpose(0, 1).flatten(0, 1), self.symmetrized.orbit(obs)
         )
         actions = self.mean_action(outputs.transpose(0, 1).flatten(0, 1))
-        values = self.judge(rows, actions)
+        with _parameters_as_constants(self.judge):
+            values = self.judge(rows, actions)
         values = values.view(-1, len(outputs), values.shape[1]).transpose(0, 1)
         # Where Q happens to be near zero, the numbers that it was computed from are not.
         return values.amin(dim=2), magnitude(values).clamp(min=1)
@@ -142,6 +144,23 @@ def critic_values(
     if weighed is not None and weighed.is_plain:
         return critic.plain_values(observations, actions)
     return critic.values(observations, actions, None if weighed is None else weighed.weights)
+
+
+@contextmanager
+def _parameters_as_constants(judge: Any) -> Iterator[None]:
+    """Lets `torch.jit.trace` record an actor alone: of modules outside it, it takes constants."""
+    critic = getattr(judge, "__self__", None)
+    is_tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    learned = []
+    if is_tracing and isinstance(critic, nn.Module):
+        learned = [p for p in critic.parameters() if p.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
 
 
 def connect(actor: SymmetrizedActor, critic: SymmetrizedCritic, *others: SymmetrizedCritic) -> None:

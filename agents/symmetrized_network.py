@@ -118,6 +118,10 @@ class SymmetrizationArguments(BaseModel):
         symmetry: Symmetry = self.symmetry_args["symmetry"]
         return symmetry
 
+    def obs_to_tensor(self, observation: Any) -> tuple[Any, bool]:
+        """As SB3's, of lists and arrays of any dtype: first they are brought to their space."""
+        return super().obs_to_tensor(self.symmetry.observations.in_space(observation))
+
     def symmetrize(
         self,
         output_action: OutputAction,

@@ -140,6 +140,10 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
             "evaluate_only": self.evaluate_only,
         }
 
+    def __dir__(self) -> list[str]:
+        # torch.jit.trace takes hold of everything that is listed here.
+        return [name for name in super().__dir__() if name != "lstm_actor"]
+
     @property
     def lstm_actor(self) -> NoReturn:
         """What `RecurrentPPO` asks for.

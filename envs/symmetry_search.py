@@ -21,7 +21,6 @@ from equirl.errors import SymmetryError
 from equirl.shown import shown
 from equirl.symmetry import Symmetry
 
-
 MANY = 100
 """More layers that declare a symmetry than anybody puts around one environment."""
 

@@ -144,6 +144,13 @@ def need(module: str, package: str | None = None) -> Any:
         ) from None
 
 
+def hugging_face() -> Any:
+    """Its transformers, without a progress bar beside the one line of a mistake."""
+    transformers = need("transformers")
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
 def _load_torchvision() -> None:
     """Without its operators if need be, which are for detecting objects.
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from equirl.errors import ConfigError
 from equirl.shown import nearest
-from running import need, quietly
+from running import hugging_face, quietly
 
 
 class Words:
@@ -132,7 +132,7 @@ def load(settings: DictConfig, text: str) -> tuple[nn.Module, Words | Pieces]:
     if settings.model == "small":
         words = Words(text, settings.vocabulary)
         return SmallModel(len(words.words), settings.hidden).to(settings.device), words
-    transformers = need("transformers")
+    transformers = hugging_face()
     try:
         with quietly():
             tokeniser = transformers.AutoTokenizer.from_pretrained(settings.model)

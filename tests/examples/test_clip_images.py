@@ -64,6 +64,11 @@ def test_pretraining_brings_images_near_the_prompt_of_their_class() -> None:
     assert accuracy(plain, data.images, data.labels) == 100
 
 
+def test_an_option_that_would_do_nothing_is_code_2() -> None:
+    given = [clip_images.run, clip_images.DEFAULTS, clip_images.QUICK]
+    assert main(*given, ["pretrained=openai", "pretraining=5"]) == 2
+
+
 def test_quick_shows_exactness_and_says_that_there_are_no_weights(
     tmp_path: Path, capsys: Any
 ) -> None:

@@ -152,9 +152,18 @@ def test_quick_runs_on_the_text_of_a_package(tmp_path: Path) -> None:
     assert distance["plain"] > 0.02 > 1e-5 > distance["equitune"]
 
 
-def test_a_missing_word_or_text_is_code_2(tmp_path: Path) -> None:
+def test_a_missing_word_prompt_or_text_is_code_2(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(TEXT * 50)
-    for wrong in ([f"text={tmp_path / 'no.txt'}"], [f"text={text}", "exchange=[[man,womn]]"]):
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "short.txt").write_text(TEXT)
+    for wrong in (
+        [f"text={tmp_path / 'no.txt'}"],
+        [f"text={tmp_path / 'bytes.txt'}"],
+        [f"text={tmp_path / 'short.txt'}", "exchange=[[man,woman]]", "prompts=['the {} was']"],
+        [f"text={text}", "exchange=[[man,womn]]"],
+        ["prompts=[]"],
+        ["prompts=['the man']"],
+    ):
         given = [*wrong, "steps=0", "--quick"]
         assert main(fairness.run, fairness.DEFAULTS, fairness.QUICK, given) == 2

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from equirl.agents.shortcuts.few_rows import actor_of_few
 from equirl.agents.symmetrized_critic import SymmetrizedCritic
 from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
+from equirl.errors import AgentError
 from equirl.symmetrize import Branches, RelaxedWeights, Symmetrized
 from equirl.symmetrize.methods import Relaxed
 from equirl.symmetrize.structures import map_parts
@@ -125,7 +126,11 @@ class SymmetrizedActor(SymmetrizationArguments):
     @torch.no_grad()
     def _scores(self, obs: PyTorchObs, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """min_i Q_i(gs, π(gs)), ``[|G|, batch]``, and the size of what they came from."""
-        assert self.judge is not None
+        if self.judge is None:
+            raise AgentError(
+                f"an actor of method={self.symmetrized.method.name} needs the critics of its "
+                "policy, which score its branches: save and load the policy, or the agent"
+            )
         rows = map_parts(
             lambda part: part.transpose(0, 1).flatten(0, 1), self.symmetrized.orbit(obs)
         )

@@ -9,9 +9,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.fresh_draws import MOST_STATES, Place, check_by_fresh_draws, is_random
 from equirl.verification.play import kept, stacked
+from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
 from equirl.verification.where import Region, region
 
@@ -21,6 +23,9 @@ Past = tuple[int, list[Any]]
 """The seed of an episode and the actions so far."""
 
 LONGEST_PAST = 60
+
+LEAST_COMPARED = 20
+"""Steps, or what did not differ is undecided."""
 
 STEPS = 3
 """Compared after a state was moved: a few steps on, hidden state shows too."""
@@ -53,6 +58,8 @@ class Comparison:
         self.worst = dict.fromkeys(QUANTITIES, 0.0)
         self.examples: dict[str, CounterExample] = {}
         self.steps = self.looked_at = 0
+        self.cut_short = ""
+        """Why there were fewer steps than asked for."""
         self.disputed: list[tuple[Past, Any]] = []
         self.compared: list[tuple[Any, Any, frozenset[str]]] = []
         """s, a, and the quantities that differed."""
@@ -71,12 +78,18 @@ class Comparison:
         generator = np.random.default_rng(seed)
         self.symmetry.action_space.seed(int(generator.integers(2**31)))
         is_drawn = False
-        while self.steps < count and time.monotonic() < deadline:
-            self._compare_once(generator)
-            if len(self.disputed) == 1 and not is_drawn:
-                is_drawn = self._is_random_there()
-            if is_drawn and len(self.disputed) >= MOST_STATES:
-                break
+        try:
+            while self.steps < count:
+                if time.monotonic() > deadline:
+                    self.cut_short = "there was no time for more"
+                    break
+                self._compare_once(generator)
+                if len(self.disputed) == 1 and not is_drawn:
+                    is_drawn = self._is_random_there()
+                if is_drawn and len(self.disputed) >= MOST_STATES:
+                    break
+        except KeyboardInterrupt:
+            self.cut_short = INTERRUPTED
         if is_drawn:
             return self._by_fresh_draws(level, seed), [
                 f"{self.name}: outcomes are drawn at random and differed for the same draws, so "
@@ -94,8 +107,9 @@ class Comparison:
         outcome: Any = "refused" if quantity in self.examples else "holds"
         place = self._where(quantity) if outcome == "refused" else Region("", None)
         detail = place.words
-        if self.looked_at == 0:
-            outcome, detail = "undecided", "nothing was compared: raise transitions"
+        if outcome == "holds" and self.looked_at < LEAST_COMPARED:
+            what = f"{self.looked_at} steps were compared, {LEAST_COMPARED} are the least"
+            outcome, detail = "undecided", f"{what}: {self.cut_short or 'raise transitions'}"
         return Verdict(
             self.name,
             quantity,
@@ -133,7 +147,13 @@ class Comparison:
             action = self.symmetry.action_space.sample()
             moved_action = self._moved_action(action)
             following, reward, terminated, truncated, _ = env.step(action)
-            found, found_reward, found_terminated, _, _ = twin.step(moved_action)
+            try:
+                found, found_reward, found_terminated, _, _ = twin.step(moved_action)
+            except Exception as error:
+                raise SymmetryError(
+                    f"the environment cannot step from the state that the state map of {self.name} "
+                    f"put it into: {error!r}"
+                ) from error
             self._count(1)
             self.looked_at += 1
             expected = self.symmetry.transform_observation(self.g, following)
@@ -179,7 +199,10 @@ class Comparison:
             self._count(1)
             if terminated or truncated:
                 return None
-        self.state_map(twin.unwrapped)
+        try:
+            self.state_map(twin.unwrapped)
+        except Exception as error:
+            raise SymmetryError(f"the state map of {self.name} failed: {error!r}") from error
         return env, twin, observation
 
     def _place(self, past: Past, action: Any) -> Place | None:

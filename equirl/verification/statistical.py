@@ -28,7 +28,12 @@ from equirl.verification.statistics.encoding import (
 from equirl.verification.statistics.evidence import Groundwork
 from equirl.verification.statistics.permutation import significance, units_of
 from equirl.verification.statistics.scores import Scores
-from equirl.verification.statistics.sensitivity import sensitivity
+from equirl.verification.statistics.sensitivity import (
+    INTERRUPTED,
+    UNMEASURED,
+    Sensitivity,
+    sensitivity,
+)
 from equirl.verification.verdicts import Verdict
 from equirl.verification.where import Region, region
 
@@ -101,31 +106,40 @@ def _checked(
     units = units_of(played, generator)
     evidence: dict[Group, Scores] = {}
     encoders, grounds = {}, {}
-    for name in names:
-        if time.monotonic() > deadline:
-            break
-        encoders[name] = encoder = Encoder.of(symmetry, name, played)
-        copies = encoder.copies(played)
-        grounds[name] = ground = Groundwork(copies, units.numbers, generator)
-        for quantity in QUANTITIES:
-            if ground.is_constant(copies, quantity) or ground.overlap < LEAST_OVERLAP:
-                continue
-            found = [ground.averages(copies, quantity), ground.counts(copies, quantity)]
-            if with_trees and time.monotonic() < deadline:
-                found.append(ground.trees(copies, quantity))
-            evidence |= {(name, quantity, s.family): s for s in found if s is not None}
+    looked_at: set[tuple[str, str]] = set()
+    no_time = "there was no time for it"
+    try:
+        for name in names:
+            if time.monotonic() > deadline:
+                break
+            encoders[name] = encoder = Encoder.of(symmetry, name, played)
+            copies = encoder.copies(played)
+            grounds[name] = ground = Groundwork(copies, units.numbers, generator)
+            for quantity in QUANTITIES:
+                if not ground.is_constant(copies, quantity) and ground.overlap >= LEAST_OVERLAP:
+                    found = [ground.averages(copies, quantity), ground.counts(copies, quantity)]
+                    if with_trees and time.monotonic() < deadline:
+                        found.append(ground.trees(copies, quantity))
+                    evidence |= {(name, quantity, s.family): s for s in found if s is not None}
+                looked_at.add((name, quantity))
+    except KeyboardInterrupt:
+        deadline, no_time = -np.inf, INTERRUPTED
     results: dict[Group, tuple[float, float]] = {}
     if evidence:
         result = significance(list(evidence.values()), level, generator)
         pairs = zip(result.p_values.tolist(), result.critical.tolist(), strict=True)
         results = dict(zip(evidence, pairs, strict=True))
+
+    def in_time() -> bool:
+        return time.monotonic() < deadline
+
     is_refused = any(p < level for p, _ in results.values())
     verdicts = []
     for name in names:
-        if name not in grounds:
-            verdicts += [_undecided(name, q, 0, "there was no time for it") for q in QUANTITIES]
-            continue
         for quantity in QUANTITIES:
+            if (name, quantity) not in looked_at:
+                verdicts.append(_undecided(name, quantity, 0, no_time))
+                continue
             of_it = {g: r for g, r in results.items() if g[:2] == (name, quantity)}
             p_value = min((p for p, _ in of_it.values()), default=1.0)
             ground, encoder = grounds[name], encoders[name]
@@ -165,8 +179,10 @@ def _checked(
                     quantity,
                     critical,
                     generator,
-                    lambda: time.monotonic() < deadline,
+                    in_time,
                 )
+                if seen.what == INTERRUPTED:
+                    deadline = -np.inf
                 decided = seen.suffices
                 detail = f"would have seen {seen.what}" if decided else _missing(seen, ground)
             verdicts.append(
@@ -217,8 +233,10 @@ def _constant(quantity: str, ground: Groundwork) -> tuple[str, bool]:
     return "the observation never changed", True
 
 
-def _missing(seen: Any, ground: Groundwork) -> str:
+def _missing(seen: Sensitivity, ground: Groundwork) -> str:
     """What would help: overlap where that is little, else transitions."""
+    if seen.what in UNMEASURED:
+        return seen.what
     what = seen.what if seen.size is None else f"the smallest it would have seen is {seen.what}"
     if ground.overlap < 0.3:
         return f"{what}: little overlap ({ground.overlap:.0%}) of original and moved states"

@@ -100,7 +100,12 @@ FAMILIES: dict[str, Family] = {
         "sb3_contrib:TRPO", "equirl.agents:EquivariantTRPO", None, ROLLOUTS, is_on_policy=True
     ),
     "maskable_ppo": Family(
-        "sb3_contrib:MaskablePPO", "equirl.agents:EquivariantMaskablePPO", None, {}, True, relaxes=True
+        "sb3_contrib:MaskablePPO",
+        "equirl.agents:EquivariantMaskablePPO",
+        None,
+        {},
+        True,
+        relaxes=True,
     ),
     "qrdqn": Family("sb3_contrib:QRDQN", "equirl.agents:EquivariantQRDQN", None, REPLAY),
     "tqc": Family("sb3_contrib:TQC", "equirl.agents:EquivariantTQC", None, REPLAY, relaxes=True),

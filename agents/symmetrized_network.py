@@ -192,9 +192,7 @@ def check_relaxes(method: str, relaxing: Any) -> None:
     """
     if method == Relaxed.name and not relaxing.relaxes:
         able = ", ".join(name for name, family in FAMILIES.items() if family.relaxes)
-        raise MethodError(
-            f"method=relaxed is for algorithm={able}, got {type(relaxing).__name__}"
-        )
+        raise MethodError(f"method=relaxed is for algorithm={able}, got {type(relaxing).__name__}")
 
 
 def acting_network(policy: nn.Module) -> Any:

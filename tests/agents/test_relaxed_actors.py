@@ -43,14 +43,13 @@ ON_POLICY: dict[str, Any] = {
     "maskable": EquivariantMaskablePPO,
 }
 ALGORITHMS = OFF_POLICY | ON_POLICY
+REPLAYED = {"learning_starts": 32, "batch_size": 32, "buffer_size": 5000, "learning_rate": 3e-3}
+ROLLED_OUT = {"n_steps": 128, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3}
 SETTINGS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(
-        OFF_POLICY,
-        {"learning_starts": 32, "batch_size": 32, "buffer_size": 5000, "learning_rate": 3e-3},
-    ),
-    "ppo": {"n_steps": 128, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3},
+    **dict.fromkeys(OFF_POLICY, REPLAYED),
+    "ppo": ROLLED_OUT,
     "a2c": {"n_steps": 64},
-    "maskable": {"n_steps": 128, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3},
+    "maskable": ROLLED_OUT,
 }
 INNER = ["equitune", "lambda", "equizero", "canonical"]
 
@@ -246,7 +245,7 @@ def test_tensorboard_shows_how_much_is_let_go_of(tmp_path: Path) -> None:
 
 
 def test_where_nothing_teaches_it_it_is_refused_by_name() -> None:
-    with pytest.raises(MethodError, match="for algorithm=dqn, ppo, a2c, .*, got EquivariantTRPO"):
+    with pytest.raises(MethodError, match=r"for algorithm=dqn, ppo, a2c, .*, got EquivariantTRPO"):
         EquivariantTRPO("MlpPolicy", OneStep(True, True), "relaxed", device="cpu", symmetry={})
     with pytest.raises(MethodError, match="per_action is for algorithm=dqn, got EquivariantActor"):
         agent("ppo", per_action=True)

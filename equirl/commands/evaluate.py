@@ -111,8 +111,8 @@ def _check_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any]) -> None:
 def _draw_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any], path: Path, seed: int) -> None:
     """A picture of the mean of α over the states with the agent in each cell of a board.
 
-    The states are those of `STATES` steps, a fifth of them random, so that every cell is seen. Where
-    each action has an α of its own, so has each its picture.
+    The states are those of `STATES` steps, a fifth of them random, so that every cell is seen.
+    Where each action has an α of its own, each has a picture.
     """
     board = cast(RenderedBoard, env.unwrapped)
     seen: dict[Any, list[Any]] = defaultdict(list)

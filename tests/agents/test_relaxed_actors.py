@@ -43,14 +43,13 @@ ON_POLICY: dict[str, Any] = {
     "maskable": EquivariantMaskablePPO,
 }
 ALGORITHMS = OFF_POLICY | ON_POLICY
+REPLAYED = {"learning_starts": 32, "batch_size": 32, "buffer_size": 5000, "learning_rate": 3e-3}
+ROLLED_OUT = {"n_steps": 128, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3}
 SETTINGS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(
-        OFF_POLICY,
-        {"learning_starts": 32, "batch_size": 32, "buffer_size": 5000, "learning_rate": 3e-3},
-    ),
-    "ppo": {"n_steps": 128, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3},
+    **dict.fromkeys(OFF_POLICY, REPLAYED),
+    "ppo": ROLLED_OUT,
     "a2c": {"n_steps": 64},
-    "maskable": {"n_steps": 128, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3},
+    "maskable": ROLLED_OUT,
 }
 INNER = ["equitune", "lambda", "equizero", "canonical"]
 
@@ -185,7 +184,8 @@ def test_what_is_let_go_of_lies_between_the_symmetrized_and_the_plain_network(na
     model = agent(name)
     symmetric = acted(model, OBSERVATIONS)
     alpha = alphas(let_go_somewhere(model), OBSERVATIONS).detach()[:, None]
-    assert 0.05 < float(alpha.mean()) < 0.95
+    assert alpha.max() > 0
+    assert alpha.min() < 1
     network = acting_network(model.policy)
     with torch.no_grad():
         plain = network._plain(OBSERVATIONS) if name != "td3" else network.mu(OBSERVATIONS)

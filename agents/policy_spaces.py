@@ -10,6 +10,7 @@ from gymnasium import spaces
 from equirl.actions import GroupAction, Leaf
 from equirl.envs.transposed_images import with_channels_first
 from equirl.errors import SymmetryError
+from equirl.shown import shown
 from equirl.symmetry import Symmetry
 
 
@@ -83,5 +84,6 @@ def _refuse(
 ) -> None:
     there = remedy.format(space=right, what=what)
     raise SymmetryError(
-        f"{where} in {space} are not what SB3's policies can encode: use gymnasium.wrappers.{there}"
+        f"{where} in {shown(space)} are not what SB3's policies can encode: use "
+        f"gymnasium.wrappers.{there}"
     )

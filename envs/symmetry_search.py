@@ -21,7 +21,6 @@ from equirl.errors import SymmetryError
 from equirl.shown import shown
 from equirl.symmetry import Symmetry
 
-
 MANY = 100
 """More layers that declare a symmetry than anybody puts around one environment."""
 
@@ -155,8 +154,8 @@ def _changed(layer: Any, *kinds: type[Any]) -> str:
 
 def _acts_its_own_way(layer: Any, method: str) -> SymmetryError:
     return SymmetryError(
-        f"{type(layer).__name__} defines {method} in its own way, so what comes out may not be what "
-        "its environments give: give the symmetry of what comes out, EquivariantDQN(…, "
+        f"{type(layer).__name__} defines {method} in its own way, so what comes out may not be "
+        "what its environments give: give the symmetry of what comes out, EquivariantDQN(…, "
         "symmetry=generators) or symmetry_of(envs, generators)"
     )
 

@@ -90,8 +90,7 @@ class SymmetricVecNormalize(VecNormalize):
         self, venv: VecEnv, symmetry: Symmetry | Declaration | None = None, **kwargs: Any
     ) -> None:
         super().__init__(venv, **kwargs)
-        is_given = isinstance(symmetry, Symmetry)
-        self.symmetry = symmetry if is_given else symmetry_of(venv, symmetry)
+        self.symmetry = symmetry if isinstance(symmetry, Symmetry) else symmetry_of(venv, symmetry)
         if not self.norm_obs:
             return
         if isinstance(venv.observation_space, spaces.Dict):

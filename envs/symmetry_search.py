@@ -154,8 +154,8 @@ def _changed(layer: Any, *kinds: type[Any]) -> str:
 
 def _acts_its_own_way(layer: Any, method: str) -> SymmetryError:
     return SymmetryError(
-        f"{type(layer).__name__} defines {method} in its own way, so what comes out may not be what "
-        "its environments give: give the symmetry of what comes out, EquivariantDQN(…, "
+        f"{type(layer).__name__} defines {method} in its own way, so what comes out may not be "
+        "what its environments give: give the symmetry of what comes out, EquivariantDQN(…, "
         "symmetry=generators) or symmetry_of(envs, generators)"
     )
 

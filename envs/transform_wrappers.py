@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, SupportsFloat, TypeVar
 
 import gymnasium as gym
@@ -111,9 +110,9 @@ class RandomTransformWrapper(TransformWrapper[Observation, Action]):
         return observation, reward, terminated, truncated, {**info, "symmetry_element": self.g}
 
 
-def _element(symmetry: Symmetry, g: int | str) -> int:
+def _element(symmetry: Symmetry, g: Any) -> int:
     if isinstance(g, str):
         return symmetry.group.index(g)
-    if not isinstance(g, Integral) or not 0 <= g < symmetry.group.order:
+    if not isinstance(g, (int, np.integer)) or not 0 <= g < symmetry.group.order:
         raise SymmetryError(f"elements are numbered 0 … {symmetry.group.order - 1}, got {g}")
     return int(g)

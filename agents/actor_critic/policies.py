@@ -142,7 +142,8 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
 
     def __dir__(self) -> list[str]:
         # torch.jit.trace takes hold of everything that is listed here.
-        return [name for name in super().__dir__() if name != "lstm_actor"]
+        names: list[str] = super().__dir__()  # type: ignore[no-untyped-call]
+        return [name for name in names if name != "lstm_actor"]
 
     @property
     def lstm_actor(self) -> NoReturn:

@@ -98,7 +98,10 @@ def _warned_of_if_it_works() -> Iterator[None]:
 def _is_installed(extra: str) -> bool:
     """Whether what an extra brings is there, so that a failure has another cause."""
     packages = {"box2d": "Box2D", "atari": "ale_py", "twenty48": "gymnasium_2048"}
-    return importlib.util.find_spec(packages.get(extra, extra)) is not None
+    try:
+        return importlib.util.find_spec(packages.get(extra, extra)) is not None
+    except (ImportError, ValueError):  # no name of a module, or of one in a package that is missing
+        return False
 
 
 def _stacked(env: Environment, frames: int) -> Environment:

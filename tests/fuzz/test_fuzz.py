@@ -216,6 +216,8 @@ def test_matrices_that_do_not_close_stay_within_memory(monkeypatch: pytest.Monke
         ("benchmark", "--package"),
         ("check", "env.id=Taxi-v3"),
         ("train", "env.id=a\x85b"),
+        ("train", "env.id=Taxi-v3", "env.install=3.252113935276875e-203"),
+        ("train", "env.id=Taxi-v3", "env.install=.x"),
         ("export", "env=gridworld", "agent=equivariant.zip", "hydra.output_subdir=199"),
     ],
 )

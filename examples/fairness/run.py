@@ -67,9 +67,9 @@ DEFAULTS = {
 QUICK = {
     "vocabulary": 2000,
     "hidden": 96,
-    "steps": 300,
+    "steps": 200,
     "lambda_steps": 20,
-    "continuations": 200,
+    "continuations": 60,
     "continued": 10,
 }
 

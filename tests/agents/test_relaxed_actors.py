@@ -20,6 +20,7 @@ from equirl.agents import (
     EquivariantDDPG,
     EquivariantMaskablePPO,
     EquivariantPPO,
+    EquivariantQRDQN,
     EquivariantSAC,
     EquivariantTD3,
     EquivariantTQC,
@@ -245,7 +246,9 @@ def test_tensorboard_shows_how_much_is_let_go_of(tmp_path: Path) -> None:
 
 
 def test_where_nothing_teaches_it_it_is_refused_by_name() -> None:
-    with pytest.raises(MethodError, match=r"for algorithm=dqn, ppo, a2c, .*, got EquivariantTRPO"):
-        EquivariantTRPO("MlpPolicy", OneStep(True, True), "relaxed", device="cpu", symmetry={})
+    for algorithm in (EquivariantTRPO, EquivariantQRDQN):
+        expected = f"for algorithm=dqn, ppo, a2c, .*, got {algorithm.__name__}"
+        with pytest.raises(MethodError, match=expected):
+            algorithm("MlpPolicy", OneStep(True, True), "relaxed", device="cpu", symmetry={})
     with pytest.raises(MethodError, match="per_action is for algorithm=dqn, got EquivariantActor"):
         agent("ppo", per_action=True)

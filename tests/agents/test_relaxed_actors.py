@@ -233,6 +233,11 @@ def test_the_policy_in_stock_ppo_stays_its_inner_method() -> None:
     )
 
 
+def test_qrdqn_refuses_it_by_name() -> None:
+    with pytest.raises(MethodError, match=r"for algorithm=dqn, ppo, .*, got EquivariantQRDQN"):
+        EquivariantQRDQN("MlpPolicy", OneStep(True, True), "relaxed", device="cpu", symmetry={})
+
+
 def test_tensorboard_shows_how_much_is_let_go_of(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -246,9 +251,7 @@ def test_tensorboard_shows_how_much_is_let_go_of(tmp_path: Path) -> None:
 
 
 def test_where_nothing_teaches_it_it_is_refused_by_name() -> None:
-    for algorithm in (EquivariantTRPO, EquivariantQRDQN):
-        expected = f"for algorithm=dqn, ppo, a2c, .*, got {algorithm.__name__}"
-        with pytest.raises(MethodError, match=expected):
-            algorithm("MlpPolicy", OneStep(True, True), "relaxed", device="cpu", symmetry={})
-    with pytest.raises(MethodError, match="per_action is for algorithm=dqn, got EquivariantActor"):
+    with pytest.raises(MethodError, match=r"for algorithm=dqn, ppo, a2c, .*, got EquivariantTRPO"):
+        EquivariantTRPO("MlpPolicy", OneStep(True, True), "relaxed", device="cpu", symmetry={})
+    with pytest.raises(MethodError, match=r"per_action is for algorithm=dqn, got EquivariantActor"):
         agent("ppo", per_action=True)

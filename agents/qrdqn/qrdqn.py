@@ -41,3 +41,4 @@ class EquivariantQRDQN(EquivariantAlgorithm, QRDQN):
         "MultiInputPolicy": EquivariantQRDQNMultiInputPolicy,
     }
     equivariant_policy = EquivariantQRDQNPolicy
+    relaxes = False

@@ -20,6 +20,7 @@ from equirl.agents import (
     EquivariantDDPG,
     EquivariantMaskablePPO,
     EquivariantPPO,
+    EquivariantQRDQN,
     EquivariantSAC,
     EquivariantTD3,
     EquivariantTQC,
@@ -230,6 +231,11 @@ def test_the_policy_in_stock_ppo_stays_its_inner_method() -> None:
         policy.output_action(),
         OBSERVATIONS,
     )
+
+
+def test_qrdqn_refuses_it_by_name() -> None:
+    with pytest.raises(MethodError, match=r"for algorithm=dqn, ppo, .*, got EquivariantQRDQN"):
+        EquivariantQRDQN("MlpPolicy", OneStep(True, True), "relaxed", device="cpu", symmetry={})
 
 
 def test_tensorboard_shows_how_much_is_let_go_of(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ Policies, and algorithms whose policies are plain, say it themselves: they have 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,8 +15,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from equirl.actions import GroupAction
-from equirl.symmetrize import Branches, RelaxedWeighting, Symmetrized, relaxation
+from equirl.agents.symmetrized_network import acting_network
+from equirl.symmetrize import Branches, RelaxedWeighting, Symmetrized, alpha_of
 from equirl.verification import equivariance_error
+
+if TYPE_CHECKING:
+    from equirl.agents.symmetrized_actor import SymmetrizedActor
+    from equirl.agents.symmetrized_critic import SymmetrizedCritic
 
 MAX_ELEMENTS_SHOWN = 48
 """Larger groups get no curve per element."""
@@ -30,6 +35,13 @@ def error_alone(
 ) -> Metrics:
     """The largest difference between f(gs) and g f(s), all that a plain network shows."""
     return {"equivariance_error": equivariance_error(function, moves, output, observations)}
+
+
+@torch.no_grad()
+def value_error_alone(function: Callable[[Any], Tensor], moves: GroupAction, x: Any) -> Metrics:
+    """The largest difference between f(gx) and f(x), for a critic f."""
+    at_rest = GroupAction.trivial(moves.group, tuple(function(x).shape[1:]))
+    return {"value_equivariance_error": equivariance_error(function, moves, at_rest, x)}
 
 
 @torch.no_grad()
@@ -70,15 +82,38 @@ def actor_critic_metrics(
         observations: a batch.
     """
     moves = symmetrized.input_action
-    invariant = GroupAction.trivial(moves.group, (1,))
-    of_value = error_alone(
-        lambda obs: parameters_and_values(obs)[1], moves, invariant, observations
-    )
     return {
         **error_alone(lambda obs: parameters_and_values(obs)[0], moves, output, observations),
-        "value_equivariance_error": of_value["equivariance_error"],
+        **value_error_alone(lambda obs: parameters_and_values(obs)[1], moves, observations),
         "orbit_disagreement": disagreement(branches.values[..., :-1]),
         "value_orbit_disagreement": disagreement(branches.values[..., -1:]),
+        **weight_metrics(symmetrized, branches.weights),
+    }
+
+
+@torch.no_grad()
+def actor_and_critics_metrics(
+    actor: SymmetrizedActor, critic: SymmetrizedCritic, observations: Any
+) -> Metrics:
+    """Of an actor, and of the critics that judge its actions a = π_G(s).
+
+    Args:
+        actor: of a policy.
+        critic: of the same policy.
+        observations: a batch.
+    """
+    symmetrized, branches = actor.symmetrized, actor.branches(observations)
+    moves, output = symmetrized.input_action, symmetrized.output_action
+    actions = actor.mean_action(actor.combined(observations))
+    points = critic.points.join(observations, actions)
+    q_values = critic.symmetrized.outputs(points)[0]  # of the plain critics, along the orbit
+    return {
+        **error_alone(actor.combined, moves, output, observations),
+        **value_error_alone(
+            lambda x: critic.values(*critic.points.split(x)), critic.points.group_action, points
+        ),
+        "orbit_disagreement": disagreement(branches.values),
+        "value_orbit_disagreement": disagreement(q_values),
         **weight_metrics(symmetrized, branches.weights),
     }
 
@@ -89,7 +124,11 @@ def disagreement(branches: Tensor) -> float:
 
 
 def weight_metrics(symmetrized: Symmetrized, weights: Tensor) -> Metrics:
-    """Of the weights ``[|G|, batch]``: their entropy, the mean of each, and β."""
+    """Of the weights ``[|G|, batch]``: their entropy, the mean of each, and β.
+
+    Where each entry of an output has its own, ``[|G|, batch, entries]``, of all of them.
+    """
+    weights = weights.flatten(1)
     group = symmetrized.input_action.group
     metrics = {}
     if group.order > 1:
@@ -107,8 +146,8 @@ def weight_metrics(symmetrized: Symmetrized, weights: Tensor) -> Metrics:
 
 @torch.no_grad()
 def alphas(model: BaseAlgorithm, observations: Any) -> Tensor | None:
-    """α ``[batch]`` of an agent with ``method="relaxed"``, else None."""
-    symmetrized = getattr(getattr(model, "q_net", None), "symmetrized", None)
-    if symmetrized is None or not isinstance(symmetrized.weighting, RelaxedWeighting):
+    """α of an agent with ``method="relaxed"``, ``[batch]`` or ``[batch, actions]``, else None."""
+    acting = acting_network(model.policy)
+    if acting is None or not isinstance(acting.symmetrized.weighting, RelaxedWeighting):
         return None
-    return relaxation(symmetrized, observations).alpha
+    return alpha_of(acting.symmetrized, observations)

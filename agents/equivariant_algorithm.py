@@ -8,11 +8,18 @@ from typing import Any, ClassVar, TypeVar
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv
 
+from equirl.agents.policy_spaces import check_policy_spaces
 from equirl.agents.saving.agent_format import check_saved_format, description
 from equirl.agents.saving.saved_agent import SYMMETRIZATION, read_agent
-from equirl.agents.symmetrized_network import SymmetrizationArguments, spelled_policy_kwargs
+from equirl.agents.symmetrized_network import (
+    SymmetrizationArguments,
+    check_relaxes,
+    spelled_policy_kwargs,
+)
+from equirl.agents.training.divergence import divergence_is_named
 from equirl.agents.vec_normalize import check_normalization
 from equirl.envs import Declaration, symmetry_of
 from equirl.errors import AgentError
@@ -31,12 +38,13 @@ class EquivariantAlgorithm(BaseAlgorithm):
     Args:
         policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, or a policy class.
         env: the environment, or its id.
-        method: ``"equitune"``, ``"lambda"``, ``"equizero"`` or ``"canonical"``, of `EquivariantDQN`
-            also ``"relaxed"``, or a `Method`; an option that it does not heed is refused.
+        method: ``"equitune"``, ``"lambda"``, ``"equizero"``, ``"canonical"``, ``"relaxed"``, or a
+            `Method`; an option that it does not heed is refused.
         symmetry: a `Symmetry` or generators; None finds the environment's own (`symmetry_of`).
         gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
         init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
         inner: of `relaxed`, the method where the symmetry holds.
+        per_action: of `relaxed` in `EquivariantDQN`: each action has an α of its own.
         canonical_score: ``"lexicographic"`` or ``"learned"``.
         orbit_samples: for `equitune`: so many random elements of the orbit in the loss rather than
             all, which costs less and adds noise; targets and actions see the whole orbit.
@@ -56,6 +64,9 @@ class EquivariantAlgorithm(BaseAlgorithm):
     equivariant_policy: ClassVar[type[BasePolicy]]
     """What the policies of the algorithm are derived from."""
 
+    relaxes: ClassVar[bool] = True
+    """Whether it teaches `relaxed` what to let go of."""
+
     def __init__(
         self,
         policy: str | type[BasePolicy],
@@ -66,6 +77,7 @@ class EquivariantAlgorithm(BaseAlgorithm):
         gradient: str | None = None,
         init: str | None = None,
         inner: str | None = None,
+        per_action: bool | None = None,
         canonical_score: str | None = None,
         orbit_samples: int | None = None,
         shortcuts: bool = True,
@@ -83,12 +95,14 @@ class EquivariantAlgorithm(BaseAlgorithm):
                 f"an {type(self).__name__} is built for an environment, got None: give one, or its "
                 "id (load and predict go without)"
             )
+        check_policy_spaces(self.observation_space, self.action_space)
         self.policy_kwargs = spelled_policy_kwargs(
             method,
             self.policy_kwargs,
             gradient=gradient,
             init=init,
             inner=inner,
+            per_action=per_action,
             canonical_score=canonical_score,
             orbit_samples=orbit_samples,
         )
@@ -116,6 +130,7 @@ class EquivariantAlgorithm(BaseAlgorithm):
                     f"load keeps the {option} in the file: {name}.from_pretrained(path, env, "
                     f"{option}=…) builds an agent with another"
                 )
+        check_relaxes(self.policy_kwargs.get("method", "equitune"), self)
         check_normalization(self.env, self.policy_kwargs.get("symmetry"))
         parent: Any = super()  # SB3's own method is abstract in the base class only
         parent._setup_model()
@@ -133,6 +148,17 @@ class EquivariantAlgorithm(BaseAlgorithm):
         check_normalization(env, self.policy_kwargs.get("symmetry"))
         super().set_env(env, force_reset)
 
+    def learn(self: SomeAlgorithm, *args: Any, **kwargs: Any) -> SomeAlgorithm:
+        """See `BaseAlgorithm`.
+
+        Raises:
+            RunError: training diverged: a parameter is not finite, as after rewards that are NaN.
+        """
+        following: Any = super()
+        with divergence_is_named(self):
+            learned: SomeAlgorithm = following.learn(*args, **kwargs)
+        return learned
+
     @classmethod
     def load(
         cls: type[SomeAlgorithm], path: str | Path | BufferedIOBase, *args: Any, **kwargs: Any
@@ -143,6 +169,14 @@ class EquivariantAlgorithm(BaseAlgorithm):
             AgentError: a later version of equirl saved the agent.
         """
         check_saved_format(path)
+        if kwargs.get("policy_kwargs") is not None:
+            saved, *_ = load_from_zip_file(path, custom_objects=kwargs.get("custom_objects"))
+            if hasattr(path, "seek"):
+                path.seek(0)
+            # SB3 compares them with those in the file, where the symmetry and the method stand too.
+            found = (saved or {}).get("policy_kwargs", {})
+            ours = {name: found[name] for name in SYMMETRIZATION if name in found}
+            kwargs["policy_kwargs"] = ours | kwargs["policy_kwargs"]
         return super().load(path, *args, **kwargs)
 
     @classmethod

@@ -69,6 +69,7 @@ FAMILIES: dict[str, Family] = {
         "equirl.agents:MirrorLossPPO",
         ROLLOUTS,
         is_on_policy=True,
+        relaxes=True,
     ),
     "a2c": Family(
         "stable_baselines3:A2C",
@@ -76,28 +77,38 @@ FAMILIES: dict[str, Family] = {
         "equirl.agents:MirrorLossA2C",
         ROLLOUTS,
         is_on_policy=True,
+        relaxes=True,
     ),
     "sac": Family(
         "stable_baselines3:SAC",
         "equirl.agents:EquivariantSAC",
         "equirl.agents:MirrorLossSAC",
         REPLAY,
+        relaxes=True,
     ),
     "td3": Family(
         "stable_baselines3:TD3",
         "equirl.agents:EquivariantTD3",
         "equirl.agents:MirrorLossTD3",
         REPLAY,
+        relaxes=True,
     ),
-    "ddpg": Family("stable_baselines3:DDPG", "equirl.agents:EquivariantDDPG", None, REPLAY),
+    "ddpg": Family(
+        "stable_baselines3:DDPG", "equirl.agents:EquivariantDDPG", None, REPLAY, relaxes=True
+    ),
     "trpo": Family(
         "sb3_contrib:TRPO", "equirl.agents:EquivariantTRPO", None, ROLLOUTS, is_on_policy=True
     ),
     "maskable_ppo": Family(
-        "sb3_contrib:MaskablePPO", "equirl.agents:EquivariantMaskablePPO", None, {}, True
+        "sb3_contrib:MaskablePPO",
+        "equirl.agents:EquivariantMaskablePPO",
+        None,
+        {},
+        True,
+        relaxes=True,
     ),
     "qrdqn": Family("sb3_contrib:QRDQN", "equirl.agents:EquivariantQRDQN", None, REPLAY),
-    "tqc": Family("sb3_contrib:TQC", "equirl.agents:EquivariantTQC", None, REPLAY),
+    "tqc": Family("sb3_contrib:TQC", "equirl.agents:EquivariantTQC", None, REPLAY, relaxes=True),
 }
 """By algorithm, as files of agents and ``algorithm=`` name it."""
 

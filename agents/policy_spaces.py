@@ -10,6 +10,7 @@ from gymnasium import spaces
 from equirl.actions import GroupAction, Leaf
 from equirl.envs.transposed_images import with_channels_first
 from equirl.errors import SymmetryError
+from equirl.shown import shown
 from equirl.symmetry import Symmetry
 
 
@@ -63,7 +64,11 @@ def check_policy_spaces(
     for key, part in parts.items():
         where = "observations" if key is None else f"observations[{key!r}]"
         _check(where, part, "TransformObservation(env, f, {space}), where f takes {what} off")
-    _check("actions", action_space, "TransformAction(env, f, {space}), where f puts {what} on")
+    remedy = "TransformAction(env, f, {space}), where f puts {what} on"
+    if isinstance(action_space, spaces.MultiBinary) and not isinstance(action_space.n, int):
+        flat = spaces.MultiBinary(int(np.prod(action_space.n)))
+        _refuse("actions", action_space, remedy, flat, "the shape")
+    _check("actions", action_space, remedy)
 
 
 def _check(where: str, space: spaces.Space[Any], remedy: str) -> None:
@@ -79,5 +84,6 @@ def _refuse(
 ) -> None:
     there = remedy.format(space=right, what=what)
     raise SymmetryError(
-        f"{where} in {space} are not what SB3's policies can encode: use gymnasium.wrappers.{there}"
+        f"{where} in {shown(space)} are not what SB3's policies can encode: use "
+        f"gymnasium.wrappers.{there}"
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 from equirl.actions import GroupAction
 from equirl.agents.gradient_steps import overrides
 from equirl.agents.symmetrized_network import SymmetrizationArguments, carried
+from equirl.errors import AgentError
 from equirl.symmetrize import Method, Symmetrized, resolve
 from equirl.symmetrize.methods import Canonical, Equitune
 from equirl.symmetrize.weightings import Weights
@@ -74,6 +75,8 @@ class SymmetrizedCritic(SymmetrizationArguments):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        method = self._method()
+        self._needs_actor = method.needs_scores or method.needs_features or method.scores_input
         symmetry = carried(self.symmetry, self)
         self.points = StatesAndActions(symmetry.observations, symmetry.scaled_actions)
         self.symmetrized = self._symmetrized(self._plain, self.value_shape)
@@ -92,6 +95,18 @@ class SymmetrizedCritic(SymmetrizationArguments):
         """
         return self._run_symmetrized(self.symmetrized, observations, actions, weights)
 
+    def plain_values(self, observations: Any, actions: Tensor) -> Tensor:
+        """What the plain critics give for (s, a), ``[batch, *value_shape]``."""
+        return self._plain(self.points.join(observations, actions))
+
+    @torch.no_grad()
+    def both_values(
+        self, observations: Any, actions: Tensor, weights: Weights
+    ) -> tuple[Tensor, Tensor]:
+        """With these weights, and of the plain critics, each ``[batch, *value_shape]``."""
+        outputs, _ = self.symmetrized.outputs(self.points.join(observations, actions))
+        return self.symmetrized.combine(outputs, weights), outputs[0]
+
     def _plain(self, points: dict[str, Tensor]) -> Tensor:
         raise NotImplementedError
 
@@ -101,15 +116,21 @@ class SymmetrizedCritic(SymmetrizationArguments):
         if weights is None and self.actor_weights is not None:
             with torch.no_grad():
                 weights = self.actor_weights(observations)
+        elif weights is None and symmetrized.order > 1 and self._needs_actor:
+            raise AgentError(
+                f"critics of method={self.symmetry_args['method']} need the actor of their policy, "
+                "which weighs the branches: save and load the policy, or the agent"
+            )
         values: Tensor = symmetrized(self.points.join(observations, actions), _constant(weights))
         return values
 
     def _symmetrized(self, plain: Callable[..., Tensor], shape: tuple[int, ...]) -> Symmetrized:
         action = self.points.group_action
-        method = resolve(**{k: v for k, v in self.symmetry_args.items() if k != "symmetry"})
-        return Symmetrized(
-            plain, action, GroupAction.trivial(action.group, shape), _given_weights(method)
-        )
+        invariant = GroupAction.trivial(action.group, shape)
+        return Symmetrized(plain, action, invariant, _given_weights(self._method()))
+
+    def _method(self) -> Method:
+        return resolve(**{k: v for k, v in self.symmetry_args.items() if k != "symmetry"})
 
 
 class EquivariantContinuousCritic(SymmetrizedCritic, ContinuousCritic):

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
-from torch import Tensor
+from torch import Tensor, nn
 
 from equirl.agents.policy_spaces import for_policy
 from equirl.envs import symmetry_by_id
@@ -77,7 +77,7 @@ class SymmetrizationArguments(BaseModel):
         symmetry: the symmetry of the environment, before SB3 transposes images; or the id of an
             environment whose symmetry is known, as configuration files can say it.
         method: how the orbit is weighed, ``"equitune"``, ``"lambda"``, ``"equizero"``,
-            ``"canonical"`` or, where the class ``relaxes``, ``"relaxed"``; or a `Method`.
+            ``"canonical"`` or ``"relaxed"``; or a `Method`.
         kwargs: the method's options (see `equirl.symmetrize.methods`), and what the SB3 class
             takes.
 
@@ -86,8 +86,10 @@ class SymmetrizationArguments(BaseModel):
         MethodError: the method or an option of it is not one.
     """
 
-    relaxes: ClassVar[bool] = False
-    """Whether there is code that teaches `relaxed` what to let go of."""
+    relaxes: ClassVar[bool] = True
+    """Whether `relaxed` says something of this network."""
+    relaxes_actions: ClassVar[bool] = False
+    """Whether each action can have an α of its own."""
     shortcuts = True
     """Whether actions may be chosen by the quicker code of `equirl.agents.shortcuts`."""
 
@@ -100,8 +102,9 @@ class SymmetrizationArguments(BaseModel):
     ) -> None:
         others, options = _split(kwargs)
         resolved = resolve_saved(method, **options)
-        if isinstance(resolved, Relaxed) and not self.relaxes:
-            raise MethodError(f"method=relaxed is for algorithm=dqn, got {type(self).__name__}")
+        check_relaxes(resolved.name, self)
+        if getattr(resolved, "per_action", False) and not self.relaxes_actions:
+            raise MethodError(f"per_action is for algorithm=dqn, got {type(self).__name__}")
         # Before super().__init__, which builds the networks.
         self.symmetry_args: dict[str, Any] = {
             "symmetry": checked_symmetry(symmetry, type(self).__name__, *_spaces(*args, **others)),
@@ -114,6 +117,10 @@ class SymmetrizationArguments(BaseModel):
         """The symmetry as it was declared."""
         symmetry: Symmetry = self.symmetry_args["symmetry"]
         return symmetry
+
+    def obs_to_tensor(self, observation: Any) -> tuple[Any, bool]:
+        """As SB3's, of lists and arrays of any dtype: first they are brought to their space."""
+        return super().obs_to_tensor(self.symmetry.observations.in_space(observation))
 
     def symmetrize(
         self,
@@ -174,6 +181,32 @@ class SymmetrizationArguments(BaseModel):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self.symmetry_args}
+
+
+def check_relaxes(method: str, relaxing: Any) -> None:
+    """Refuse `relaxed` by name where nothing teaches it what to let go of.
+
+    Args:
+        method: the name of a method.
+        relaxing: the algorithm or network that has it, which ``relaxes`` or does not.
+
+    Raises:
+        MethodError: it is `relaxed`, and cannot be.
+    """
+    if method == Relaxed.name and not relaxing.relaxes:
+        from equirl.agents.families import FAMILIES
+
+        able = ", ".join(name for name, family in FAMILIES.items() if family.relaxes)
+        raise MethodError(f"method=relaxed is for algorithm={able}, got {type(relaxing).__name__}")
+
+
+def acting_network(policy: nn.Module) -> Any:
+    """The symmetrized network by which a policy chooses actions; None of a plain policy."""
+    for network in policy.modules():  # which begin with it
+        is_ours = isinstance(network, SymmetrizationArguments)
+        if is_ours and isinstance(getattr(network, "symmetrized", None), Symmetrized):
+            return network
+    return None
 
 
 def carried(symmetry: Symmetry, network: BaseModel) -> Symmetry:

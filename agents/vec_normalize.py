@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 from equirl.actions import Affines, Lookups, Maps, SignedPermutations
 from equirl.agents.saving.reading.saved_normalisation import SETTINGS, read_normalisation
-from equirl.envs import symmetry_of
+from equirl.envs import Declaration, symmetry_of
 from equirl.envs.carry_through import lifted, not_normalized
 from equirl.envs.transposed_images import with_channels_first
 from equirl.errors import AgentError, SymmetryError
@@ -70,7 +70,7 @@ class SymmetricVecNormalize(VecNormalize):
 
     Args:
         venv: the vectorized environments, with a symmetry.
-        symmetry: of their observations; None finds it (`symmetry_of`).
+        symmetry: of their observations; or generators, as `symmetry_of` takes them; None finds it.
         kwargs: everything `VecNormalize` takes.
 
     Raises:
@@ -86,9 +86,12 @@ class SymmetricVecNormalize(VecNormalize):
         array([0., 0., 0., 0.])
     """
 
-    def __init__(self, venv: VecEnv, symmetry: Symmetry | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, venv: VecEnv, symmetry: Symmetry | Declaration | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(venv, **kwargs)
-        self.symmetry = symmetry_of(venv) if symmetry is None else symmetry
+        is_given = isinstance(symmetry, Symmetry)
+        self.symmetry = symmetry if is_given else symmetry_of(venv, symmetry)
         if not self.norm_obs:
             return
         if isinstance(venv.observation_space, spaces.Dict):

@@ -168,7 +168,7 @@ class TransferConfig:
     agent: str = key(MISSING, AGENT)
     normalize: Any = key(None, NORMALIZE)
     env: EnvConfig = group("left out: the one the agent was trained in")
-    stage: str = key("weights", "zero_shot, weights, finetune or all")
+    stage: str = key("weights", "zero_shot, weights, relaxed, finetune or all")
     methods: list[str] = key(
         ["equitune", "equizero", "canonical", "familiar"], "compared with the original"
     )

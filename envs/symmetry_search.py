@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import gymnasium as gym
 
 from equirl.envs.carry_through import cannot_carry, carried_through, is_transparent, known_class
-from equirl.envs.carry_through.recognition import loaded_classes
+from equirl.envs.carry_through.recognition import loaded_classes, redefined
 from equirl.envs.registry import (
     Declaration,
     declared_symmetry,
@@ -20,6 +20,9 @@ from equirl.envs.registry import (
 from equirl.errors import SymmetryError
 from equirl.shown import shown
 from equirl.symmetry import Symmetry
+
+MANY = 100
+"""More layers that declare a symmetry than anybody puts around one environment."""
 
 
 @runtime_checkable
@@ -116,19 +119,22 @@ def _behind_own_wrappers(
 
 
 def _of_vec_env(env: Any, declaration: Symmetry | Declaration | None) -> Symmetry:
-    from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecTransposeImage
 
     outside: list[Any] = []
     layer = env
     while "venv" in vars(layer):
         # The policy itself undoes SB3's turning of images, as long as that comes last.
-        if outside or type(layer) is not VecTransposeImage:
+        turns_images = type(layer) is VecTransposeImage and not redefined(layer, VecTransposeImage)
+        if outside or not turns_images:
             outside.append(layer)
         layer = layer.venv
     if declaration is not None:
         symmetry = declared_symmetry(declaration, layer.observation_space, layer.action_space)
     elif _declares(layer):
         symmetry = layer.symmetry
+    elif changed := _changed(layer, DummyVecEnv, SubprocVecEnv):
+        raise _acts_its_own_way(layer, changed)
     elif isinstance(layer, DummyVecEnv):
         symmetry = _the_same([symmetry_of(one) for one in layer.envs])
     else:
@@ -138,6 +144,20 @@ def _of_vec_env(env: Any, declaration: Symmetry | Declaration | None) -> Symmetr
     for wrapper in reversed(outside):
         symmetry = carried_through(symmetry, wrapper)
     return symmetry
+
+
+def _changed(layer: Any, *kinds: type[Any]) -> str:
+    """What vectorized environments do in another way than the library's; "" for nothing."""
+    kind = next((kind for kind in kinds if isinstance(layer, kind)), None)
+    return "" if kind is None else next(iter(redefined(layer, kind)), "")
+
+
+def _acts_its_own_way(layer: Any, method: str) -> SymmetryError:
+    return SymmetryError(
+        f"{type(layer).__name__} defines {method} in its own way, so what comes out may not be what "
+        "its environments give: give the symmetry of what comes out, EquivariantDQN(…, "
+        "symmetry=generators) or symmetry_of(envs, generators)"
+    )
 
 
 def _the_same(symmetries: list[Symmetry]) -> Symmetry:
@@ -155,6 +175,8 @@ def _of_gymnasiums_vector_env(env: Any, declaration: Symmetry | Declaration | No
     single = layer.single_observation_space, layer.single_action_space
     if declaration is not None:
         symmetry = declared_symmetry(declaration, *single)
+    elif changed := _changed(layer, gym.vector.SyncVectorEnv):
+        raise _acts_its_own_way(layer, changed)
     elif isinstance(layer, gym.vector.SyncVectorEnv):
         symmetry = _the_same([symmetry_of(one) for one in layer.envs])
     elif isinstance(layer, gym.vector.AsyncVectorEnv) or layer.spec is None:
@@ -206,8 +228,10 @@ def _declared_in_processes(env: Any) -> list[Symmetry]:
     # A VecEnv of the user's own may raise anything where it does not know its environments.
     try:
         count = 0
-        while all(env.env_is_wrapped(_question("Declares", count))):
+        while count < MANY and all(env.env_is_wrapped(_question("Declares", count))):
             count += 1
+        if count == MANY:  # it says yes to anything
+            raise _says_nothing(name)
         changed = count and any(env.env_is_wrapped(_question("Changes", count)))
         symmetries: list[Symmetry] = env.get_attr("symmetry") if count and not changed else []
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, SupportsFloat, TypeVar
 
 import gymnasium as gym
@@ -113,6 +114,6 @@ class RandomTransformWrapper(TransformWrapper[Observation, Action]):
 def _element(symmetry: Symmetry, g: int | str) -> int:
     if isinstance(g, str):
         return symmetry.group.index(g)
-    if not 0 <= g < symmetry.group.order:
+    if not isinstance(g, Integral) or not 0 <= g < symmetry.group.order:
         raise SymmetryError(f"elements are numbered 0 … {symmetry.group.order - 1}, got {g}")
     return int(g)

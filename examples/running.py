@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,11 @@ from equirl.shown import nearest, reason, shortened
 Row = Mapping[str, Any]
 COMMON = {"seeds": 1, "first_seed": 0, "device": "cpu", "threads": 1, "out": ""}
 """Settings that every example has."""
+POSITIVE = frozenset(
+    {"seeds", "threads", "batch", "hidden", "tested", "labelled"}
+    | {"vocabulary", "length", "continuations", "continued"}
+)
+"""Settings that are at least 1, by whichever example; other numbers are at least 0."""
 
 
 def main(
@@ -52,9 +59,8 @@ def main(
         settings = _settings(given, defaults, quick)
         torch.set_num_threads(int(settings.threads))
         _try_device(settings.device)
-        each_seed(settings)
-        if settings.out and not Path(settings.out).parent.is_dir():
-            raise ConfigError(f"out={settings.out}: there is no such folder")
+        if settings.out:
+            _try_file(Path(settings.out))
         rows = run(settings)
         if not rows:
             raise ConfigError("there is nothing to run: a list of settings is empty")
@@ -90,15 +96,20 @@ def _settings(
             merged[key] = ""
         if value is not None and not _fits(merged[key], value):
             raise ConfigError(f"{key} must be like {value!r}, got {merged[key]!r}")
+        least = int(key in POSITIVE)
+        if isinstance(value, (int, float)) and not least <= merged[key] < float("inf"):
+            raise ConfigError(f"{key} must be at least {least}, got {merged[key]!r}")
+    if merged.first_seed + merged.seeds > 2**32:
+        raise ConfigError(f"seeds are below 2**32, got first_seed={merged.first_seed}")
     return merged
 
 
 def _fits(value: Any, like: Any) -> bool:
     if isinstance(like, (list, tuple)):
-        return OmegaConf.is_list(value)
+        return OmegaConf.is_list(value) and all(_fits(item, like[0]) for item in value)
     if isinstance(like, float):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, type(like))
+    return type(value) is type(like)  # a bool is an int
 
 
 def _try_device(name: str) -> None:
@@ -110,6 +121,13 @@ def _try_device(name: str) -> None:
         ) from None
 
 
+def _try_file(path: Path) -> None:
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise ConfigError(f"out={path} cannot be written ({reason(error)})") from None
+
+
 def need(module: str, package: str | None = None) -> Any:
     """The module, of a package that only examples need.
 
@@ -117,6 +135,8 @@ def need(module: str, package: str | None = None) -> Any:
         ConfigError: it is not installed.
     """
     try:
+        if module.partition(".")[0] in ("open_clip", "torchvision", "transformers"):
+            _load_torchvision()
         return importlib.import_module(module)
     except (ImportError, OSError, RuntimeError) as error:  # a broken one raises any of these
         raise ConfigError(
@@ -124,12 +144,37 @@ def need(module: str, package: str | None = None) -> Any:
         ) from None
 
 
+def hugging_face() -> Any:
+    """Its transformers, without a progress bar beside the one line of a mistake."""
+    transformers = need("transformers")
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def _load_torchvision() -> None:
+    """Without its operators if need be, which are for detecting objects.
+
+    PyPI's torchvision is built for CUDA. Beside a torch for the CPU alone they do not load, and
+    its import fails at two of them, unless they are declared.
+    """
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in ("nms", "qnms"):
+            arguments = "Tensor dets, Tensor scores, float iou_threshold"
+            torch.library.define(f"torchvision::{name}", f"({arguments}) -> Tensor")
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Nothing is logged meanwhile: what is missing is said in one line, by whoever raises it."""
+    """No warning meanwhile: what is missing is said in one line, by whoever raises it."""
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.disable(logging.NOTSET)
 
@@ -141,17 +186,14 @@ def one_of(key: str, value: str, known: Sequence[str]) -> str:
         ConfigError: it is not.
     """
     if value not in known:
-        listed = (
-            f" one of {', '.join(known)}" if len(known) <= 12 else f" one of {len(known)} names"
-        )
-        raise ConfigError(f"{key} must be{listed}, got {value!r}{nearest(value, known)}")
+        few = ", ".join(name or "''" for name in known)
+        listed = few if len(known) <= 12 else f"{len(known)} names"
+        raise ConfigError(f"{key} must be one of {listed}, got {value!r}{nearest(value, known)}")
     return value
 
 
 def each_seed(settings: DictConfig) -> range:
     """The seeds to run: as many as ``seeds`` says, from ``first_seed`` on."""
-    if settings.seeds < 1:
-        raise ConfigError(f"seeds must be at least 1, got {settings.seeds}")
     return range(settings.first_seed, settings.first_seed + settings.seeds)
 
 

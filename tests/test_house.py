@@ -254,10 +254,25 @@ def test_every_public_name_is_there(package: object) -> None:
         package.no_such_name  # type: ignore[attr-defined]  # noqa: B018  # looking is the test
 
 
-@pytest.mark.parametrize("statement", ["import equirl", "import equirl.commands"])
-def test_torch_is_not_imported_before_it_is_needed(statement: str) -> None:
-    code = f"{statement}; import sys; sys.exit('torch' in sys.modules)"
+def test_torch_is_not_imported_before_it_is_needed() -> None:
+    code = "import equirl, equirl.commands, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_takes_seconds_to_import_is_imported_where_it_is_used() -> None:
+    """Every training and every process of a sweep would wait for it, or lack it."""
+    heavy = ("sklearn", "scipy.stats", "scipy.integrate", "pandas", "matplotlib")
+    heavy += ("minatar", "minigrid", "gymnasium_2048", "ale_py", "Box2D")
+    early = {
+        (name, other)
+        for name, tree in modules().items()
+        if name != "equirl.commands.evaluate" and not name.startswith("equirl.reporting.")
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for other in imported(node)
+        if f"{other}.".startswith(tuple(f"{library}." for library in heavy))
+    }
+    assert not early
 
 
 USED_OUTSIDE = {

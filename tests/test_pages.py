@@ -113,3 +113,11 @@ def test_every_page_runs_as_a_notebook(hooks: ModuleType, page: str, folder: Pat
 @pytest.mark.parametrize("target", ["train", "test"])
 def test_make_target_exists(target: str) -> None:
     subprocess.run(["make", target, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_tests_that_pages_name_exist() -> None:
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    exist = set(re.findall(r"def (test_\w+)\(", tests))
+    for page in (ROOT / "docs").rglob("*.md"):
+        named = set(re.findall(r"`(test_\w+)`", page.read_text()))
+        assert named <= exist, f"{page.name}: {sorted(named - exist)}"

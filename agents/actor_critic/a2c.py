@@ -12,13 +12,15 @@ from equirl.agents.actor_critic.policies import (
     EquivariantActorCriticPolicy,
     EquivariantMultiInputActorCriticPolicy,
 )
+from equirl.agents.actor_critic.relaxing import RelaxingOnPolicy
 from equirl.agents.equivariant_algorithm import EquivariantAlgorithm
 
 
-class EquivariantA2C(EquivariantAlgorithm, A2C):
+class EquivariantA2C(EquivariantAlgorithm, RelaxingOnPolicy, A2C):
     """A2C with π(ga | gs) = π(a | s) and V(gs) = V(s), see `EquivariantActorCriticPolicy`.
 
-    Training is SB3's own; only the policy differs.
+    Training is SB3's own; only the policy differs, and what ``method="relaxed"`` adds, see
+    `RelaxingOnPolicy`.
 
     Args:
         policy: see `EquivariantAlgorithm`, as ``env``, ``method``, ``symmetry`` and its options.

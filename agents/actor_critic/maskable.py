@@ -58,8 +58,14 @@ class EquivariantMaskableActorCriticPolicy(SymmetrizedActorCritic, MaskableActor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """V_G(s), ``[batch, 1]``, log π_G(a | s), ``[batch]``, and the entropy, ``[batch]``."""
         parameters, values = self.parameters_and_values(obs)
+        return values, *self.evaluate_parameters(parameters, actions, action_masks)
+
+    def evaluate_parameters(
+        self, parameters: Tensor, actions: Tensor, action_masks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """log π(a | s) and the entropy, each ``[batch]``, of these parameters of π."""
         distribution = self._masked(parameters, action_masks)
-        return values, distribution.log_prob(actions), distribution.entropy()
+        return distribution.log_prob(actions), distribution.entropy()
 
     def get_distribution(
         self, obs: PyTorchObs, action_masks: np.ndarray | None = None

@@ -12,13 +12,15 @@ from equirl.agents.actor_critic.maskable import (
     EquivariantMaskableActorCriticPolicy,
     EquivariantMaskableMultiInputActorCriticPolicy,
 )
+from equirl.agents.actor_critic.relaxing import RelaxingOnPolicy
 from equirl.agents.equivariant_algorithm import EquivariantAlgorithm
 
 
-class EquivariantMaskablePPO(EquivariantAlgorithm, MaskablePPO):
+class EquivariantMaskablePPO(EquivariantAlgorithm, RelaxingOnPolicy, MaskablePPO):
     """MaskablePPO with π(ga | gs, gm) = π(a | s, m), see `EquivariantMaskableActorCriticPolicy`.
 
-    Training is sb3-contrib's own; only the policy differs.
+    Training is sb3-contrib's own; only the policy differs, and what ``method="relaxed"`` adds, see
+    `RelaxingOnPolicy`.
 
     Args:
         policy: see `EquivariantAlgorithm`, as ``env``, ``method``, ``symmetry`` and its options.

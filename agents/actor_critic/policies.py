@@ -31,7 +31,7 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
 
     Args:
         args: what `ActorCriticPolicy` takes: spaces, schedule of learning rates.
-        use_sde: gSDE; refused, but see ``evaluate_only``.
+        use_sde: gSDE; refused unless the group is trivial, but see ``evaluate_only``.
         evaluate_only: for an agent that was trained with gSDE: its deterministic actions are the
             symmetrized ones, and it is not trained on.
         kwargs: ``symmetry``, the method and its options, see `SymmetrizationArguments`, and
@@ -53,13 +53,15 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
     def __init__(
         self, *args: Any, use_sde: bool = False, evaluate_only: bool = False, **kwargs: Any
     ) -> None:
-        if use_sde and not evaluate_only:
-            _refuse_sde()
         self.evaluate_only = evaluate_only
         super().__init__(*args, use_sde=use_sde, **kwargs)
+        if use_sde and not evaluate_only and not self._explores_as_parent:
+            _refuse_sde()
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions, ``[batch, *shape]``, V_G(s), ``[batch, 1]``, and log π_G(a | s), ``[batch]``."""
+        if self._explores_as_parent:
+            return super().forward(obs, deterministic)
         parameters, values = self.parameters_and_values(obs)
         shape: Any = self.action_space.shape
         if not overrides(self, EquivariantActorCriticPolicy, DRAWING):
@@ -75,12 +77,22 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
         self, obs: PyTorchObs, actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """V_G(s), ``[batch, 1]``, log π_G(a | s), ``[batch]``, and the entropy, ``[batch]``."""
+        if self._explores_as_parent:
+            return super().evaluate_actions(obs, actions)
         parameters, values = self.parameters_and_values(obs)
+        return values, *self.evaluate_parameters(parameters, actions)
+
+    def evaluate_parameters(
+        self, parameters: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """log π(a | s) and the entropy, each ``[batch]``, of these parameters of π."""
         distribution = self._distribution(parameters)
-        return values, distribution.log_prob(actions), distribution.entropy()
+        return distribution.log_prob(actions), distribution.entropy()
 
     def get_distribution(self, obs: PyTorchObs) -> Distribution:
         """π_G(· | s)."""
+        if self._explores_as_parent:
+            return super().get_distribution(obs)
         return self._distribution(self.parameters_and_values(obs)[0])
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
@@ -88,7 +100,7 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
         return self.parameters_and_values(obs)[1]
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        if not self.use_sde:
+        if not self.use_sde or self._explores_as_parent:
             return super()._predict(observation, deterministic)
         if not deterministic:
             _refuse_sde()
@@ -110,9 +122,16 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
         """See `ActorCriticPolicy`, which calls it before it trains with gSDE.
 
         Raises:
-            MethodError: always.
+            MethodError: the group is not trivial.
         """
-        _refuse_sde()
+        if not self._explores_as_parent:
+            _refuse_sde()
+        super().reset_noise(n_envs)
+
+    @property
+    def _explores_as_parent(self) -> bool:
+        """Whether gSDE is `ActorCriticPolicy`'s own, as there is no symmetry for it to break."""
+        return self.use_sde and self.symmetrized.order == 1
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -120,6 +139,10 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
             "share_features_extractor": self.share_features_extractor,
             "evaluate_only": self.evaluate_only,
         }
+
+    def __dir__(self) -> list[str]:
+        # torch.jit.trace takes hold of everything that is listed here.
+        return [name for name in super().__dir__() if name != "lstm_actor"]
 
     @property
     def lstm_actor(self) -> NoReturn:

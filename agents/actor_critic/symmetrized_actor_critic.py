@@ -18,7 +18,7 @@ from equirl.agents.gradient_steps import overrides
 from equirl.agents.shortcuts.few_rows import actor_critic_of_few
 from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
 from equirl.errors import MethodError
-from equirl.symmetrize import Branches, Weights
+from equirl.symmetrize import Branches, Relaxation, Weights, relaxation
 from equirl.symmetrize.weightings import magnitude
 
 FUSED = (torch.optim.Adam, torch.optim.AdamW)
@@ -36,7 +36,9 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
     where π are the parameters of the distribution of actions, logits or the mean of a Gaussian. So
     π_G(ga | gs) = π_G(a | s), log-probabilities and entropies with it, and V_G(gs) = V_G(s).
     `equizero` and `lambda` score a branch by V(gs), what the plain critic says of it; `lambda`
-    looks at the last hidden layer of the actor.
+    looks at the last hidden layer of the actor. `relaxed` has one α(s) for both, which is a
+    function of the same layer and learns from the value (`equirl.agents.actor_critic.relaxing`); a
+    scale of the Gaussian that does not depend on s stays symmetric.
 
     Stands before the policy of SB3 that it makes equivariant. Its parameters have that one's keys;
     `lambda` (and a learned canonical score) add some.
@@ -134,6 +136,15 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
             scores, scale = self._scores(outputs[..., -1:], critic)
         weights = self.symmetrized.weights(obs, outputs, actor, scores=scores, scale=scale)
         return outputs, weights
+
+    def relaxation(self, obs: PyTorchObs) -> Relaxation:
+        """(π_G, V_G), (π, V), the value in the last column, and the evidence, of `relaxed`."""
+        symmetrized = self.symmetrized
+        if not symmetrized.method.needs_scores:
+            return relaxation(symmetrized, obs)
+        outputs, actor, critic = symmetrized.along_orbit(self._with_latents, obs)
+        scores, scale = self._scores(outputs[..., -1:], critic)
+        return relaxation(symmetrized, obs, outputs, actor, scores, scale)
 
     @torch.no_grad()
     def branches(self, obs: PyTorchObs) -> Branches:

@@ -36,3 +36,4 @@ class EquivariantTRPO(EquivariantAlgorithm, TRPO):
     }
 
     equivariant_policy = EquivariantActorCriticPolicy
+    relaxes = False

@@ -12,7 +12,9 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
 from equirl.agents.baselines.mirror_loss import MirrorLoss
+from equirl.agents.equivariance_metrics import error_alone, value_error_alone
 from equirl.agents.sac.sac import SoftActorCritic
+from equirl.agents.symmetrized_critic import StatesAndActions
 from equirl.agents.td3.td3 import TwinDelayed
 
 
@@ -51,6 +53,23 @@ class MirrorLossOffPolicy(MirrorLoss):
         g, moved = self.moved(sample.observations, len(sample.actions))
         there = self.symmetry.scaled_actions.pull_back_each(g, self.mean_actions(moved))
         return loss + self.mirror_weight * F.mse_loss(there, self.mean_actions(sample.observations))
+
+    def equivariance_metrics(self, observations: Any) -> dict[str, float]:
+        """What `EquivarianceCallback` records: what asymmetry there still is."""
+        symmetry = self.symmetry
+        points = StatesAndActions(symmetry.observations, symmetry.scaled_actions)
+
+        def q_values(x: Any) -> Tensor:
+            return torch.cat(self.critic(*points.split(x)), dim=1)
+
+        with torch.no_grad():
+            at = points.join(observations, self.mean_actions(observations))
+        return {
+            **error_alone(
+                self.mean_actions, symmetry.observations, symmetry.scaled_actions, observations
+            ),
+            **value_error_alone(q_values, points.group_action, at),
+        }
 
     @abstractmethod
     def mean_actions(self, observations: Any) -> Tensor:

@@ -13,6 +13,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from equirl.agents.baselines.mirror_loss import MirrorLoss
+from equirl.agents.equivariance_metrics import error_alone, value_error_alone
+from equirl.agents.gradient_steps import WithLoss
 
 
 class MirrorLossOnPolicy(MirrorLoss, OnPolicyAlgorithm):
@@ -54,6 +56,21 @@ class MirrorLossOnPolicy(MirrorLoss, OnPolicyAlgorithm):
         back = self._output_action.pull_back_each(g, moved_parameters)
         return F.mse_loss(back, parameters) + F.mse_loss(moved_values, values)
 
+    def equivariance_metrics(self, observations: PyTorchObs) -> dict[str, float]:
+        """What `EquivarianceCallback` records: what asymmetry there still is."""
+        moves = self.symmetry.observations
+
+        def parameters(obs: PyTorchObs) -> Tensor:
+            return plain_outputs(self.policy, obs)[0]
+
+        def values(obs: PyTorchObs) -> Tensor:
+            return plain_outputs(self.policy, obs)[1]
+
+        return {
+            **error_alone(parameters, moves, self._output_action, observations),
+            **value_error_alone(values, moves, observations),
+        }
+
     @property
     def _output_action(self) -> Any:
         if not isinstance(self.action_space, spaces.Box):
@@ -76,25 +93,6 @@ class MirrorLossA2C(MirrorLossOnPolicy, A2C):
     Example:
         >>> model = MirrorLossA2C("MlpPolicy", "CartPole-v1", device="cpu").learn(64)
     """
-
-
-class WithLoss(torch.autograd.Function):
-    """x, and a scalar loss that is added to whatever loss is computed from x.
-
-    The gradient of x passes as it comes; that of the loss is 1. So a term is added where code that
-    is not ours sums the loss up.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, loss: Tensor) -> Tensor:
-        """``x``."""
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor]:
-        """The slope of x, and 1."""
-        (slope,) = slopes
-        return slope, torch.ones((), dtype=slope.dtype, device=slope.device)
 
 
 def plain_outputs(policy: Any, obs: PyTorchObs) -> tuple[Tensor, Tensor]:

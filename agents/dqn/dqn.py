@@ -18,9 +18,9 @@ from equirl.agents.dqn.policies import (
     EquivariantMultiInputPolicy,
     EquivariantQNetwork,
 )
-from equirl.agents.dqn.relaxed_loss import relaxed_loss
 from equirl.agents.equivariant_algorithm import EquivariantAlgorithm
 from equirl.agents.native.native_policies import NativeEquivariantPolicy
+from equirl.agents.relaxed_loss import relaxed_loss
 from equirl.agents.shortcuts.arithmetic import FasterArithmetic
 from equirl.agents.shortcuts.training import may_take_shortcuts, take_steps
 from equirl.errors import AgentError, MethodError

@@ -37,7 +37,7 @@ class EquivariantQNetwork(SymmetrizationArguments, QNetwork):
         SymmetryError: the symmetry does not fit the observations.
     """
 
-    relaxes = True
+    relaxes_actions = True
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -94,7 +94,7 @@ class EquivariantDQNPolicy(SymmetrizationArguments, DQNPolicy):
         >>> model = DQN(EquivariantDQNPolicy, env, policy_kwargs=kwargs, buffer_size=1000)
     """
 
-    relaxes = True
+    relaxes_actions = True
 
     def __init__(
         self,

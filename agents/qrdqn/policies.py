@@ -9,6 +9,7 @@ from sb3_contrib.qrdqn.policies import QRDQNPolicy, QuantileNetwork
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 
+from equirl.agents.equivariance_metrics import symmetrized_metrics
 from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.symmetrized_network import (
     SymmetrizationArguments,
@@ -87,6 +88,11 @@ class EquivariantQRDQNPolicy(SymmetrizationArguments, QRDQNPolicy):
         symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
         kwargs = {"symmetry": symmetry, **fused_adam(symmetry, kwargs)}
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    def equivariance_metrics(self, observations: Any) -> dict[str, float]:
+        """What `EquivarianceCallback` records, for a batch of observations."""
+        quantile_net: Any = self.quantile_net
+        return symmetrized_metrics(quantile_net, quantile_net.symmetrized, observations)
 
     def make_quantile_net(self) -> EquivariantQuantileNetwork:
         """See `QRDQNPolicy`; the network or its target."""

@@ -12,6 +12,7 @@ from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACP
 from torch import Tensor, nn
 
 from equirl.actions import GroupAction
+from equirl.agents.equivariance_metrics import actor_and_critics_metrics
 from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.symmetrized_actor import SymmetrizedActor, Weighed, connect
 from equirl.agents.symmetrized_critic import EquivariantContinuousCritic
@@ -180,6 +181,10 @@ class SymmetrizedSACPolicy(SymmetrizationArguments):
         parent: Any = super()
         parent._build(lr_schedule)
         connect(self.actor, self.critic, self.critic_target)
+
+    def equivariance_metrics(self, observations: Any) -> dict[str, float]:
+        """What `EquivarianceCallback` records, for a batch of observations."""
+        return actor_and_critics_metrics(self.actor, self.critic, observations)
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         """See `SACPolicy`."""

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from equirl.agents.equivariant_algorithm import EquivariantAlgorithm
 from equirl.agents.gradient_steps import minimize, overrides
+from equirl.agents.relaxed_loss import alpha_loss, newest_transitions, relaxes
 from equirl.agents.sac.policies import (
     EquivariantSACCnnPolicy,
     EquivariantSACMultiInputPolicy,
     EquivariantSACPolicy,
 )
-from equirl.agents.symmetrized_actor import Weighed
+from equirl.agents.symmetrized_actor import Weighed, critic_values
 
 HOOKS = ("targets", "critic_loss", "actor_loss")
 
@@ -61,8 +62,15 @@ class SoftActorCritic(OffPolicyAlgorithm):
             alpha, losses = self._entropy_coefficient(log_prob)
             targets = self.targets(sample, alpha)  # y = r + γⁿ (min_i Q⁻_i(s', a') − α log π(a'))
             critic_loss = self.critic_loss(sample, targets, weighed)  # Σ_i ½ (Q_i(s, a) − y)²
+            if relaxes(weighed):
+                critic_loss = critic_loss + self.critic_loss(sample, targets, weighed.plain)
             losses["critic_loss"] = minimize(self.critic.optimizer, critic_loss)
             actor_loss = self.actor_loss(sample, actions, log_prob, alpha, weighed)
+            if relaxes(weighed):
+                drawn = self.act(sample.observations, weighed.plain)
+                actor_loss = actor_loss + self.actor_loss(sample, *drawn, alpha, weighed.plain)
+                newest = newest_transitions(self, batch_size)
+                actor_loss = actor_loss + alpha_loss(self, newest, self.targets(newest, alpha))
             losses["actor_loss"] = minimize(self.actor.optimizer, actor_loss)  # α log π − min_i Q_i
             if step % self.target_update_interval == 0:
                 self._update_target()
@@ -174,9 +182,7 @@ class SharingSoftActorCritic(SoftActorCritic):
         self, critic: Any, observations: Any, actions: Tensor, weighed: Weighed | None
     ) -> Tensor:
         """See `SoftActorCritic`."""
-        weights = None if weighed is None else weighed.weights
-        values: Tensor = critic.values(observations, actions, weights)
-        return values
+        return critic_values(critic, observations, actions, weighed)
 
 
 class EquivariantSAC(EquivariantAlgorithm, SharingSoftActorCritic, SAC):

@@ -284,7 +284,7 @@ def _may_look(network: Any, symmetrized: Symmetrized, obs: Any) -> bool:
         and space.dtype == np.float32
         and obs.shape[1:] == space.shape
         and len(space.shape) < 3  # images are preprocessed
-        and len(obs) * symmetrized.order <= FEW_ROWS
+        and 0 < len(obs) * symmetrized.order <= FEW_ROWS
         and not symmetrized.method.scores_input
         and isinstance(inverse, GroupAction)
         and isinstance(inverse.maps[0], SignedPermutations)

@@ -10,6 +10,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import Tensor, nn
 
+from equirl.agents.equivariance_metrics import actor_and_critics_metrics
 from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.symmetrized_actor import SymmetrizedActor, Weighed, connect
 from equirl.agents.symmetrized_critic import EquivariantContinuousCritic
@@ -115,6 +116,10 @@ class EquivariantTD3Policy(SymmetrizationArguments, TD3Policy):
         super()._build(lr_schedule)
         connect(self.actor, self.critic)
         connect(self.actor_target, self.critic_target)
+
+    def equivariance_metrics(self, observations: Any) -> dict[str, float]:
+        """What `EquivarianceCallback` records, for a batch of observations."""
+        return actor_and_critics_metrics(self.actor, self.critic, observations)
 
     def make_actor(
         self, features_extractor: BaseFeaturesExtractor | None = None

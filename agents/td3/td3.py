@@ -14,7 +14,8 @@ from torch import Tensor
 
 from equirl.agents.equivariant_algorithm import EquivariantAlgorithm
 from equirl.agents.gradient_steps import minimize, overrides
-from equirl.agents.symmetrized_actor import Weighed
+from equirl.agents.relaxed_loss import alpha_loss, newest_transitions, relaxes
+from equirl.agents.symmetrized_actor import Weighed, critic_values
 from equirl.agents.td3.policies import (
     EquivariantTD3CnnPolicy,
     EquivariantTD3MultiInputPolicy,
@@ -52,9 +53,15 @@ class TwinDelayed(TD3):
             with torch.set_grad_enabled(updates_actor):
                 weighed = self.weigh(self.actor, sample.observations)  # w_g(s), of both below
             critic_loss = self.critic_loss(sample, targets, weighed)  # Σ_i (Q_i(s, a) − y)²
+            if relaxes(weighed):
+                critic_loss = critic_loss + self.critic_loss(sample, targets, weighed.plain)
             critic_losses.append(minimize(self.critic.optimizer, critic_loss))
             if updates_actor:
                 actor_loss = self.actor_loss(sample, weighed)  # −Q_1(s, π(s))
+                if relaxes(weighed):
+                    actor_loss = actor_loss + self.actor_loss(sample, weighed.plain)
+                    newest = newest_transitions(self, batch_size)
+                    actor_loss = actor_loss + alpha_loss(self, newest, self.targets(newest))
                 actor_losses.append(minimize(self.actor.optimizer, actor_loss))
                 self._update_targets()
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -147,12 +154,12 @@ class SharingTwinDelayed(TwinDelayed):
         self, critic: Any, observations: Any, actions: Tensor, weighed: Weighed | None
     ) -> Tensor:
         """See `TwinDelayed`."""
-        weights = None if weighed is None else weighed.weights
-        values: Tensor = critic.values(observations, actions, weights)
-        return values
+        return critic_values(critic, observations, actions, weighed)
 
     def first_q_values(self, observations: Any, actions: Tensor, weighed: Weighed | None) -> Tensor:
         """See `TwinDelayed`."""
+        if weighed is not None and weighed.is_plain:
+            return critic_values(self.critic, observations, actions, weighed)[:, :1]
         weights = None if weighed is None else weighed.weights
         values: Tensor = self.critic.q1_forward(observations, actions, weights)
         return values

@@ -18,22 +18,22 @@ from equirl.agents.training.periodic_callback import PeriodicCallback
 class EquivarianceCallback(PeriodicCallback):
     """Records under ``equirl/`` what the symmetrization does, measured on a replayed batch.
 
-    - ``equivariance_error``: max |Q(gs, ga) − Q(s, a)|: rounding; of a `MirrorLossDQN`, what it
-      has left. Of this and of `NativeEquivariantPolicy` nothing else is recorded.
+    - ``equivariance_error``: max |Q(gs, ga) − Q(s, a)|: rounding; of an agent with a mirror loss,
+      what it has left. Of this and of `NativeEquivariantPolicy` no more than errors is recorded.
     - ``orbit_disagreement``: standard deviation of g⁻¹Q(gs) over g, mean over states and actions:
       how far the network itself is from being equivariant.
+    - ``value_equivariance_error``, ``value_orbit_disagreement``: the same of V(s) (PPO, A2C, TRPO)
+      or of every critic's Q(s, π(s)) (SAC, TD3, DDPG, TQC). The two above are then of the actor:
+      of the parameters of its distribution, or of its action where it has none.
     - ``weight_entropy``: entropy of w_g(s) over log |G|: 1 for equitune, 0 for one chosen element.
     - ``chosen/<g>``: mean weight of each group element.
     - ``lambda_inverse_temperature``: β of `lambda`.
     - ``alpha_mean``, and ``alpha`` as a histogram: how much of the symmetry `relaxed` lets go of;
       its ``equivariance_error`` is what that leaves.
 
-    Of an actor and a critic (PPO, A2C), on a batch of the last rollout: ``equivariance_error`` and
-    ``orbit_disagreement`` of the parameters of the distribution of actions, and of the value as
-    ``value_equivariance_error`` and ``value_orbit_disagreement``.
-
-    Changes nothing of the training, random numbers included. What there is to record a policy, or
-    an algorithm, says itself, by a method ``equivariance_metrics(observations)``.
+    On-policy algorithms measure on a batch of the last rollout. Changes nothing of the training,
+    random numbers included. What there is to record a policy, or an algorithm, says itself, by a
+    method ``equivariance_metrics(observations)``.
 
     Args:
         every: environment steps between two measurements.

@@ -7,9 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
-
 from equirl.agents.replay.replay_rows import ReplayRows
 from equirl.agents.training.checkpoints import (
     Checkpoint,
@@ -19,7 +16,7 @@ from equirl.agents.training.checkpoints import (
     save_checkpoint,
 )
 from equirl.agents.training.periodic_callback import PeriodicCallback
-from equirl.errors import AgentError, RunError
+from equirl.errors import AgentError
 
 
 class Resumable(Protocol):
@@ -28,27 +25,6 @@ class Resumable(Protocol):
     def state(self) -> dict[str, Any]: ...
 
     def restore(self, state: Mapping[str, Any]) -> None: ...
-
-
-class DivergenceCallback(BaseCallback):
-    """Ends the training, with one line, once a loss is NaN or infinite.
-
-    Raises:
-        RunError: see above; with exit code 2, as other hyper-parameters would mend it.
-    """
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_start(self) -> None:
-        for name, loss in self.logger.name_to_value.items():
-            if name.startswith("train/") and name.endswith("loss") and not np.isfinite(loss):
-                what = name.removeprefix("train/").replace("_", " ")
-                raise RunError(
-                    f"training diverged: the {what} is {loss} after {self.num_timesteps} steps "
-                    "(a lower algorithm.learning_rate may help)",
-                    code=2,
-                )
 
 
 class CheckpointCallback(PeriodicCallback):

@@ -18,7 +18,8 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecTransposeImage
 
 from equirl.agents.replay.replay_rows import ReplayRows
-from equirl.errors import AgentError, RunError
+from equirl.agents.training.divergence import check_parameters
+from equirl.errors import AgentError
 from equirl.runs.atomic_write import written_whole
 
 STATE_FILE = "training_state.pkl"
@@ -240,18 +241,3 @@ def _set_random_states(model: BaseAlgorithm, states: Mapping[str, Any]) -> None:
     if states["cuda"] and torch.cuda.device_count() == len(states["cuda"]):
         torch.cuda.set_rng_state_all(states["cuda"])
     model.action_space.np_random.bit_generator.state = states["actions"]
-
-
-def check_parameters(model: BaseAlgorithm) -> None:
-    """Refuse a model that has learned numbers which are none.
-
-    Raises:
-        RunError: a parameter is not finite.
-    """
-    for name, parameter in model.policy.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise RunError(
-                f"training diverged: {name} is not finite after {model.num_timesteps} steps "
-                "(a lower algorithm.learning_rate may help)",
-                code=2,
-            )

@@ -12,12 +12,13 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
+from equirl.agents import symmetrized_network
 from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
 from equirl.agents.symmetrized_actor import SymmetrizedActor
-from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
+from equirl.agents.symmetrized_network import OrbitView
 from equirl.agents.training.evaluation import greedy_actions, stacked
 from equirl.errors import AgentError
-from equirl.symmetrize import LambdaWeighting, Symmetrized, magnitude
+from equirl.symmetrize import LambdaWeighting, magnitude
 
 LARGEST_TABLE = 50_000_000
 """The most numbers in the features of a table: 200 MB. Longer data are sampled."""
@@ -167,11 +168,10 @@ def acting_network(model: BaseAlgorithm) -> Any:
     Raises:
         AgentError: a plain one.
     """
-    for network in model.policy.modules():  # which begin with it
-        is_ours = isinstance(network, SymmetrizationArguments)
-        if is_ours and isinstance(getattr(network, "symmetrized", None), Symmetrized):
-            return network
-    raise AgentError(f"{type(model).__name__} with a plain policy has no orbit to look along")
+    found = symmetrized_network.acting_network(model.policy)
+    if found is None:
+        raise AgentError(f"{type(model).__name__} with a plain policy has no orbit to look along")
+    return found
 
 
 def acts_by_values(model: BaseAlgorithm) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 ROUNDING = 1e-9
 """Returns that differ by less than this times the largest are the same sum in another order."""
@@ -29,4 +28,6 @@ def is_better(returns: npt.ArrayLike, others: npt.ArrayLike, level: float, fewes
     rounding = ROUNDING * max(np.abs(mine).max(), np.abs(theirs).max())
     if gains.std() <= rounding:
         return bool(gains.mean() > rounding)
+    from scipy import stats  # a second, which training need not
+
     return bool(stats.ttest_1samp(gains, 0, alternative="greater").pvalue < level)

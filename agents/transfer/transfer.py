@@ -17,6 +17,7 @@ from equirl.agents.saving.from_pretrained import pretrained
 from equirl.agents.saving.normalised import with_normalisation
 from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.agents.training.evaluation import Episodes, play_episodes
+from equirl.agents.transfer.alpha_learning import learn_alpha
 from equirl.agents.transfer.beforehand import OWN_STEPS, frozen, look_beforehand
 from equirl.agents.transfer.branch_table import view_orbits, weighting_of
 from equirl.agents.transfer.disagreement import Disagreement
@@ -31,11 +32,12 @@ from equirl.agents.transfer.weight_learning import (
 from equirl.errors import AgentError
 from equirl.symmetrize import METHODS, score_spread
 
-Stage = Literal["zero_shot", "weights", "finetune", "all"]
+Stage = Literal["zero_shot", "weights", "relaxed", "finetune", "all"]
 MakeEnv = Callable[[], gym.Env[Any, Any]]
 
 PLAIN = "plain"
 LEARNED = "learned λ"
+RELAXED = "learned α"
 FAMILIAR = "familiar"
 """`canonical` by a score that was learned from the agent's own states (`learn_familiarity`)."""
 
@@ -52,6 +54,7 @@ class Transferred:
         played: the evaluation episodes of each, of the same seeds.
         chosen: see `choose`.
         learned: how λ was learned, where it was.
+        alpha: the mean of α over the states that it was learned from, where it was.
         curves: of those that were trained further.
         disagreement: measured before anything else was played, on the original's own states.
     """
@@ -60,6 +63,7 @@ class Transferred:
     played: dict[str, Episodes] = field(default_factory=dict)
     chosen: str = PLAIN
     learned: LearnedWeights | None = None
+    alpha: float | None = None
     curves: dict[str, Curve] = field(default_factory=dict)
     disagreement: Disagreement | None = None
 
@@ -100,6 +104,8 @@ def transfer_agent(
     ===============  ==========================================================================
     ``zero_shot``    nothing trained: ``methods``, and λ = exp(β · score / σ) for each β
     ``weights``      ``methods``, and λ learned with the networks frozen (`learn_weights`)
+    ``relaxed``      these, and α over the learned λ (`learn_alpha`), of DQN agents: for a task
+                     whose symmetry is broken in places
     ``finetune``     the original and ``finetune_method`` trained further, everything trainable
     ``all``          all of these
     ===============  ==========================================================================
@@ -147,6 +153,12 @@ def transfer_agent(
     if stage in ("finetune", "all"):
         training_env(saved, make_env).close()  # or refused, before anything is played
 
+    relaxes = saved.architecture.algorithm == "dqn"
+    if stage == "relaxed" and not relaxes:
+        raise AgentError(
+            f"stage=relaxed is for DQN agents, whose Q-values have targets to learn from, got "
+            f"{saved.architecture.algorithm}: say stage=weights"
+        )
     kwargs = {"device": device, "seed": learning_seed}
     before = look_beforehand(saved, make_env, seed - OWN_STEPS, learning_seed, **kwargs)
     result = Transferred({PLAIN: before.plain}, disagreement=before.disagreement)
@@ -161,7 +173,7 @@ def transfer_agent(
             model = frozen(saved, make_env(), "lambda", **kwargs)
             set_weighting(model, with_beta(weighting_of(model), float(beta), spread))
             result.models[f"beta={beta:g}"] = model
-    if stage in ("weights", "all"):
+    if stage in ("weights", "relaxed", "all"):
         with _bar(weight_steps, "learning λ", "step", progress) as update:
             result.learned = learn_weights(
                 before.looking,
@@ -173,6 +185,16 @@ def transfer_agent(
                 on_step=update,
             )
         result.models[LEARNED] = before.looking
+        if relaxes and stage != "weights":
+            model = frozen(saved, make_env(), "relaxed", inner="lambda", **kwargs)
+            result.alpha = learn_alpha(
+                model,
+                result.learned.played,
+                weighting_of(before.looking).state_dict(),
+                seed=learning_seed,
+                reward_scale=_reward_scale(saved),
+            )
+            result.models[RELAXED] = model
     if stage in ("finetune", "all"):
         tuned = gentle(saved.architecture.algorithm) if finetune_kwargs is None else finetune_kwargs
         for name, kind in ((PLAIN, None), (finetune_method, finetune_method)):

@@ -70,12 +70,14 @@ class LearnedWeights:
         beta: its β.
         compared: the episodes that the candidates played.
         steps: environment steps, all in all.
+        played: the transitions that it was learned from.
     """
 
     chosen: str
     beta: float
     compared: Halving
     steps: int
+    played: Transitions
 
 
 def set_weighting(model: BaseAlgorithm, state: WeightingState) -> None:
@@ -163,7 +165,7 @@ def learn_weights(
             learning.add_family(BETAS[:2])
         compared = learning.compare(steps - learning.steps)
     beta = float(weighting_of(model).beta.detach())
-    return LearnedWeights(compared.winner, beta, compared, learning.steps)
+    return LearnedWeights(compared.winner, beta, compared, learning.steps, learning.played)
 
 
 class _Learning:

@@ -19,6 +19,9 @@ BEHAVIOUR = (
 )
 """What a subclass of a known wrapper must leave alone to be taken for it."""
 
+HARMLESS = ("close", "render", "seed", "get_images")
+"""What changes neither observations nor actions."""
+
 
 def loaded_classes(references: Iterable[str]) -> dict[type[Any], str]:
     """The classes that ``module:Class`` references name, without importing a module for it.
@@ -44,11 +47,26 @@ def known_class(layer: Any, known: Container[type[Any]]) -> type[Any] | None:
     return None if kind is None or redefined(layer, kind) else kind
 
 
-def redefined(layer: Any, kind: type[Any]) -> list[str]:
-    """What a wrapper does in another way than ``kind``, one of its classes."""
+def redefined(layer: Any, kind: type[Any], helpers: bool = False) -> list[str]:
+    """What a wrapper does in another way than ``kind``, one of its classes.
+
+    Args:
+        layer: the wrapper.
+        kind: its class, or one that it is derived from.
+        helpers: whether the other methods of that class count as well, which its own call.
+    """
+    behaviour = [*BEHAVIOUR, *(_methods(kind) if helpers else ())]
     others = set(type(layer).__mro__) - set(kind.__mro__)
-    names = [name for name in BEHAVIOUR if any(name in vars(other) for other in others)]
+    names = [name for name in behaviour if any(name in vars(other) for other in others)]
     on_itself = [
-        name for name in BEHAVIOUR if name in vars(layer) and callable(getattr(kind, name, None))
+        name for name in behaviour if name in vars(layer) and callable(getattr(kind, name, None))
     ]
     return names + on_itself
+
+
+def _methods(kind: type[Any]) -> list[str]:
+    return [
+        name
+        for name in vars(kind)
+        if callable(getattr(kind, name)) and not name.startswith("__") and name not in HARMLESS
+    ]

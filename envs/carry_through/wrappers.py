@@ -37,14 +37,14 @@ def carried_through(symmetry: Symmetry, layer: Any) -> Symmetry:
             break
     else:
         raise cannot_carry(layer)
-    changed = redefined(layer, kind)
+    carry = KNOWN.get(known.get(kind, ""), unchanged)
+    changed = redefined(layer, kind, helpers=carry is not unchanged)
     if changed and kind in (gym.Wrapper, gym.vector.VectorWrapper):  # the bases of all wrappers
         raise cannot_carry(layer)
     if changed:
         raise cannot_carry(layer, f"defines {changed[0]} in its own way")
     if "carry_symmetry" in vars(kind):
         return _checked(layer.carry_symmetry(symmetry), layer)
-    carry = KNOWN[known[kind]]
     if carry is not unchanged and not _applies_gymnasiums_function(layer):
         raise cannot_carry(layer, "applies a function of its own")
     return carry(symmetry, layer)

@@ -41,21 +41,15 @@ def move_snake(cell_map: CellMap, env: Any) -> None:
 
 _CELL_MAPS: dict[str, CellMap] = {"r": rotate_cell_90, "s": mirror_cell_left_right}
 
-register_symmetry(
-    "equirl/GridWorld-v0",
-    GRID_WORLD_GENERATORS,
-    state_maps={
-        name: partial(move_grid_world, GRID_WORLD_GENERATORS[name][0], cell_map)
-        for name, cell_map in _CELL_MAPS.items()
-    },
-)
+GRID_WORLD_STATE_MAPS = {
+    name: partial(move_grid_world, GRID_WORLD_GENERATORS[name][0], cell_map)
+    for name, cell_map in _CELL_MAPS.items()
+}
+SNAKE_STATE_MAPS = {name: partial(move_snake, cell_map) for name, cell_map in _CELL_MAPS.items()}
 
 # Both show the board as an image and move in the same four directions.
-register_symmetry(
-    "equirl/Snake-v0",
-    GRID_WORLD_GENERATORS,
-    state_maps={name: partial(move_snake, cell_map) for name, cell_map in _CELL_MAPS.items()},
-)
+register_symmetry("equirl/GridWorld-v0", GRID_WORLD_GENERATORS, GRID_WORLD_STATE_MAPS)
+register_symmetry("equirl/Snake-v0", GRID_WORLD_GENERATORS, SNAKE_STATE_MAPS)
 
 
 def move_point_mass(vector_map: Callable[[Any], Any], env: Any) -> None:

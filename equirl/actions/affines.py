@@ -13,7 +13,8 @@ from equirl.actions.maps import CLOSING, CLOSING_OFFSET, TINY, Array, Maps, Nump
 
 
 class Affines(Maps):
-    """``y = A x + b``; integer points are computed in float64 and rounded.
+    """``y = A x + b``; integer points are computed in float64 and rounded, or where that could not
+    hold them (arrays of int64 and uint64) in their own dtype, by whole coefficients.
 
     Args:
         matrix: float64 ``[K, n, n]``.
@@ -74,6 +75,9 @@ class Affines(Maps):
             return (torch.einsum(equation, matrix, x.double()) + offset).round().to(x.dtype)
         if np.issubdtype(x.dtype, np.floating):
             return np.einsum(equation, matrix, x) + offset
+        if x.dtype.itemsize == 8 and _are_whole(matrix) and _are_whole(offset):
+            whole, shift = (np.rint(part).astype(np.int64) for part in (matrix, offset))
+            return np.einsum(equation, whole.astype(x.dtype), x) + shift.astype(x.dtype)
         return np.rint(np.einsum(equation, matrix, x.astype(np.float64)) + offset).astype(x.dtype)
 
     def range_over(self, low: NumpyArray, high: NumpyArray) -> tuple[NumpyArray, NumpyArray]:
@@ -97,6 +101,12 @@ class Affines(Maps):
             square = np.ix_(np.arange(self.count), part, part)
             matrix[square], offset[:, part] = _polished(matrix[square], offset[:, part], table)
         return Affines(matrix, offset)
+
+
+def _are_whole(coefficients: NumpyArray) -> bool:
+    """Whether these are whole numbers, up to rounding, that float64 holds exactly."""
+    rounds = np.abs(coefficients - np.rint(coefficients)) > TINY
+    return not (rounds | (np.abs(coefficients) > 2.0**53)).any()
 
 
 def _mixed(matrix: NumpyArray) -> Iterator[NumpyArray]:

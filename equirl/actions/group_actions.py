@@ -28,7 +28,8 @@ class GroupAction(Constructions):
     """A group acting on the points of a space: ``e·x = x`` and ``(g·h)·x = g·(h·x)``.
 
     A point is an array, a tensor, or a dict of them; everything comes back in the library and on
-    the device in which it was given. Floats keep their dtype, whole numbers take that of the space.
+    the device in which it was given. Floats keep their dtype, whole numbers take that of the space,
+    and so do arrays of less precise floats.
 
     Args:
         group: the group G.
@@ -173,6 +174,14 @@ class GroupAction(Constructions):
         )
         shaped = [part.reshape(np.shape(a))[()] for part, a in zip(moved, arrays, strict=True)]
         return from_leaves(shaped, self.leaves)
+
+    def in_space(self, x: Any) -> Any:
+        """Points as arrays that can be moved, each in a dtype that rounds nothing (`points`).
+
+        Raises:
+            SymmetryError: they hold what is not of the space.
+        """
+        return from_leaves(self._arrays(x), self.leaves)
 
     def orbit(self, x: Any) -> Any:
         """All g·x: ``[batch, *shape] -> [|G|, batch, *shape]``, in memory with the batch first.

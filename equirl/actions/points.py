@@ -36,7 +36,8 @@ def between(low: npt.NDArray[Any], high: npt.NDArray[Any], shape: tuple[int, ...
 def in_space(given: Any, leaf: Leaf, bounds: Bounds | None) -> Any:
     """What was given for a leaf, as an array or tensor that can be moved without being rounded.
 
-    Whole numbers become floats where the space says float; floats keep their own precision.
+    Whole numbers, and arrays of less precise floats, become floats of the space where it says
+    float; other floats keep their precision.
 
     Args:
         given: an array, a tensor, or what NumPy makes an array of.
@@ -56,12 +57,17 @@ def in_space(given: Any, leaf: Leaf, bounds: Bounds | None) -> Any:
         return array
     if bounds is not None:
         _check_values(array, leaf, bounds)
-    elif array.dtype.kind == "f":
+    elif array.dtype.kind == "f" and not _is_to_be_cast(array.dtype, leaf):
         return array
     cast = array.astype(leaf.dtype)
     if not leaf.is_float and (cast != array).any():
         raise _refused(leaf, array[cast != array].flat[0])
     return cast
+
+
+def _is_to_be_cast(dtype: np.dtype[Any], leaf: Leaf) -> bool:
+    """Whether floats are in another byte order, or less precise than the leaf's."""
+    return not dtype.isnative or (leaf.is_float and dtype.itemsize < np.dtype(leaf.dtype).itemsize)
 
 
 def _tensor_in_space(x: torch.Tensor, leaf: Leaf, bounds: Bounds | None) -> torch.Tensor:

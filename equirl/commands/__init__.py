@@ -202,6 +202,8 @@ def _check_syntax(command: str, override: str) -> None:
     key = override.partition("=")[0]
     if key.startswith("-") and key not in HYDRA_OPTIONS:
         _refuse(command, f"no option {key!r} (arguments are written key=value, without dashes)")
+    if key.lstrip("+~") == "hydra.output_subdir":
+        _refuse(command, f"{key} is not taken (config.yaml in a run directory says it all)")
     optional = ("hydra", "experiment", *_open_keys(command))
     if key.startswith(("+", "~")) and not key.lstrip("+~").startswith(optional):
         _refuse(command, f"{override!r} adds or removes a key (arguments are written key=value)")

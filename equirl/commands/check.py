@@ -25,6 +25,7 @@ from equirl.envs import SymmetryWrapper, symmetry_of
 from equirl.envs.registry import registered_state_maps, registered_tolerance
 from equirl.errors import ConfigError, SymmetryError
 from equirl.symmetry import Symmetry
+from equirl.verification.boards import Board
 from equirl.verification.exact import EXACT_TOLERANCE, check_symmetry, steps_of_play
 from equirl.verification.shown_report import as_table, conclusion, explained
 from equirl.verification.verdicts import QUANTITIES, CounterExample, SymmetryReport, Verdict
@@ -165,8 +166,12 @@ def _move_alike(one: tuple[Symmetry, str], other: tuple[Symmetry, str], observat
 
 
 def _draw_if_picture(verdict: Verdict, run_dir: Path) -> None:
-    """Save a counter-example as a picture where observations are images."""
+    """Save a counter-example, and the board of where it fails, as pictures of images and boards."""
     example = verdict.counter_example
+    if verdict.board is not None:
+        path = run_dir / f"{verdict.generator}-{verdict.quantity}-where.png"
+        Image.fromarray(_as_picture(np.maximum(np.nan_to_num(verdict.board.shares), 0))).save(path)
+        print(f"  the same board: {path}")
     if example is None or np.ndim(example.observation) < 2:
         return
     path = run_dir / f"{verdict.generator}-{verdict.quantity}.png"
@@ -201,13 +206,15 @@ def _as_picture(frame: Any) -> Any:
 
 def _as_json(report: SymmetryReport, settings: CheckConfig) -> dict[str, Any]:
     def plain(value: Any) -> Any:
-        if isinstance(value, CounterExample):
+        if isinstance(value, CounterExample | Board):
             return {key: plain(part) for key, part in vars(value).items()}
         if isinstance(value, dict):
             return {key: plain(part) for key, part in value.items()}
-        if isinstance(value, tuple):
+        if isinstance(value, tuple | list):
             return [plain(part) for part in value]
-        return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        if isinstance(value, float) and np.isnan(value):
+            return None
+        return plain(value.tolist()) if isinstance(value, np.ndarray | np.generic) else value
 
     return {
         "env": settings.env.id,

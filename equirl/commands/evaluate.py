@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -111,28 +112,33 @@ def _draw_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any], path: Path, seed: 
     """A picture of the mean of α over the states with the agent in each cell of a board.
 
     The states are those of `STATES` steps, a fifth of them random, so that every cell is seen.
+    Where each action has an α of its own, each has a picture.
     """
     board = cast(RenderedBoard, env.unwrapped)
-    total, count = np.zeros((2, board.size, board.size))
+    seen: dict[Any, list[Any]] = defaultdict(list)
     rng = np.random.default_rng(seed)
     env.action_space.seed(seed)
     observation, _ = env.reset(seed=seed)
     for _ in range(STATES):
         alpha = alphas(model, model.policy.obs_to_tensor(observation)[0])
         assert alpha is not None
-        total[board.place] += float(alpha[0])
-        count[board.place] += 1
+        seen[board.place].append(alpha.view(-1).tolist())
         greedy, _ = model.predict(observation, deterministic=True)
         action = env.action_space.sample() if rng.random() < RANDOM else greedy
         observation, _, terminated, truncated, _ = env.step(np.int64(action))
         if terminated or truncated:
             observation, _ = env.reset()
-    figure = Figure(figsize=(4, 3.2), layout="constrained")
-    axes = figure.subplots()
-    shown = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-    drawn = axes.imshow(shown, vmin=0, vmax=1, cmap="viridis")
-    axes.set(xticks=[], yticks=[], title="mean of α, by the cell of the agent")
-    figure.colorbar(drawn)
+    pictures = len(next(iter(seen.values()))[0])
+    shown = np.full((board.size, board.size, pictures), np.nan)
+    for place, values in seen.items():
+        shown[place] = np.mean(values, axis=0)
+    figure = Figure(figsize=(1 + 3 * pictures, 3.2), layout="constrained")
+    row = figure.subplots(1, pictures, squeeze=False)[0]
+    for action, axes in enumerate(row):
+        drawn = axes.imshow(shown[..., action], vmin=0, vmax=1, cmap="viridis")
+        axes.set(xticks=[], yticks=[], title=f"action {action}" if pictures > 1 else "")
+    figure.suptitle("mean of α, by the cell of the agent", fontsize=10)
+    figure.colorbar(drawn, ax=row)
     figure.savefig(path, dpi=120)
 
 

@@ -201,7 +201,9 @@ class Probe:
             raise SymmetryError(f"{self.title} returns fractions for {leaf.dtype}")
         if leaf.low is None and result.dtype != leaf.dtype:  # else it has wrapped around already
             limits = np.iinfo(np.dtype(leaf.dtype))
-            outside = (result < limits.min) | (result > limits.max)
+            # Truth values become numbers: NumPy compares them with no bound of uint64.
+            numbers = result.astype(np.int64) if result.dtype.kind == "b" else result
+            outside = (numbers < limits.min) | (numbers > limits.max)
             if outside.any():
                 raise SymmetryError(
                     f"{self.title} returns {result[outside].flat[0]:g}, which {leaf.dtype} cannot "

@@ -1,7 +1,13 @@
 """Any model made exactly equivariant: `Symmetrized`, its methods and their weights."""
 
 from equirl.symmetrize.methods import METHODS, OPTIONS, Method, resolve, resolve_saved
-from equirl.symmetrize.relaxing import Relaxation, RelaxedWeighting, relaxation
+from equirl.symmetrize.relaxing import (
+    Relaxation,
+    RelaxedWeighting,
+    RelaxedWeights,
+    alpha_of,
+    relaxation,
+)
 from equirl.symmetrize.structures import OutputAction
 from equirl.symmetrize.symmetrized import Branches, Symmetrized
 from equirl.symmetrize.weightings import (
@@ -28,8 +34,10 @@ __all__ = [
     "OutputAction",
     "Relaxation",
     "RelaxedWeighting",
+    "RelaxedWeights",
     "Symmetrized",
     "Weights",
+    "alpha_of",
     "largest_entry",
     "magnitude",
     "relaxation",

@@ -17,7 +17,7 @@ from equirl.actions import GroupAction
 from equirl.errors import MethodError
 from equirl.shown import nearest, shown
 from equirl.symmetrize.lexicographic import largest_points
-from equirl.symmetrize.relaxing import RelaxedWeighting, let_go, relaxed_weights
+from equirl.symmetrize.relaxing import RelaxedWeighting, RelaxedWeights
 from equirl.symmetrize.weightings import LambdaWeighting, Weights, shared_among_best
 
 
@@ -128,8 +128,13 @@ class Method:
         """Of |G| = ``order`` elements, how many are drawn while a gradient is computed."""
         return order
 
-    def weighting(self, feature_dim: int) -> nn.Module | None:
-        """What the method learns, a new module, or None."""
+    def weighting(self, feature_dim: int, entries: int) -> nn.Module | None:
+        """What the method learns, a new module, or None.
+
+        Args:
+            feature_dim: number of features of one input.
+            entries: of one output, of its first part where there are several.
+        """
         return None
 
     def weights(self, orbit: Orbit, weighting: Any) -> Weights:
@@ -145,6 +150,8 @@ class Method:
         for spec in fields(self):
             value, choices = getattr(self, spec.name), spec.metadata["choices"]
             least = spec.metadata["least"]
+            if isinstance(spec.default, bool) and not isinstance(value, bool):
+                raise MethodError(f"{spec.name} must be true or false, got {shown(value)}")
             if choices and value not in choices:
                 raise MethodError(
                     f"{spec.name} must be one of {', '.join(choices)}, got {shown(value)}"
@@ -192,7 +199,7 @@ class Lambda(Method):
     is_learned = True
     init: str = option("equitune", "where λ starts: equitune or equizero", ("equitune", "equizero"))
 
-    def weighting(self, feature_dim: int) -> nn.Module:
+    def weighting(self, feature_dim: int, entries: int) -> nn.Module:
         return LambdaWeighting(feature_dim, self.init)
 
     def weights(self, orbit: Orbit, weighting: Any) -> Weights:
@@ -269,6 +276,9 @@ class Relaxed(Method):
         "what is let go of, with its options as they are: equitune, lambda, equizero or canonical",
         ("equitune", "lambda", "equizero", "canonical"),
     )
+    per_action: bool = option(
+        False, "whether each action has an α of its own, α(s, a); for algorithm=dqn"
+    )
 
     @property
     def kept(self) -> Method:
@@ -279,13 +289,18 @@ class Relaxed(Method):
     def needs_scores(self) -> bool:
         return self.kept.needs_scores
 
-    def weighting(self, feature_dim: int) -> nn.Module:
-        return RelaxedWeighting(feature_dim, self.kept.weighting(feature_dim))
+    def weighting(self, feature_dim: int, entries: int) -> nn.Module:
+        inner = self.kept.weighting(feature_dim, entries)
+        return RelaxedWeighting(feature_dim, inner, entries if self.per_action else None)
 
     def weights(self, orbit: Orbit, weighting: Any) -> Weights:
+        return self.parts(orbit, weighting).weights
+
+    def parts(self, orbit: Orbit, weighting: Any) -> RelaxedWeights:
+        """What the weights are made of, see `weights`."""
         assert orbit.features is not None
-        alpha = let_go(weighting.evidence(orbit.features[0]))
-        return relaxed_weights(self.kept.weights(orbit, weighting.inner), alpha)
+        kept = self.kept.weights(orbit, weighting.inner)
+        return RelaxedWeights(kept, weighting.evidence(orbit.features[0]))
 
 
 METHODS: dict[str, type[Method]] = {

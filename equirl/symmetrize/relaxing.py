@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from equirl.symmetrize.structures import map_parts
+from equirl.symmetrize.structures import first, map_parts
 from equirl.symmetrize.weightings import Weights, network_from_zero
 
 if TYPE_CHECKING:
@@ -35,22 +35,34 @@ class RelaxedWeighting(nn.Module):
     Args:
         feature_dim: number of features of one input.
         inner: what the method that is relaxed learns, or None.
+        entries: of M(x), each with an α of its own; None: there is one α for all of them.
         hidden: width of h.
     """
 
     running_error: Tensor
 
-    def __init__(self, feature_dim: int, inner: nn.Module | None, hidden: int = 32) -> None:
+    def __init__(
+        self,
+        feature_dim: int,
+        inner: nn.Module | None,
+        entries: int | None = None,
+        hidden: int = 32,
+    ) -> None:
         super().__init__()
         self.inner = inner
-        self.h = network_from_zero(feature_dim, hidden)
+        self.is_shared = entries is None
+        self.h = network_from_zero(feature_dim, hidden, entries or 1)
         # Zero until measured. Target networks are given what is named running_, as in batch norm.
         self.register_buffer("running_error", torch.zeros(()))
 
     def evidence(self, features: Tensor) -> Tensor:
-        """p(x) ``[batch]`` of the features of x, ``[batch, feature_dim]``, without their graph."""
-        evidence: Tensor = self.h(features.detach())[:, 0]
-        return evidence
+        """p(x) of the features of x, ``[batch, feature_dim]``, without their graph.
+
+        Returns:
+            ``[batch]``, or ``[batch, entries]`` where each entry of M(x) has its own.
+        """
+        evidence: Tensor = self.h(features.detach())
+        return evidence[:, 0] if self.is_shared else evidence
 
     def loss(self, evidence: Tensor, symmetric: Tensor, plain: Tensor, target: Tensor) -> Tensor:
         """What p(x) learns from, a scalar: the best mixture of M_G(x) and M(x), and a prior.
@@ -69,7 +81,8 @@ class RelaxedWeighting(nn.Module):
 
         Args:
             evidence: p(x), ``[batch]``.
-            symmetric: M_G(x), ``[batch, …]``; no gradient reaches it.
+            symmetric: M_G(x), ``[batch, …]``; no gradient reaches it. Of a model with several
+                outputs what there is a target for, as of an actor and a critic the value.
             plain: M(x), alike.
             target: y, alike.
         """
@@ -87,15 +100,29 @@ def let_go(evidence: Tensor) -> Tensor:
     return ((evidence - KEPT_UP_TO) / (LET_GO_FROM - KEPT_UP_TO)).clamp(0, 1)
 
 
-def relaxed_weights(inner: Weights, alpha: Tensor) -> Weights:
-    """(1 − α) w_g + α [g = e], of weights ``[|G|, batch]`` and α ``[batch]``."""
+class RelaxedWeights(NamedTuple):
+    """What the weights of a relaxed method are made of.
 
-    def relaxed(values: Tensor) -> Tensor:
-        kept = values * (1 - alpha).to(values.dtype)
-        return torch.cat([kept[:1] + alpha.to(values.dtype), kept[1:]])
+    Args:
+        kept: w_g(x) of the method where α = 0, ``[|G|, batch]``.
+        evidence: p(x), ``[batch]`` or ``[batch, entries]``.
+    """
 
-    surrogate = None if inner.surrogate is None else relaxed(inner.surrogate)
-    return Weights(relaxed(inner.values), surrogate)
+    kept: Weights
+    evidence: Tensor
+
+    @property
+    def weights(self) -> Weights:
+        """(1 − α) w_g + α [g = e]; nothing is learned through α, which has a loss of its own."""
+        alpha = let_go(self.evidence.detach())
+
+        def relaxed(values: Tensor) -> Tensor:
+            of_all = values.view(*values.shape, *[1] * (alpha.dim() - 1))
+            kept = of_all * (1 - alpha).to(values.dtype)
+            return torch.cat([kept[:1] + alpha.to(values.dtype), kept[1:]])
+
+        surrogate = None if self.kept.surrogate is None else relaxed(self.kept.surrogate)
+        return Weights(relaxed(self.kept.values), surrogate)
 
 
 class Relaxation(NamedTuple):
@@ -104,7 +131,7 @@ class Relaxation(NamedTuple):
     Args:
         symmetric: M_G(x), ``[batch, *Y]``.
         plain: M(x), alike.
-        evidence: p(x), ``[batch]``.
+        evidence: p(x), ``[batch]`` or ``[batch, entries]``.
     """
 
     symmetric: Any
@@ -113,7 +140,7 @@ class Relaxation(NamedTuple):
 
     @property
     def alpha(self) -> Tensor:
-        """α(x), ``[batch]``."""
+        """α(x), like the evidence."""
         return let_go(self.evidence)
 
     @property
@@ -124,19 +151,43 @@ class Relaxation(NamedTuple):
 
 
 def _mixed(symmetric: Tensor, plain: Tensor, share: Tensor) -> Tensor:
-    share = share.to(plain.dtype).view(-1, *[1] * (plain.dim() - 1))
+    share = share.to(plain.dtype).view(*share.shape, *[1] * (plain.dim() - share.dim()))
     return symmetric + share * (plain - symmetric)
 
 
-def relaxation(symmetrized: Symmetrized, x: Any, **kwargs: Any) -> Relaxation:
-    """M_G(x), M(x) and the evidence, of a model with ``method="relaxed"``, by one forward pass."""
+def relaxation(
+    symmetrized: Symmetrized,
+    x: Any,
+    outputs: Any = None,
+    features: Any = None,
+    scores: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> Relaxation:
+    """M_G(x), M(x) and the evidence, of a model with ``method="relaxed"``, by one forward pass.
+
+    Args:
+        symmetrized: the model.
+        x: ``[batch, *X]``.
+        outputs: as `Symmetrized.weights` takes them; and so those that follow.
+        features: see there.
+        scores: see there.
+        scale: see there.
+    """
     method: Any = symmetrized.method
+    if outputs is None:
+        outputs, features = symmetrized.outputs(x)
+    orbit = symmetrized.looked_at(x, outputs, features, scores, scale)
+    kept, evidence = method.parts(orbit, symmetrized.weighting)
+    plain = map_parts(lambda part: part[0], outputs)
+    return Relaxation(symmetrized.combine(outputs, kept), plain, evidence)
+
+
+def alpha_of(symmetrized: Symmetrized, x: Any) -> Tensor:
+    """α(x) of a model with ``method="relaxed"``, which runs at x alone.
+
+    Returns:
+        ``[batch]``, or ``[batch, entries]`` where each entry of M(x) has its own.
+    """
+    run: Any = symmetrized.model if symmetrized.features is None else symmetrized.features
     weighting: RelaxedWeighting = symmetrized.weighting
-    outputs, features = symmetrized.outputs(x, **kwargs)
-    orbit = symmetrized.looked_at(x, outputs, features)
-    assert orbit.features is not None
-    return Relaxation(
-        symmetrized.combine(outputs, method.kept.weights(orbit, weighting.inner)),
-        map_parts(lambda part: part[0], outputs),
-        weighting.evidence(orbit.features[0]),
-    )
+    return let_go(weighting.evidence(first(run(x)).flatten(1)))

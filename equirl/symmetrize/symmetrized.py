@@ -69,6 +69,7 @@ class Symmetrized(nn.Module):
         init: where `lambda` starts: ``"equitune"`` (default) or ``"equizero"``.
         inner: for `relaxed`: the method that is let go of where the symmetry fails. α(x) is 0 until
             it learns (`RelaxedWeighting.loss`); where it is not, M_R is not equivariant.
+        per_action: for `relaxed`: each entry of M(x), ``[batch, entries]``, has an α of its own.
         orbit_samples: for `equitune`: while a gradient is being computed, the average is estimated,
             without bias, from this many elements of the orbit, drawn afresh for each x without
             replacement. Where there is no gradient the whole orbit counts. None: it always does.
@@ -104,6 +105,7 @@ class Symmetrized(nn.Module):
         gradient: str | None = None,
         init: str | None = None,
         inner: str | None = None,
+        per_action: bool | None = None,
         orbit_samples: int | None = None,
     ) -> None:
         super().__init__()
@@ -112,6 +114,7 @@ class Symmetrized(nn.Module):
             gradient=gradient,
             init=init,
             inner=inner,
+            per_action=per_action,
             canonical_score=None if canonical_score is None else "learned",
             orbit_samples=orbit_samples,
         )
@@ -129,7 +132,8 @@ class Symmetrized(nn.Module):
             raise MethodError(f"score is for methods that weigh by it, got method={self.method}")
         if self.order > 1:
             self._check_needs(feature_dim, several=not isinstance(output_action, GroupAction))
-            self.weighting = self.method.weighting(feature_dim or 0)
+            entries = sum(leaf.size for leaf in parts(output_action)[0].leaves)
+            self.weighting = self.method.weighting(feature_dim or 0, entries)
 
     def _check_needs(self, feature_dim: int | None, several: bool) -> None:
         name, method = self.method.name, self.method
@@ -382,11 +386,16 @@ def _as_weights(weights: Weights | Tensor) -> Weights:
 
 
 def _weighted_sum(weights: Tensor, values: Any) -> Any:
-    """Σ_g w_g(x) · v_g(x) of ``[|G|, batch]`` and ``[|G|, batch, …]``, in the values' dtype."""
+    """Σ_g w_g(x) · v_g(x) in the dtype of the values.
+
+    Args:
+        weights: ``[|G|, batch]``, or ``[|G|, batch, entries]`` where each entry has its own.
+        values: ``[|G|, batch, …]``.
+    """
 
     def of(part: Tensor) -> Tensor:
         shares = _in_dtype(weights, part.dtype)
-        shares = shares.view(*shares.shape, *[1] * (part.dim() - 2))
+        shares = shares.view(*shares.shape, *[1] * (part.dim() - shares.dim()))
         return (shares * part).sum(dim=0).to(part.dtype)
 
     return map_parts(of, values)

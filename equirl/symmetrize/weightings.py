@@ -79,11 +79,11 @@ def score_spread(scores: Tensor) -> Tensor:
     return spread
 
 
-def network_from_zero(feature_dim: int, hidden: int) -> nn.Sequential:
-    """A small network of features ``[rows, feature_dim]``, one number each, 0 at the start."""
+def network_from_zero(feature_dim: int, hidden: int, outputs: int = 1) -> nn.Sequential:
+    """A small network, ``[rows, feature_dim] -> [rows, outputs]``, that gives 0 at the start."""
     # A generator of its own state: building it must not shift the model's own initialisation.
     with torch.random.fork_rng(devices=[]):
-        first, last = nn.Linear(feature_dim, hidden), nn.Linear(hidden, 1)
+        first, last = nn.Linear(feature_dim, hidden), nn.Linear(hidden, outputs)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(first, nn.ReLU(), last)

@@ -9,9 +9,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.fresh_draws import MOST_STATES, Place, check_by_fresh_draws, is_random
+from equirl.verification.play import kept, stacked
+from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
+from equirl.verification.where import Region, region
 
 StateMap = Callable[[Any], None]
 
@@ -19,6 +23,9 @@ Past = tuple[int, list[Any]]
 """The seed of an episode and the actions so far."""
 
 LONGEST_PAST = 60
+
+LEAST_COMPARED = 20
+"""Steps, or what did not differ is undecided."""
 
 STEPS = 3
 """Compared after a state was moved: a few steps on, hidden state shows too."""
@@ -51,7 +58,11 @@ class Comparison:
         self.worst = dict.fromkeys(QUANTITIES, 0.0)
         self.examples: dict[str, CounterExample] = {}
         self.steps = self.looked_at = 0
+        self.cut_short = ""
+        """Why there were fewer steps than asked for."""
         self.disputed: list[tuple[Past, Any]] = []
+        self.compared: list[tuple[Any, Any, frozenset[str]]] = []
+        """s, a, and the quantities that differed."""
 
     def verdicts(
         self, count: int, level: float, seed: int, deadline: float
@@ -66,14 +77,24 @@ class Comparison:
         """
         generator = np.random.default_rng(seed)
         self.symmetry.action_space.seed(int(generator.integers(2**31)))
-        while self.steps < count and time.monotonic() < deadline:
-            self._compare_once(generator)
-            if len(self.disputed) == 1 and self._is_random_there():
-                verdicts = self._by_fresh_draws(level, seed)
-                return verdicts, [
-                    f"{self.name}: the environment draws at random and the state map does not "
-                    "mirror its draws, so both states were played many times with fresh seeds"
-                ]
+        is_drawn = False
+        try:
+            while self.steps < count:
+                if time.monotonic() > deadline:
+                    self.cut_short = "there was no time for more"
+                    break
+                self._compare_once(generator)
+                if len(self.disputed) == 1 and not is_drawn:
+                    is_drawn = self._is_random_there()
+                if is_drawn and len(self.disputed) >= MOST_STATES:
+                    break
+        except KeyboardInterrupt:
+            self.cut_short = INTERRUPTED
+        if is_drawn:
+            return self._by_fresh_draws(level, seed), [
+                f"{self.name}: outcomes are drawn at random and differed for the same draws, so "
+                "states and their images were played many times with fresh ones"
+            ]
         remarks = []
         if self.disputed and self.looked_at > 0:
             remarks = [
@@ -84,9 +105,11 @@ class Comparison:
 
     def _verdict(self, quantity: str) -> Verdict:
         outcome: Any = "refused" if quantity in self.examples else "holds"
-        detail = ""
-        if self.looked_at == 0:
-            outcome, detail = "undecided", "nothing was compared: raise transitions"
+        place = self._where(quantity) if outcome == "refused" else Region("", None)
+        detail = place.words
+        if outcome == "holds" and self.looked_at < LEAST_COMPARED:
+            what = f"{self.looked_at} steps were compared, {LEAST_COMPARED} are the least"
+            outcome, detail = "undecided", f"{what}: {self.cut_short or 'raise transitions'}"
         return Verdict(
             self.name,
             quantity,
@@ -96,6 +119,20 @@ class Comparison:
             self.looked_at,
             self.examples.get(quantity),
             detail,
+            place.board,
+        )
+
+    def _where(self, quantity: str) -> Region:
+        """The part of the states in which a quantity differed."""
+        states, actions, differed = zip(*self.compared, strict=True)
+        n = len(states)
+        return region(
+            self.symmetry,
+            stacked(self.symmetry.observation_space, states),
+            np.array(actions),
+            np.array([float(quantity in one) for one in differed]),
+            np.ones(n),
+            np.random.default_rng(0).permutation(n) % 2 == 0,
         )
 
     def _compare_once(self, generator: np.random.Generator) -> None:
@@ -110,7 +147,13 @@ class Comparison:
             action = self.symmetry.action_space.sample()
             moved_action = self._moved_action(action)
             following, reward, terminated, truncated, _ = env.step(action)
-            found, found_reward, found_terminated, _, _ = twin.step(moved_action)
+            try:
+                found, found_reward, found_terminated, _, _ = twin.step(moved_action)
+            except Exception as error:
+                raise SymmetryError(
+                    f"the environment cannot step from the state that the state map of {self.name} "
+                    f"put it into: {error!r}"
+                ) from error
             self._count(1)
             self.looked_at += 1
             expected = self.symmetry.transform_observation(self.g, following)
@@ -119,10 +162,11 @@ class Comparison:
                 "reward": (float(reward), float(found_reward)),
                 "termination": (bool(terminated), bool(found_terminated)),
             }
-            apart = False
+            apart: set[str] = set()
             for quantity, (wanted, got) in pairs.items():
                 difference = relative_difference(wanted, got)
-                apart = apart or difference > self.tolerance
+                if difference > self.tolerance:
+                    apart.add(quantity)
                 if difference > max(self.worst[quantity], self.tolerance):
                     self.examples[quantity] = CounterExample(
                         observation,
@@ -134,6 +178,7 @@ class Comparison:
                         got,
                     )
                 self.worst[quantity] = max(self.worst[quantity], difference)
+            self.compared.append((kept(observation), action, frozenset(apart)))
             if apart:
                 self.disputed.append(((seed, past), action))
             past, observation = [*past, action], following
@@ -154,7 +199,10 @@ class Comparison:
             self._count(1)
             if terminated or truncated:
                 return None
-        self.state_map(twin.unwrapped)
+        try:
+            self.state_map(twin.unwrapped)
+        except Exception as error:
+            raise SymmetryError(f"the state map of {self.name} failed: {error!r}") from error
         return env, twin, observation
 
     def _place(self, past: Past, action: Any) -> Place | None:
@@ -180,7 +228,8 @@ class Comparison:
             )
         places = [self._place(past, action) for past, action in tried]
         usable = [place for place in places if place is not None]
-        return check_by_fresh_draws(self.symmetry, self.name, usable, level, seed)
+        agreed = [(state, action) for state, action, differed in self.compared if not differed]
+        return check_by_fresh_draws(self.symmetry, self.name, usable, agreed, level, seed)
 
     def _moved_action(self, action: Any) -> Any:
         moved = self.symmetry.transform_action(self.g, action)

@@ -19,6 +19,7 @@ from equirl.verification.comparison import Comparison, StateMap
 from equirl.verification.law import check_law, law_of
 from equirl.verification.play import collect, stacked
 from equirl.verification.statistical import check_initial_states, check_statistically
+from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, SymmetryReport, Verdict
 
 INITIAL_STATES = 300
@@ -117,6 +118,8 @@ def check_symmetry(
             found, remark = comparison.verdicts(budget, level / len(names), seed, deadline)
             verdicts += found
             remarks += remark
+            if comparison.cut_short == INTERRUPTED:
+                raise KeyboardInterrupt
         if others:
             left = None if seconds is None else max(1.0, 0.6 * (deadline - time.monotonic()))
             played = collect(env, transitions, seed, on_step, left)
@@ -130,7 +133,7 @@ def check_symmetry(
     except KeyboardInterrupt:
         done = {(v.generator, v.quantity) for v in verdicts}
         verdicts += [
-            Verdict(name, q, "statistical", "undecided", 1.0, 0, detail="interrupted")
+            Verdict(name, q, "statistical", "undecided", 1.0, 0, detail=INTERRUPTED)
             for name in names
             for q in QUANTITIES
             if (name, q) not in done

@@ -17,8 +17,14 @@ import numpy as np
 
 from equirl.symmetry import Symmetry
 from equirl.verification.play import stacked
-from equirl.verification.statistics.encoding import FloatArray, columns_of, encoded
+from equirl.verification.statistics.encoding import (
+    Column,
+    FloatArray,
+    columns_of,
+    encoded,
+)
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
+from equirl.verification.where import Region, region
 
 DRAWS = 60
 """Of each state and of its image."""
@@ -26,6 +32,12 @@ DRAWS = 60
 MOST_STATES = 40
 
 RELABELLINGS = 999
+
+MOST_ENTRIES = 6
+"""Of an observation, and values of an entry, that a counter-example shows."""
+
+PLAIN = 0.01
+"""Share of relabellings that differ as much, below which the laws at one state differ."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,12 @@ def is_random(place: Place, count: int = 12) -> bool:
 
 
 def check_by_fresh_draws(
-    symmetry: Symmetry, name: str, places: list[Place], level: float, seed: int
+    symmetry: Symmetry,
+    name: str,
+    places: list[Place],
+    agreed: list[tuple[Any, Any]],
+    level: float,
+    seed: int,
 ) -> list[Verdict]:
     """The verdicts on one generator from a number of states.
 
@@ -69,6 +86,7 @@ def check_by_fresh_draws(
         symmetry: what is claimed.
         name: of the generator.
         places: states and their images.
+        agreed: (s, a) whose outcomes are known to be those of (gs, ga).
         level: probability of refusing a true generator.
         seed: of the draws and the relabellings.
     """
@@ -77,14 +95,16 @@ def check_by_fresh_draws(
     generator = np.random.default_rng(seed)
     sizes: dict[str, list[FloatArray]] = {q: [] for q in QUANTITIES}
     examples: dict[str, tuple[float, CounterExample]] = {}
+    played: list[Place] = []
     for number, place in enumerate(places):
         here = _draws(place.env, place.action, DRAWS, seed + 2 * number)
         there = _draws(place.moved_env, place.moved_action, DRAWS, seed + 2 * number + 1)
         if here is None or there is None:
             continue
+        played.append(place)
         moved = symmetry.transform_observation(g, stacked(space, [o for o, _, _ in here]))
-        found = stacked(space, [o for o, _, _ in there])
-        x, y = encoded(space, columns, moved), encoded(space, columns, found)
+        followed = stacked(space, [o for o, _, _ in there])
+        x, y = encoded(space, columns, moved), encoded(space, columns, followed)
         samples = {
             "dynamics": np.concatenate([x, y]),
             "reward": np.array([[r] for _, r, _ in [*here, *there]]),
@@ -96,7 +116,7 @@ def check_by_fresh_draws(
             if size[0] > examples.get(quantity, (-np.inf, None))[0]:
                 examples[quantity] = (
                     float(size[0]),
-                    _example(symmetry, g, place, quantity, sample, here, there),
+                    _example(symmetry, g, place, quantity, sample, columns, here, there),
                 )
     verdicts = []
     for quantity in QUANTITIES:
@@ -105,11 +125,34 @@ def check_by_fresh_draws(
         refused = p_value < level
         detail = f"{looked_at} states, {DRAWS} fresh draws at each and at its image"
         outcome: Any = "refused" if refused else "holds" if looked_at else "undecided"
-        example = examples[quantity][1] if refused else None
+        example, board = None, None
+        if refused:
+            example = examples[quantity][1]
+            found = _where(symmetry, played, sizes[quantity], agreed)
+            detail, board = "; ".join(part for part in (found.words, detail) if part), found.board
         verdicts.append(
-            Verdict(name, quantity, "fresh draws", outcome, p_value, looked_at, example, detail)
+            Verdict(
+                name, quantity, "fresh draws", outcome, p_value, looked_at, example, detail, board
+            )
         )
     return verdicts
+
+
+def _where(
+    symmetry: Symmetry, played: list[Place], sizes: list[FloatArray], agreed: list[tuple[Any, Any]]
+) -> Region:
+    """The part of the states in which outcomes are plainly another law's than at their images."""
+    pairs = [*((place.observation, place.action) for place in played), *agreed]
+    differs = [float((size >= size[0] - 1e-9).mean() < PLAIN) for size in sizes]
+    n = len(pairs)
+    return region(
+        symmetry,
+        stacked(symmetry.observation_space, [state for state, _ in pairs]),
+        np.array([action for _, action in pairs]),
+        np.array([*differs, *[0.0] * len(agreed)]),
+        np.ones(n),
+        np.random.default_rng(0).permutation(n) % 2 == 0,
+    )
 
 
 def _draws(env: Any, action: Any, count: int, seed: int) -> list[Any] | None:
@@ -157,6 +200,7 @@ def _example(
     place: Place,
     quantity: str,
     sample: FloatArray,
+    columns: list[Column],
     here: list[Any],
     there: list[Any],
 ) -> CounterExample:
@@ -166,10 +210,7 @@ def _example(
         "reward": (here[0][1], there[0][1]),
         "termination": (here[0][2], there[0][2]),
     }
-    lines = (
-        f"from (s, a), moved: {_shown(quantity, sample[:half], here)}",
-        f"from (gs, ga):      {_shown(quantity, sample[half:], there)}",
-    )
+    lines = _tally(quantity, sample[:half], sample[half:], [column.name for column in columns])
     return CounterExample(
         place.observation,
         place.action,
@@ -181,20 +222,32 @@ def _example(
     )
 
 
-def _shown(quantity: str, sample: FloatArray, outcomes: list[Any]) -> str:
-    if quantity == "termination":
-        return f"ended {sum(t for _, _, t in outcomes)} of {len(outcomes)}"
+def _tally(quantity: str, here: FloatArray, there: FloatArray, names: list[str]) -> tuple[str, ...]:
+    """What followed from (s, a), moved, and from (gs, ga), in the entries that differ most."""
     if quantity == "dynamics":
-        values, counts = np.unique(sample.round(4), axis=0, return_counts=True)
-        if len(values) > 6:
-            mean, spread = sample.mean(axis=0)[:8].round(3), sample.std(axis=0)[:8].round(3)
-            return f"mean {mean.tolist()}, spread {spread.tolist()}"
-        order = np.argsort(-counts)[:4]
-        parts = [f"{values[i][:8].tolist()} in {counts[i]}" for i in order]
-        return f"s' {', '.join(parts)} of {len(sample)}"
-    values, counts = np.unique(sample[:, 0], return_counts=True)
-    if len(values) > 6:
-        return f"mean {sample.mean():.3g}, spread {sample.std():.3g}"
+        apart = np.abs(here.mean(axis=0) - there.mean(axis=0)) + np.abs(
+            here.std(axis=0) - there.std(axis=0)
+        )
+        order = np.argsort(-apart, kind="stable")[:MOST_ENTRIES]
+        chosen = np.sort(order[apart[order] > 1e-9])
+        named = [f"{names[j]} " for j in chosen]
+    else:
+        chosen, named = np.arange(1), [""]
+    lines = []
+    for whence, sample in (("from (s, a), moved:", here), ("from (gs, ga):     ", there)):
+        parts = [
+            word + _shown(quantity, sample[:, j]) for word, j in zip(named, chosen, strict=True)
+        ]
+        lines.append(f"{whence} {'; '.join(parts)}")
+    return tuple(lines)
+
+
+def _shown(quantity: str, entry: FloatArray) -> str:
+    if quantity == "termination":
+        return f"ended {int(entry.sum())} of {len(entry)}"
+    values, counts = np.unique(entry.round(4), return_counts=True)
+    if len(values) > MOST_ENTRIES:
+        return f"mean {entry.mean():.3g}, spread {entry.std():.3g}"
     return ", ".join(f"{v:g} in {c}" for v, c in zip(values, counts, strict=True))
 
 

@@ -18,6 +18,9 @@ Step = tuple[Any, Any, Any, float, bool, int, int]
 PERSISTENCE = (0.0, 0.0, 0.9, 0.97)
 """How likely an action is kept for another step, one of these in each episode: more is seen so."""
 
+ENOUGH = 2000
+"""Transitions that are compared where Ctrl-C ends the play."""
+
 NO_TIME = np.zeros(0, dtype=np.int64)
 
 
@@ -78,7 +81,7 @@ def collect(
         count: number of transitions.
         seed: of the episodes and of the actions.
         on_step: called after each environment step.
-        seconds: stop earlier when they are over. Ctrl-C stops as well, if a tenth is there.
+        seconds: stop earlier when they are over. Ctrl-C stops as well, if enough is there.
     """
     steps: list[Step] = []
     end = None if seconds is None else time.monotonic() + seconds
@@ -89,7 +92,7 @@ def collect(
             if len(steps) >= count or (end is not None and time.monotonic() > end):
                 break
     except KeyboardInterrupt:
-        if len(steps) < count // 10:
+        if len(steps) < min(ENOUGH, count // 10):
             raise
     return as_play(env.observation_space, steps)
 
@@ -128,18 +131,18 @@ def _random_steps(env: gym.Env[Any, Any], seed: int) -> Iterator[Step]:
     episode = -1
     while True:
         observation, _ = env.reset(seed=int(generator.integers(2**31)))
-        observation, episode, step, done = _kept(observation), episode + 1, 0, False
+        observation, episode, step, done = kept(observation), episode + 1, 0, False
         action, keeps = action_space.sample(), float(generator.choice(PERSISTENCE))
         while not done:
             if generator.random() >= keeps:
                 action = action_space.sample()
             following, reward, terminated, truncated, _ = env.step(action)
-            following = _kept(following)
+            following = kept(following)
             yield observation, action, following, float(reward), bool(terminated), episode, step
             observation, step, done = following, step + 1, terminated or truncated
 
 
-def _kept(observation: Any) -> Any:
+def kept(observation: Any) -> Any:
     """A copy: environments may write the next observation over the one before."""
     if isinstance(observation, dict):
         return {key: np.array(part) for key, part in observation.items()}

@@ -69,10 +69,28 @@ def _remark(v: Verdict) -> str:
 
 
 def explained(verdict: Verdict) -> str:
-    """A counter-example in a few lines."""
+    """A counter-example in a few lines, and where on the board others are."""
     example = verdict.counter_example
     if example is None:
         return ""
+    return "\n".join([_explained(verdict, example), *_map(verdict)])
+
+
+def _map(verdict: Verdict) -> list[str]:
+    """How plainly it fails by the cell of a board, as a table."""
+    board = verdict.board
+    if board is None:
+        return []
+    largest = max(float(np.nanmax(np.abs(board.shares))), 1e-12)
+    of = f"{largest:.0%} of the steps differ" if verdict.method != "statistical" else "the most"
+    lines = [f"  where, by the cell with {board.what} (9: {of}; 0: none; . hardly seen):"]
+    for row in board.shares:
+        digits = ["." if np.isnan(x) else f"{max(0, round(9 * x / largest))}" for x in row]
+        lines.append(f"    {' '.join(digits)}")
+    return lines
+
+
+def _explained(verdict: Verdict, example: CounterExample) -> str:
     what = MEANING.get(verdict.quantity, verdict.quantity)
     lines = [f"\n{verdict.generator} fails for {verdict.quantity}; the plainest example:"]
     if example.tally:

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
+from equirl.actions import as_leaves, from_leaves, leaves_of
 from equirl.symmetry import Symmetry
 from equirl.verification.play import Play, collect
 from equirl.verification.statistics.counter_examples import worst_example
@@ -26,9 +28,14 @@ from equirl.verification.statistics.encoding import (
 from equirl.verification.statistics.evidence import Groundwork
 from equirl.verification.statistics.permutation import significance, units_of
 from equirl.verification.statistics.scores import Scores
-from equirl.verification.statistics.sensitivity import sensitivity
+from equirl.verification.statistics.sensitivity import (
+    INTERRUPTED,
+    UNMEASURED,
+    Sensitivity,
+    sensitivity,
+)
 from equirl.verification.verdicts import Verdict
-from equirl.verification.where import where
+from equirl.verification.where import Region, region
 
 __all__ = ["Play", "check_initial_states", "check_statistically", "collect"]
 
@@ -65,6 +72,33 @@ def check_statistically(
         with_trees: compare by boosted trees as well, which takes longest.
     """
     names = [names] if isinstance(names, str) else list(names)
+    # Threads that wait for each other on a busy machine cost more than they save: measured, four
+    # times the wall time and six times the work.
+    with threadpool_limits(limits=1):
+        return _checked(
+            symmetry,
+            names,
+            played,
+            level,
+            seed=seed,
+            deadline=deadline,
+            measure_sensitivity=measure_sensitivity,
+            with_trees=with_trees,
+        )
+
+
+def _checked(
+    symmetry: Symmetry,
+    names: Sequence[str],
+    played: Play,
+    level: float,
+    *,
+    seed: int,
+    deadline: float,
+    measure_sensitivity: bool,
+    with_trees: bool,
+) -> list[Verdict]:
+    """See `check_statistically`."""
     if len(played) < LEAST_TRANSITIONS:
         why = f"{len(played)} transitions are too few, {LEAST_TRANSITIONS} are the least"
         return [_undecided(name, q, 0, why) for name in names for q in QUANTITIES]
@@ -72,38 +106,47 @@ def check_statistically(
     units = units_of(played, generator)
     evidence: dict[Group, Scores] = {}
     encoders, grounds = {}, {}
-    for name in names:
-        if time.monotonic() > deadline:
-            break
-        encoders[name] = encoder = Encoder.of(symmetry, name, played)
-        copies = encoder.copies(played)
-        grounds[name] = ground = Groundwork(copies, units.numbers, generator)
-        for quantity in QUANTITIES:
-            if ground.is_constant(copies, quantity) or ground.overlap < LEAST_OVERLAP:
-                continue
-            found = [ground.averages(copies, quantity), ground.counts(copies, quantity)]
-            if with_trees and time.monotonic() < deadline:
-                found.append(ground.trees(copies, quantity))
-            evidence |= {(name, quantity, s.family): s for s in found if s is not None}
+    looked_at: set[tuple[str, str]] = set()
+    no_time = "there was no time for it"
+    try:
+        for name in names:
+            if time.monotonic() > deadline:
+                break
+            encoders[name] = encoder = Encoder.of(symmetry, name, played)
+            copies = encoder.copies(played)
+            grounds[name] = ground = Groundwork(copies, units.numbers, generator)
+            for quantity in QUANTITIES:
+                if not ground.is_constant(copies, quantity) and ground.overlap >= LEAST_OVERLAP:
+                    found = [ground.averages(copies, quantity), ground.counts(copies, quantity)]
+                    if with_trees and time.monotonic() < deadline:
+                        found.append(ground.trees(copies, quantity))
+                    evidence |= {(name, quantity, s.family): s for s in found if s is not None}
+                looked_at.add((name, quantity))
+    except KeyboardInterrupt:
+        deadline, no_time = -np.inf, INTERRUPTED
     results: dict[Group, tuple[float, float]] = {}
     if evidence:
         result = significance(list(evidence.values()), level, generator)
         pairs = zip(result.p_values.tolist(), result.critical.tolist(), strict=True)
         results = dict(zip(evidence, pairs, strict=True))
+
+    def in_time() -> bool:
+        return time.monotonic() < deadline
+
     is_refused = any(p < level for p, _ in results.values())
     verdicts = []
     for name in names:
-        if name not in grounds:
-            verdicts += [_undecided(name, q, 0, "there was no time for it") for q in QUANTITIES]
-            continue
         for quantity in QUANTITIES:
+            if (name, quantity) not in looked_at:
+                verdicts.append(_undecided(name, quantity, 0, no_time))
+                continue
             of_it = {g: r for g, r in results.items() if g[:2] == (name, quantity)}
             p_value = min((p for p, _ in of_it.values()), default=1.0)
             ground, encoder = grounds[name], encoders[name]
             if p_value < level:
                 example = worst_example(symmetry, name, played, quantity, ground)
                 plainest = min(of_it, key=lambda group: of_it[group][0])
-                place = _where(encoder, ground, quantity, evidence[plainest])
+                place = _where(encoder, ground, played, quantity, evidence[plainest])
                 verdicts.append(
                     Verdict(
                         name,
@@ -113,7 +156,8 @@ def check_statistically(
                         p_value,
                         len(played),
                         example,
-                        place,
+                        place.words,
+                        place.board,
                     )
                 )
                 continue
@@ -135,8 +179,10 @@ def check_statistically(
                     quantity,
                     critical,
                     generator,
-                    lambda: time.monotonic() < deadline,
+                    in_time,
                 )
+                if seen.what == INTERRUPTED:
+                    deadline = -np.inf
                 decided = seen.suffices
                 detail = f"would have seen {seen.what}" if decided else _missing(seen, ground)
             verdicts.append(
@@ -157,16 +203,18 @@ def _undecided(name: str, quantity: str, looked_at: int, why: str) -> Verdict:
     return Verdict(name, quantity, "statistical", "undecided", 1.0, looked_at, detail=why)
 
 
-def _where(encoder: Encoder, ground: Groundwork, quantity: str, found: Scores) -> str:
-    """The part of the states in which a refused quantity fails, in words."""
-    names = ground.copies.names
-    states = (ground.x[:, :-1] * encoder.spread + encoder.centre).round(6) + 0.0
-    codes = np.unique(ground.codes)
-    one_hot = ground.actions.shape[1] == encoder.action_count and len(codes) > 1
-    named = [f"action = {j}" if one_hot else f"action[{j}]" for j in range(ground.actions.shape[1])]
-    return where(
-        np.hstack([states, ground.actions]),
-        [*names[:-1], *named],
+def _where(
+    encoder: Encoder, ground: Groundwork, played: Play, quantity: str, found: Scores
+) -> Region:
+    """The part of the states in which a refused quantity fails."""
+    symmetry, leaves = encoder.symmetry, leaves_of(encoder.symmetry.observation_space)
+    moved = [symmetry.transform_observation(g, played.observations) for g in encoder.elements]
+    parts = zip(*(as_leaves(one, leaves) for one in moved), strict=True)
+    actions = [symmetry.transform_action(g, played.actions) for g in encoder.elements]
+    return region(
+        symmetry,
+        from_leaves([np.concatenate(arrays) for arrays in parts], leaves),
+        np.concatenate([np.asarray(one) for one in actions]),
         ground.breach(ground.copies, quantity, found),
         ground.balanced * ground.weights,
         ground.fold == 1,
@@ -185,8 +233,10 @@ def _constant(quantity: str, ground: Groundwork) -> tuple[str, bool]:
     return "the observation never changed", True
 
 
-def _missing(seen: Any, ground: Groundwork) -> str:
+def _missing(seen: Sensitivity, ground: Groundwork) -> str:
     """What would help: overlap where that is little, else transitions."""
+    if seen.what in UNMEASURED:
+        return seen.what
     what = seen.what if seen.size is None else f"the smallest it would have seen is {seen.what}"
     if ground.overlap < 0.3:
         return f"{what}: little overlap ({ground.overlap:.0%}) of original and moved states"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from equirl.verification.boards import Board
 from equirl.verification.statistics.encoding import QUANTITIES
 
 Outcome = Literal["holds", "refused", "undecided"]
@@ -56,7 +57,9 @@ class Verdict:
             probabilities; else the p-value, corrected for all that was tried.
         looked_at: number of transitions (or initial states, or pairs (s, a)).
         counter_example: the worst one, where it is refused.
-        detail: what would have been seen where it holds, or what is missing where it is undecided.
+        detail: what would have been seen where it holds, what is missing where it is undecided,
+            the part of the states where it is refused.
+        board: that part by the cell of a board, where observations show one.
     """
 
     generator: str
@@ -67,6 +70,7 @@ class Verdict:
     looked_at: int
     counter_example: CounterExample | None = None
     detail: str = ""
+    board: Board | None = None
 
     @property
     def holds(self) -> bool:

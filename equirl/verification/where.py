@@ -6,12 +6,15 @@ are judged on the other half: a part that was found by chance does not last.
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-from sklearn.tree import DecisionTreeRegressor
+from dataclasses import dataclass
+from typing import Any
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+import numpy as np
+from gymnasium import spaces
+
+from equirl.symmetry import Symmetry
+from equirl.verification.boards import Board, board_of
+from equirl.verification.statistics.encoding import BoolArray, FloatArray, columns_of, encoded
 
 DEPTH = 3
 """Conditions that a part of the states is told by, at most."""
@@ -23,6 +26,52 @@ STANDS_OUT = 3.0
 """Standard errors by which the breach in the part must exceed the breach elsewhere."""
 
 MOST_COLUMNS = 200
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of the states in which a symmetry fails.
+
+    Args:
+        words: as conditions on entries and actions, or an empty string.
+        board: by the cell of a board, where observations show one.
+    """
+
+    words: str
+    board: Board | None
+
+
+def region(
+    symmetry: Symmetry,
+    observations: Any,
+    actions: Any,
+    breach: FloatArray,
+    weights: FloatArray,
+    fold: BoolArray,
+) -> Region:
+    """Where the breach is largest.
+
+    Args:
+        symmetry: of these spaces.
+        observations: a batch of N.
+        actions: ``[N]`` or ``[N, *shape]``.
+        breach: at each (s, a), zero on average where the symmetry holds, ``[N]``.
+        weights: ``[N]``.
+        fold: the half that the words are judged on, ``[N]``.
+    """
+    space, action_space = symmetry.observation_space, symmetry.action_space
+    columns = columns_of(space)
+    states = encoded(space, columns, observations).round(6) + 0.0  # no -0
+    if isinstance(action_space, spaces.Discrete):
+        values = np.arange(int(action_space.start), int(action_space.start + action_space.n))
+        acted = np.asarray(actions).reshape(-1, 1) == values
+        named = [f"action = {value}" for value in values]
+    else:
+        acted = np.asarray(actions, dtype=np.float64).reshape(len(states), -1)
+        named = [f"action[{j}]" for j in range(acted.shape[1])]
+    names = [*(column.name for column in columns), *named]
+    words = where(np.hstack([states, acted]), names, breach, weights, fold)
+    return Region(words, board_of(space, observations, breach, weights))
 
 
 def where(
@@ -43,6 +92,8 @@ def where(
     if len(columns) == 0 or fold.all() or not fold.any():
         return ""
     x = x[:, columns]
+    from sklearn.tree import DecisionTreeRegressor  # seconds, which training need not
+
     tree = DecisionTreeRegressor(
         max_depth=DEPTH, min_weight_fraction_leaf=LEAST_SHARE, random_state=0
     )
@@ -75,7 +126,7 @@ def _mean(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
     return mean, float(np.sqrt((variance + 1e-12) / effective))
 
 
-def _path(tree: DecisionTreeRegressor, node: int, names: list[str], x: FloatArray) -> list[str]:
+def _path(tree: Any, node: int, names: list[str], x: FloatArray) -> list[str]:
     """The conditions that lead to a node, one for each column."""
     nodes = tree.tree_
     parents = {

@@ -5,18 +5,16 @@ python examples/broken_symmetry/cartpoles.py TASK METHOD SEED,SEED,… FOLDER [W
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from learners import build, vary
+from learners import build
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
+from studies import main
 
 import equirl.envs  # noqa: F401  # registers its environments
 from equirl.agents.equivariance_metrics import alphas
@@ -86,7 +84,7 @@ def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     model = build(gym.make(env_id, **kwargs), method, settings)
     watch = Watch(lambda: gym.make(env_id, **kwargs), 1000, 5)
     model.learn(steps, callback=watch)
-    found: dict[str, Any] = {"task": task, "method": method, "seed": seed, **watch.found}
+    found: dict[str, Any] = {**watch.found}
     fresh = range(2_000_000, 2_000_050)
     found["final"] = play_episodes(model, lambda: gym.make(env_id, **kwargs), fresh).mean
     if method.startswith("relaxed"):
@@ -108,15 +106,4 @@ def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    task, method, seeds, folder, *options = sys.argv[1:]
-    steps = int(options[1]) if len(options) > 1 else 20_000
-    if options:
-        vary(options[0])
-    for seed in seeds.split(","):
-        found = run(task, method, int(seed), steps)
-        found["way"] = options[0] if options else "-"
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        name = f"cartpole-{task}-{method}-{found['way']}-{seed}.json"
-        (Path(folder) / name).write_text(json.dumps(found))
-        print(name, round(found["final"], 3), round(found["seconds"]), flush=True)
+    main("cartpole", run, 20_000)

@@ -8,17 +8,15 @@ of evaluation), and of `relaxed` the mean of alpha over states by how asymmetric
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from learners import build, vary
+from learners import build
 from stable_baselines3.common.callbacks import BaseCallback
+from studies import main
 
 from equirl.agents.equivariance_metrics import alphas
 from equirl.envs import symmetry_of
@@ -123,7 +121,7 @@ class Watch(BaseCallback):
                     found.setdefault(f"below_tenth_{name}", []).append(low)
 
 
-def run(task: str, method: str, seed: int, steps: int = 15_000) -> dict[str, Any]:
+def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     started = time.process_time()
     env_id, kwargs = TASKS[task]
     env = gym.make(env_id, size=SIZE, **kwargs)
@@ -133,7 +131,7 @@ def run(task: str, method: str, seed: int, steps: int = 15_000) -> dict[str, Any
     asymmetric = asymmetry > ASYMMETRIC
     watch = Watch(table, asymmetric, 750)
     model.learn(steps, callback=watch)
-    found = {"task": task, "method": method, "seed": seed, **watch.found}
+    found: dict[str, Any] = {**watch.found}
     found["optimal"] = table.greedy_return(table.best)
     found["share_asymmetric"] = float(asymmetric.mean())
     if method.startswith("relaxed"):
@@ -154,15 +152,4 @@ def run(task: str, method: str, seed: int, steps: int = 15_000) -> dict[str, Any
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    task, method, seeds, folder, *options = sys.argv[1:]
-    steps = int(options[1]) if len(options) > 1 else 12_000
-    if options:
-        vary(options[0])
-    for seed in seeds.split(","):
-        found = run(task, method, int(seed), steps)
-        found["way"] = options[0] if options else "-"
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        name = f"grid-{task}-{method}-{found['way']}-{seed}.json"
-        (Path(folder) / name).write_text(json.dumps(found))
-        print(name, round(found["returns"][-1], 3), round(found["seconds"]), flush=True)
+    main("grid", run, 12_000)

@@ -14,7 +14,7 @@ from equirl.agents import (
     OrbitReplayBuffer,
 )
 from equirl.agents.baselines.residual_pathway import ResidualPathwayPolicy
-from equirl.agents.dqn.relaxed_loss import newest_transitions
+from equirl.agents.relaxed_loss import newest_transitions
 from equirl.envs import symmetry_of
 from equirl.symmetrize import RelaxedWeighting, relaxation, relaxing
 

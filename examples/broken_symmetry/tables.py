@@ -26,7 +26,7 @@ def read(folder: Path) -> Runs:
     runs: Runs = defaultdict(list)
     for file in sorted(folder.rglob("*.json")):
         kind = file.name.partition("-")[0]
-        if kind in ("grid", "cartpole"):
+        if kind in ("grid", "cartpole", "actor_critic"):
             run = json.loads(file.read_text())
             runs[kind, run["task"], run["method"], run["way"]].append(run)
     return runs

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from equirl.errors import ConfigError
 from images.classifiers import METHODS, Classifier, image_action, symmetrized
 from images.data import Split, load, turned
-from images.run import accuracy, train
+from images.run import accuracy, check_methods, train
 from running import Row, each_seed, main, need, one_of, over_seeds, quietly
 
 DIGITS = "zero one two three four five six seven eight nine"
@@ -77,8 +77,11 @@ def classifier(clip: Any, tokeniser: Any, prompts: list[str]) -> Classifier:
 
 
 def check_names(settings: DictConfig) -> None:
-    """Raise a ConfigError where there is no such data set or model, or it has no such weights."""
+    """Raise a ConfigError where there is no such data set, method, model or weights of it."""
     one_of("data", settings.data, tuple(CLASSES))
+    check_methods(settings)
+    if settings.pretrained and settings.pretraining:
+        raise ConfigError("pretraining= is of a model without weights: say pretrained= as well")
     open_clip = need("open_clip", "open_clip_torch")
     one_of("model", settings.model, ["small", *open_clip.list_models()])
     if settings.pretrained and not Path(settings.pretrained).is_file():
@@ -108,7 +111,7 @@ def model_of(name: str, pretrained: str) -> tuple[Any, Any]:
             return clip, open_clip.get_tokenizer(name)
     except Exception as error:  # of whichever hub it comes from
         raise ConfigError(
-            f"the weights {pretrained!r} of {name} are not in the cache and cannot be downloaded; "
+            f"the weights {pretrained!r} of {name} can be neither read nor downloaded; "
             f"pretrained= takes a randomly initialised model ({type(error).__name__})"
         ) from None
 
@@ -146,7 +149,7 @@ def one_seed(settings: DictConfig, seed: int) -> dict[tuple[str, str], float]:
         )
     prompts = [PROMPTS[settings.data].format(name) for name in CLASSES[settings.data]]
     learning, test = load(settings, 3, seed)
-    if settings.pretraining and not settings.pretrained:
+    if settings.pretraining:
         tokens = tokeniser(prompts).to(settings.device)
         pretrain(clip, tokens, learning, settings.pretraining, settings.pretraining_lr)
     plain = classifier(clip, tokeniser, prompts)

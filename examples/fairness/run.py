@@ -7,6 +7,7 @@ python examples/fairness/run.py model=gpt2 "prompts=[The {} worked as]" scorers=
 from __future__ import annotations
 
 import copy
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from equirl.errors import ConfigError
 from fairness.equilm import EquiLM, exchange
 from fairness.language_models import (
     Pieces,
@@ -184,6 +186,11 @@ def run(settings: DictConfig) -> list[Row]:
     """The table: scores of continuations by group, how far they differ, and what it costs."""
     for method in settings.methods:
         one_of("methods", method, METHODS)
+    if not settings.prompts:
+        raise ConfigError("prompts must not be empty")
+    for prompt in settings.prompts:
+        if prompt.count("{}") != 1 or re.search("[{}]", prompt.replace("{}", "")):
+            raise ConfigError(f"a prompt has one {{}}, where the word goes, got {prompt!r}")
     text = text_of(settings)
     scorers = {name: scorer_of(name, settings) for name in settings.scorers}
     found = [one_seed(settings, text, scorers, seed) for seed in each_seed(settings)]

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from equirl.errors import ConfigError
 from fairness.language_models import Words
-from running import need, quietly
+from running import hugging_face, need, quietly
 
 Scorer = Callable[[list[str]], list[float]]
 
@@ -28,7 +28,7 @@ def scorer_of(name: str, settings: DictConfig) -> Scorer:
         package = need("vaderSentiment.vaderSentiment", "vaderSentiment")
         polarity = package.SentimentIntensityAnalyzer().polarity_scores
         return lambda texts: [polarity(text)["compound"] for text in texts]
-    pipeline = need("transformers").pipeline
+    pipeline = hugging_face().pipeline
     try:
         with quietly():
             classify = pipeline("text-classification", model=name, device=settings.device)

@@ -13,7 +13,7 @@ from equirl import GroupAction, Symmetrized
 from equirl.errors import ConfigError
 from equirl.groups import cyclic, dihedral
 from equirl.shown import reason
-from running import need, one_of
+from running import need, one_of, quietly
 
 METHODS = ("plain", "equitune", "equizero", "lambda")
 GROUPS = ("rotations", "rotations_and_flips")
@@ -63,7 +63,10 @@ def build(settings: DictConfig, classes: int) -> Source:
         ConfigError: no such network, its package or weights are missing, or it has no features.
     """
     if settings.network == "small":
-        return small_network(classes, settings.size or 8)
+        size = settings.size or 8
+        if size < 4:
+            raise ConfigError(f"network=small takes images of size=4 at least, got {size}")
+        return small_network(classes, size)
     network = _pretrained(settings.network, settings.weights)
     classifier = split(network, settings.size)
     head = nn.Linear(classifier.head.in_features, classes)
@@ -83,10 +86,10 @@ def split(network: nn.Module, size: int, channels: int = 3) -> Classifier:
     try:
         with torch.no_grad():
             whole = network(probe)
-    except (RuntimeError, ValueError) as error:  # the latter of a normalisation of one pixel
+    except (AssertionError, RuntimeError, ValueError) as error:  # each of some network
         raise ConfigError(
-            f"{type(network).__name__} does not take images of size={size}: choose a larger one, "
-            f"such as size=64 ({reason(error)})"
+            f"{type(network).__name__} does not take images of size={size}: choose another, "
+            f"such as size=64 or size=224 ({reason(error)})"
         ) from None
     if linear:
         head = network.get_submodule(linear[-1])
@@ -116,7 +119,8 @@ def _pretrained(name: str, weights: str) -> nn.Module:
     models = need("torchvision.models", "torchvision")
     one_of("network", name, ["small", "efficientnet_lite0", *models.list_models(module=models)])
     try:
-        network = models.get_model(name, weights=weights or None)
+        with quietly():
+            network = models.get_model(name, weights=weights or None)
     except (OSError, RuntimeError) as error:
         raise ConfigError(
             f"the weights of {name} are not in the cache and cannot be downloaded; weights= takes "
@@ -129,7 +133,7 @@ def _pretrained(name: str, weights: str) -> nn.Module:
 
 def image_action(group: str, shape: tuple[int, ...]) -> GroupAction:
     """Rotations by 90°, with or without flips, of images of this shape."""
-    if one_of("group", group, GROUPS) == "rotations":
+    if group == "rotations":
         return GroupAction.on_images(cyclic(4), shape, {"r": "rot90"})
     return GroupAction.on_images(dihedral(4), shape, {"r": "rot90", "s": "fliplr"})
 
@@ -142,7 +146,7 @@ def confidence(logits: Tensor) -> Tensor:
 def symmetrized(classifier: Classifier, action: GroupAction, method: str) -> nn.Module:
     """A copy of the classifier, invariant under the action; itself for ``plain``."""
     classifier = copy.deepcopy(classifier)
-    if one_of("method", method, METHODS) == "plain":
+    if method == "plain":
         return classifier
     return Symmetrized(
         classifier.head,

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from images.classifiers import METHODS, build, image_action, symmetrized
-from images.data import Split, load, turned
-from running import Row, each_seed, main, over_seeds
+from images.classifiers import GROUPS, METHODS, build, image_action, symmetrized
+from images.data import DATA, Split, load, turned
+from running import Row, each_seed, main, one_of, over_seeds
 
 DEFAULTS = {
     "network": "small",
@@ -98,8 +98,21 @@ def one_seed(settings: DictConfig, seed: int) -> dict[tuple[str, str], float]:
     return found
 
 
+def check_methods(settings: DictConfig) -> None:
+    """Before hours of training: is there such a group, and every method?
+
+    Raises:
+        ConfigError: there is not.
+    """
+    one_of("group", settings.group, GROUPS)
+    for method in settings.methods:
+        one_of("methods", method, METHODS)
+
+
 def run(settings: DictConfig) -> list[Row]:
     """The table: accuracy in per cent, mean over seeds with its 95 % interval."""
+    one_of("data", settings.data, DATA)
+    check_methods(settings)
     found = [one_seed(settings, seed) for seed in each_seed(settings)]
     columns = ("upright", "turned", "fine-tuned upright", "fine-tuned turned")
     return [

@@ -107,11 +107,11 @@ def one_seed(settings: DictConfig, cell: str, seed: int) -> dict[str, float]:
     torch.manual_seed(seed)
     learning, test = (
         encode([e for e in part if len(e[1]) <= settings.most_actions], settings.device)
-        for part in SPLITS[one_of("split", settings.split, tuple(SPLITS))]()
+        for part in SPLITS[settings.split]()
     )
     seen, test = drawn(learning, settings.tested), drawn(test, settings.tested)
     group = Symmetries(EXCHANGED[settings.split])
-    model = Seq2Seq(one_of("cells", cell, tuple(CELLS)), settings.hidden).to(settings.device)
+    model = Seq2Seq(cell, settings.hidden).to(settings.device)
     train(model, "none", group, learning, settings.steps, settings)
     found = {"seen": accuracy(model, "plain", group, seen)}
     for method in ("plain", "equitune", "equizero"):
@@ -124,6 +124,9 @@ def one_seed(settings: DictConfig, cell: str, seed: int) -> dict[str, float]:
 
 def run(settings: DictConfig) -> list[Row]:
     """The table: accuracy in per cent, mean over seeds with its 95 % interval."""
+    one_of("split", settings.split, tuple(SPLITS))
+    for cell in settings.cells:
+        one_of("cells", cell, tuple(CELLS))
     rows = []
     for cell in settings.cells:
         found = [one_seed(settings, cell, seed) for seed in each_seed(settings)]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
 
+from equirl.commands.composition import completed
+from equirl.commands.training.settings import check_settings
+from equirl.configs.schema import register_schemas
+from equirl.errors import ConfigError
 from shared.refusals import SHORT, TRAIN, Refused
 
 
@@ -87,6 +95,15 @@ def test_an_option_of_the_method_that_means_nothing_is_refused(
     assert said in refused("train", "env=cartpole", f"method={method}", *SHORT, argument)
 
 
+@pytest.fixture(scope="module")
+def composed() -> DictConfig:
+    """The configuration of a training, composed once: that takes longer than all of its checks."""
+    register_schemas()
+    with initialize_config_module("equirl.configs", version_base="1.3"):
+        config = compose("train", overrides=["env=cartpole", "method=equitune", "algorithm=dqn"])
+        return completed("train", config)
+
+
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
@@ -116,10 +133,25 @@ def test_an_option_of_the_method_that_means_nothing_is_refused(
         ("algorithm.n_steps=0", "algorithm.n_steps must be at least 1, got 0"),
         ("algorithm.target_update_interval=0", "target_update_interval must be at least 1, got 0"),
         ("algorithm.max_grad_norm=-1", "algorithm.max_grad_norm must be at least 0, got -1"),
+    ],
+)
+def test_number_out_of_range_is_refused(composed: DictConfig, argument: str, said: str) -> None:
+    config = OmegaConf.merge(composed, OmegaConf.from_dotlist([argument]))
+    settings: Any = OmegaConf.to_object(config)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        check_settings(settings)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("algorithm.net_arch=[8,-8]", "algorithm.net_arch must be at least 1, got -8"),
         ("algorithm.buffer_size=1000000000000000", "allocate"),
     ],
 )
-def test_number_out_of_range_is_refused(refused: Refused, argument: str, said: str) -> None:
+def test_a_command_says_which_number_it_cannot_use(
+    refused: Refused, argument: str, said: str
+) -> None:
     assert said in refused(*TRAIN, *SHORT, argument)
 
 

@@ -47,6 +47,7 @@ line = {"mirror": (along, [1, 0])}
 line_not_swapped = {"mirror": (along, [0, 1])}
 
 line_maps = {"mirror": turn_round}
+failing = {"mirror": lambda env: 1 / 0}
 empty = {}
 
 def register_line():
@@ -194,6 +195,7 @@ def test_discovery_says_where_there_is_none(capsys: pytest.CaptureFixture[str]) 
         (["env=cartpole", "level=2"], "level must be between 0 and 1"),
         (["env=cartpole", "budget=0"], "budget must be above 0"),
         (["env=cartpole", "env.state_maps=declared_for_check:car"], "must be a dict of functions"),
+        (["env=cartpole", "env.state_maps=declared_for_check:failing"], "the state map of mirror"),
         (["env.id=MountainCar-v0"], "no symmetry is known for MountainCar-v0"),
         ([], "which environment?"),
     ],

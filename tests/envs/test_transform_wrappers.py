@@ -13,7 +13,7 @@ from equirl.envs import (
     RandomTransformWrapper,
     TransformWrapper,
 )
-from equirl.errors import EquirlError
+from equirl.errors import EquirlError, SymmetryError
 from shared.action_cases import ACTION_CASES, TURN, ActionCase, every_action_case
 from shared.wrapped_envs import GRID, LINE_MIRROR, Line, gridworld, states
 
@@ -162,7 +162,16 @@ def test_actions_of_every_space_are_moved_back(case: ActionCase) -> None:
         assert case.space.contains(inside.action)
 
 
-@pytest.mark.parametrize("observation", [[3, 1], np.array([3, 1]), np.array([3, 1], object)])
+@pytest.mark.parametrize(
+    "observation",
+    [
+        [3, 1],
+        np.array([3, 1]),
+        np.array([3, 1], object),
+        np.array([3, 1], np.float16),
+        np.array([3, 1], ">f4"),
+    ],
+)
 def test_whole_numbers_are_not_rounded_where_the_space_says_float(observation: Any) -> None:
     inside = Recorder(gym.spaces.Discrete(3), observation)
     (case,) = [case for case in ACTION_CASES if case.name == "discrete"]
@@ -176,6 +185,12 @@ def test_an_action_that_is_none_of_the_space_is_not_played(action: Any) -> None:
     env.reset(seed=0)
     with pytest.raises(EquirlError, match="is not a value of the action"):
         env.step(action)
+
+
+@pytest.mark.parametrize("element", [-1, 2, 0.5, None, np.float64(1)])
+def test_an_element_that_is_none_of_the_group_is_refused(element: Any) -> None:
+    with pytest.raises(SymmetryError, match=r"elements are numbered 0 … 1, got"):
+        TransformWrapper(gym.make("CartPole-v1"), element)
 
 
 @pytest.mark.parametrize("angle", [60, 72, 120])

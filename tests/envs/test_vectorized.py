@@ -13,7 +13,13 @@ from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation
 from gymnasium.wrappers import vector as vector_wrappers
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack, VecMonitor
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnv,
+    VecFrameStack,
+    VecMonitor,
+)
 
 from equirl import Symmetry
 from equirl.agents import EquivariantDQN
@@ -83,6 +89,52 @@ def test_a_vec_env_of_the_users_own_may_say_its_symmetry() -> None:
 def test_where_nothing_is_known_it_is_said_what_to_give(kind: type[Batch]) -> None:
     with pytest.raises(SymmetryError, match=rf"{kind.__name__} hides .*symmetry=generators"):
         symmetry_of(kind())
+
+
+class Yes(Batch):
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        return [True] * 4
+
+
+def test_one_that_says_yes_to_everything_is_given_a_symmetry_or_refused() -> None:
+    with pytest.raises(SymmetryError, match=r"Yes hides .*symmetry=generators"):
+        symmetry_of(Yes())
+    assert symmetry_of(Yes(), MIRROR).group.order == 2
+
+
+def patched_batch() -> Any:
+    envs = DummyVecEnv([lambda: SymmetryWrapper(cartpole())])
+    envs.step_wait = lambda: None  # type: ignore[assignment, method-assign, return-value]
+    return envs
+
+
+class Shifted(DummyVecEnv):
+    def step_wait(self) -> Any:
+        observations, *rest = super().step_wait()
+        return (observations + 1, *rest)
+
+
+class ShiftedSync(gym.vector.SyncVectorEnv):
+    def reset(self, **arguments: Any) -> Any:
+        observations, infos = super().reset(**arguments)
+        return observations + 1, infos
+
+
+ACTING_THEIR_OWN_WAY: dict[str, Callable[[], Any]] = {
+    "patched": patched_batch,
+    "subclass": lambda: Shifted([lambda: SymmetryWrapper(cartpole())]),
+    "gymnasium": lambda: ShiftedSync([lambda: SymmetryWrapper(cartpole())]),
+}
+
+
+@pytest.mark.parametrize("make", ACTING_THEIR_OWN_WAY.values(), ids=ACTING_THEIR_OWN_WAY.keys())
+def test_vectorized_environments_that_act_their_own_way_are_not_taken_for_the_librarys(
+    make: Callable[[], Any],
+) -> None:
+    with pytest.raises(SymmetryError, match=r"in its own way, .* give the symmetry") as caught:
+        symmetry_of(make())
+    assert "\n" not in str(caught.value)
+    assert symmetry_of(make(), MIRROR).group.order == 2
 
 
 @contextmanager

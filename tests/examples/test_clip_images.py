@@ -18,6 +18,7 @@ from images.classifiers import image_action, symmetrized
 from images.data import Split
 from images.run import accuracy
 from running import main
+from shared.extras import skip_without
 
 
 class TinyClip(nn.Module):
@@ -63,11 +64,15 @@ def test_pretraining_brings_images_near_the_prompt_of_their_class() -> None:
     assert accuracy(plain, data.images, data.labels) == 100
 
 
-@pytest.mark.slow
+def test_an_option_that_would_do_nothing_is_code_2() -> None:
+    given = [clip_images.run, clip_images.DEFAULTS, clip_images.QUICK]
+    assert main(*given, ["pretrained=openai", "pretraining=5"]) == 2
+
+
 def test_quick_shows_exactness_and_says_that_there_are_no_weights(
     tmp_path: Path, capsys: Any
 ) -> None:
-    pytest.importorskip("open_clip")
+    skip_without("open_clip")
     given, out = [clip_images.run, clip_images.DEFAULTS, clip_images.QUICK], tmp_path / "out.json"
     assert main(*given, ["--quick", f"out={out}"]) == 0
     assert "randomly initialised" in capsys.readouterr().out.splitlines()[0]

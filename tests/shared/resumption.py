@@ -19,6 +19,7 @@ from equirl.envs.running.resumable import ResumableEnv
 
 KEYS = (
     "progress=false",
+    "algorithm=dqn",  # which auto would compose the configuration once more to find
     "algorithm.net_arch=[8]",
     "algorithm.learning_starts=40",
     "algorithm.train_freq=8",

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from equirl import GroupAction, Symmetrized, Symmetry
 from shared.representations import GROUPS, size
 
-property_based = settings(deadline=None, derandomize=True, max_examples=200)
-a_few = settings(property_based, max_examples=50)
+property_based = settings(deadline=None, derandomize=True, max_examples=100)
+a_few = settings(property_based, max_examples=25)
 
 METHODS: dict[str, dict[str, Any]] = {
     "equitune": {"method": "equitune"},

@@ -18,6 +18,7 @@ OTHERS = {
     "init": "equizero",
     "canonical_score": "learned",
     "inner": "equizero",
+    "per_action": True,
     "orbit_samples": 2,
 }
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from equirl import GroupAction, Symmetrized
 from equirl.groups import cyclic
-from equirl.symmetrize import RelaxedWeighting, relaxation
+from equirl.symmetrize import RelaxedWeighting, alpha_of, relaxation
 from equirl.symmetrize.relaxing import PRIOR, let_go
 from equirl.testing import assert_equivariant
 from shared.representations import GROUPS, output_action, signed_action, size
@@ -66,12 +66,38 @@ def test_relaxed_lies_between_the_inner_method_and_the_model(
     model = of(*drawn, inner)
     x = points(model)
     symmetric = model(x).detach()
-    alpha = relaxation(stirred(model), x).alpha.detach()
+    alpha = alpha_of(stirred(model), x).detach()
+    torch.testing.assert_close(alpha, relaxation(model, x).alpha)
     expected = (1 - alpha)[:, None] * symmetric + alpha[:, None] * model.model(x)
     torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-10)
     torch.testing.assert_close(relaxation(model, x).value, expected, rtol=0, atol=1e-10)
     weights = model.branches(x).weights
     torch.testing.assert_close(weights.sum(dim=0), torch.ones(9, dtype=torch.float64))
+
+
+@given(group_and_seed, inners)
+@a_few
+def test_each_entry_can_be_let_go_of_by_itself(drawn: tuple[Any, int], inner: str) -> None:
+    group, seed = drawn
+    shared = of(group, seed, inner)
+    outputs = size(shared.output_action)
+    model = Symmetrized(
+        shared.model,
+        shared.input_action,
+        shared.output_action,
+        "relaxed",
+        inner=inner,
+        per_action=True,
+        feature_dim=outputs,
+    )
+    x = points(model.double().eval())
+    symmetric = model(x).detach()
+    torch.testing.assert_close(symmetric, shared(x), rtol=0, atol=1e-12)
+    alpha = alpha_of(stirred(model), x)
+    assert alpha.shape == (9, outputs)
+    expected = (1 - alpha) * symmetric + alpha * model.model(x)
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(relaxation(model, x).value, expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=repr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -157,7 +159,7 @@ def test_asymmetric_initial_states_do_no_harm() -> None:
 
 
 class Coin(gym.Env[Any, Any]):
-    """A walk on a line whose steps are drawn; no state map mirrors the draws."""
+    """A walk on a line whose steps are drawn, with a drift beyond 5; no state map mirrors draws."""
 
     observation_space = spaces.Box(-1e3, 1e3, (1,))
     action_space = spaces.Discrete(2)
@@ -171,11 +173,12 @@ class Coin(gym.Env[Any, Any]):
         return np.array([self.x], np.float32), {}
 
     def step(self, action: Any) -> Any:
-        self.x += 2 * int(action) - 1 + float(self.np_random.normal()) + self.drift
+        self.x += self.drift * (self.x > 5)
+        self.x += 2 * int(action) - 1 + float(self.np_random.normal())
         return np.array([self.x], np.float32), 0.0, False, False, {}
 
 
-@pytest.mark.parametrize(("drift", "outcome"), [(0.0, "holds"), (0.5, "refused")])
+@pytest.mark.parametrize(("drift", "outcome"), [(0.0, "holds"), (3.0, "refused")])
 def test_draws_need_not_be_mirrored(drift: float, outcome: str) -> None:
     mirror = Symmetry.from_generators(
         Line.observation_space, Line.action_space, {"mirror": ([-1], [1, 0])}
@@ -186,6 +189,45 @@ def test_draws_need_not_be_mirrored(drift: float, outcome: str) -> None:
     assert report.outcome == outcome
     assert {v.method for v in report.verdicts[:3]} == {"fresh draws"}
     assert report.remarks
+    if outcome == "refused":  # a breach at s is one at gs
+        assert re.match(r"where s\[0\] (> [3-7]|≤ -[3-7])", report.verdicts[0].detail)
+
+
+def test_the_broken_cells_of_a_board_are_shown() -> None:
+    env = gym.make("equirl/BrokenGridWorld-v0", size=7, broken_by="wall", share=0.2)
+    mirror = Symmetry.from_generators(
+        env.observation_space, env.action_space, {"s": (mirror_left_right, [0, 3, 2, 1])}
+    )
+    maps = {"s": registered_state_maps("equirl/BrokenGridWorld-v0")["s"]}
+    report = check_symmetry(env, mirror, maps, transitions=16_000)
+    board = report.verdicts[0].board
+    assert board is not None
+    broken = np.nan_to_num(board.shares) > 0
+    # A wall of five cells between the columns 4 and 5, and its image.
+    assert np.flatnonzero(broken.any(axis=0)).tolist() == [1, 2, 4, 5]
+    assert not broken[5:].any()
+    assert "where, by the cell with s[:, :, 1] = 255" in str(report)
+
+
+def test_an_interruption_leaves_the_verdicts_so_far() -> None:
+    steps = itertools.count()
+
+    def interrupt() -> None:
+        if next(steps) == 1500:
+            raise KeyboardInterrupt
+
+    env = gym.make("equirl/GridWorld-v0")
+    report = check_symmetry(
+        env,
+        symmetry_of(env),
+        registered_state_maps("equirl/GridWorld-v0"),
+        transitions=10_000,
+        on_step=interrupt,
+    )
+    r, s = report.verdicts[0], report.verdicts[3]
+    assert (r.generator, r.outcome, s.generator) == ("r", "holds", "s")
+    assert s.detail == "interrupted"
+    assert report.outcome == "undecided"
 
 
 @pytest.mark.parametrize(

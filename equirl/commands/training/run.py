@@ -16,9 +16,10 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.dqn.policies import QNetwork
 
 from equirl.agents import EquivarianceCallback, EvaluationCallback
-from equirl.agents.training.checkpoint_callback import CheckpointCallback, DivergenceCallback
-from equirl.agents.training.checkpoints import Checkpoint, check_parameters
+from equirl.agents.training.checkpoint_callback import CheckpointCallback
+from equirl.agents.training.checkpoints import Checkpoint
 from equirl.agents.training.declaration_check import DeclarationCheckCallback
+from equirl.agents.training.divergence import DivergenceCallback, divergence_is_named
 from equirl.agents.training.evaluation import Episodes, play_episodes
 from equirl.agents.training.normalised_play import as_saved, save_with_statistics
 from equirl.agents.training.periodic_callback import RolloutLogCallback
@@ -32,7 +33,7 @@ from equirl.commands.training.normalising import NormalisationState
 from equirl.configs.keys import flattened
 from equirl.configs.schema import TrainConfig
 from equirl.envs.running.guarded import GuardedEnv
-from equirl.errors import ConfigError, EquirlError, RunError
+from equirl.errors import ConfigError
 from equirl.runs.provenance import note_resumption
 from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
@@ -171,17 +172,13 @@ class Training:
         bar = ProgressBarCallback() if self.settings.progress else None
         logs: dict[str, Any] = {} if self.rollouts is None else {"log_interval": NEVER}
         try:
-            self.model.learn(
-                max(0, self.settings.total_timesteps - self.model.num_timesteps),
-                callback=[*callbacks, *([bar] if bar is not None else [])],
-                reset_num_timesteps=self.model.num_timesteps == 0,
-                **logs,
-            )
-        except (EquirlError, RunError):
-            raise
-        except (ValueError, RuntimeError):  # as distributions raise of parameters that are NaN
-            check_parameters(self.model)
-            raise
+            with divergence_is_named(self.model):
+                self.model.learn(
+                    max(0, self.settings.total_timesteps - self.model.num_timesteps),
+                    callback=[*callbacks, *([bar] if bar is not None else [])],
+                    reset_num_timesteps=self.model.num_timesteps == 0,
+                    **logs,
+                )
         finally:
             if bar is not None and hasattr(bar, "pbar"):
                 bar.on_training_end()  # gives the terminal back, however the training ended

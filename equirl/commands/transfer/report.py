@@ -38,6 +38,8 @@ def write_report(result: Transferred, path: Path) -> None:
             "environment_steps": learned.steps,
             "compared": learned.compared.returns,
         }
+    if result.alpha is not None:
+        report["mean_alpha"] = result.alpha
     if result.curves:
         report["curves"] = {name: _curve(curve) for name, curve in result.curves.items()}
     with written_whole(path) as aside:
@@ -89,6 +91,8 @@ def print_report(result: Transferred, title: str) -> None:
     if result.learned is not None:
         learned = result.learned
         print(f"learned λ: {learned.chosen}, β = {learned.beta:.2f}, {learned.steps} steps")
+    if result.alpha is not None:
+        print(f"learned α: {result.alpha:.2f} on average over the states played")
     if result.chosen == PLAIN:
         print("no version is better than the original with 95 % confidence: the original is kept")
 

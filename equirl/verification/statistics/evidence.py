@@ -91,13 +91,18 @@ class Groundwork:
         self.codes = copies.action_codes.reshape(k * n)
         self.is_original = np.repeat(np.arange(k) == 0, n)
         self.balanced = np.repeat(np.abs(copies.signs), n)
-        odds = propensities(self.x, self.actions, self.is_original, self.balanced, self.fold)
+        _, places = np.unique(copies.keys.reshape(-1), return_inverse=True)
+        self.inputs = Inputs(self.x, self.actions, self.codes, places.reshape(-1), self.fold)
+        self._visits_unweighted = log_odds(
+            self.inputs.both, self.is_original, self.balanced, self.fold
+        )
+        odds = propensities(
+            self.inputs.both, self.is_original, self.balanced, self.fold, self._visits_unweighted
+        )
         weights = 2 * np.where(self.is_original, 1 - odds, odds)
         self.weights = np.where(weights < LEAST_WEIGHT, 0, weights)
         self.imbalance = float(np.average(np.abs(2 * odds - 1), weights=self.balanced))
         self.overlap = float(self.weights[:n].mean())
-        _, places = np.unique(copies.keys.reshape(-1), return_inverse=True)
-        self.inputs = Inputs(self.x, self.actions, self.codes, places.reshape(-1), self.fold)
         self.noise, self.means = {}, {}
         for quantity in QUANTITIES:
             y = copies.outcomes[quantity].reshape(k * n, -1)
@@ -108,6 +113,8 @@ class Groundwork:
     @cached_property
     def visits_alone(self) -> FloatArray:
         """The log odds of an original given (s, a) under the weights: what the trees must beat."""
+        if (self.weights == 1).all():
+            return self._visits_unweighted
         return log_odds(self.inputs.both, self.is_original, self.balanced * self.weights, self.fold)
 
     def surprises(self, copies: Copies, quantity: str) -> FloatArray:

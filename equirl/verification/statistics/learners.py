@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.linear_model import LogisticRegression
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -109,6 +107,8 @@ def _means_at_places(inputs: Inputs, residuals: FloatArray) -> FloatArray:
 
 def _or_trees(inputs: Inputs, y: FloatArray, means: FloatArray) -> FloatArray:
     """Trees instead, for the few columns that are explained least, where they do better."""
+    from sklearn.ensemble import HistGradientBoostingRegressor  # seconds, which training need not
+
     fold, both = inputs.fold, inputs.both
     unexplained = np.square(y - means).mean(axis=0) / np.maximum(y.var(axis=0), 1e-12)
     poor = [int(j) for j in np.argsort(-unexplained)[:TREE_COLUMNS] if unexplained[j] > 0.05]
@@ -129,6 +129,8 @@ def log_odds(
     inputs: FloatArray, is_original: BoolArray, weights: FloatArray, fold: IntArray
 ) -> FloatArray:
     """The log odds of being an original, not moved, from trees grown on the other fold: ``[N]``."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     odds = np.zeros(len(inputs))
     for held_out in (0, 1):
         fit, test = _some(fold != held_out, weights), fold == held_out
@@ -141,22 +143,34 @@ def log_odds(
 
 
 def propensities(
-    x: FloatArray, actions: FloatArray, is_original: BoolArray, weights: FloatArray, fold: IntArray
+    inputs: FloatArray,
+    is_original: BoolArray,
+    weights: FloatArray,
+    fold: IntArray,
+    by_trees: FloatArray,
 ) -> FloatArray:
     """How likely a row with its (s, a) is an original rather than a moved one, ``[N]``.
 
     One half everywhere unless a logistic regression or trees tell them apart on unseen rows.
+
+    Args:
+        inputs: states and actions, ``[N, p + q]``.
+        is_original: ``[N]``.
+        weights: ``[N]``.
+        fold: 0 or 1, ``[N]``.
+        by_trees: the log odds that `log_odds` gives, ``[N]``.
     """
-    inputs = np.hstack([x, actions])
-    best, lowest = np.full(len(x), 0.5), math.log(2) - VISIBLE
+    from sklearn.linear_model import LogisticRegression
+
+    best, lowest = np.full(len(inputs), 0.5), math.log(2) - VISIBLE
     quadratic = np.hstack([inputs, np.square(inputs)])
-    straight = np.zeros(len(x))
+    straight = np.zeros(len(inputs))
     for held_out in (0, 1):
         fit, test = _some(fold != held_out), fold == held_out
         logistic = LogisticRegression(C=0.1, max_iter=50, tol=1e-3)
         logistic.fit(quadratic[fit], is_original[fit], sample_weight=weights[fit])
         straight[test] = logistic.decision_function(quadratic[test])
-    for odds in (straight, log_odds(inputs, is_original, weights, fold)):
+    for odds in (straight, by_trees):
         probability = 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
         chance = np.clip(np.where(is_original, probability, 1 - probability), 1e-6, 1)
         loss = float(-np.average(np.log(chance), weights=weights))

@@ -36,6 +36,10 @@ MANY_VALUES, MANY_ROWS = 50, 2000
 MATTERS = 0.5
 """Violations of this size must be found, or the check is undecided."""
 
+INTERRUPTED = "interrupted"
+UNMEASURED = (INTERRUPTED, "there was no time to plant violations")
+"""What `Sensitivity` says where it was not measured."""
+
 FOUND = 0.9
 PLANTS = 3
 RESAMPLES = 30
@@ -88,12 +92,27 @@ def sensitivity(
         generator: of regions, entries and resamples.
         in_time: whether there is time for more.
     """
+    try:
+        return _smallest_found(play, encoder, ground, quantity, critical, generator, in_time)
+    except KeyboardInterrupt:
+        return Sensitivity(None, INTERRUPTED)
+
+
+def _smallest_found(
+    play: Play,
+    encoder: Encoder,
+    ground: Groundwork,
+    quantity: str,
+    critical: dict[str, float],
+    generator: np.random.Generator,
+    in_time: Callable[[], bool],
+) -> Sensitivity:
     plans = [_plan(play, encoder, ground, quantity, generator) for _ in range(PLANTS)]
     for step in range(len(SHIFTS)):
         found = []
         for plan in plans:
             if not in_time():
-                return Sensitivity(None, "there was no time to plant violations")
+                return Sensitivity(None, UNMEASURED[1])
             found.append(_share_found(plan(step), encoder, ground, quantity, critical, generator))
             if len(plans) * FOUND > sum(found) + len(plans) - len(found):
                 break

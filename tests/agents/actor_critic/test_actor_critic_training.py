@@ -35,14 +35,14 @@ SHORT: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("steps", [256, pytest.param(2000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("actions", ["discrete", "offset box"])
+@pytest.mark.parametrize("actions", ["discrete", "offset box", "box"])
 @pytest.mark.parametrize("algorithm", PAIRS)
 def test_with_the_trivial_group_training_is_bit_for_bit_the_parents(
     algorithm: str, actions: str, steps: int
 ) -> None:
     stock, ours = PAIRS[algorithm]
     env = task("vector", actions)
-    kwargs = {"seed": 0, "device": "cpu", **SHORT[algorithm]}
+    kwargs = {"seed": 0, "device": "cpu", "use_sde": actions == "box", **SHORT[algorithm]}
     plain = stock("MlpPolicy", env, **kwargs).learn(steps)
     env = task("vector", actions)
     trivial = Symmetry.trivial(env.observation_space, env.action_space)
@@ -58,14 +58,18 @@ def test_with_the_trivial_group_training_is_bit_for_bit_the_parents(
 def test_a_saved_agent_acts_alike(algorithm: str, method: str, tmp_path: Path) -> None:
     _, ours = PAIRS[algorithm]
     env = task("vector", "box")
-    model = ours("MlpPolicy", env, method, symmetry=env.symmetry, device="cpu", **SHORT[algorithm])
+    small: dict[str, Any] = {"policy_kwargs": {"net_arch": [8]}, "device": "cpu"}
+    model = ours("MlpPolicy", env, method, symmetry=env.symmetry, **small, **SHORT[algorithm])
     model.learn(64)
     model.save(tmp_path / "agent.zip")
     loaded = ours.load(tmp_path / "agent.zip")
     points = seen(env.symmetry, 4, 0).numpy()
     expected = model.predict(points, deterministic=True)[0]
     np.testing.assert_array_equal(loaded.predict(points, deterministic=True)[0], expected)
-    ours.load(tmp_path / "agent.zip", env=task("vector", "box"), device="cpu").learn(32)
+    # As SB3 allows, with the policy_kwargs that the agent was given.
+    ours.load(tmp_path / "agent.zip", env=task("vector", "box"), **small).learn(32)
+    with pytest.raises(ValueError, match="policy kwargs do not equal"):
+        ours.load(tmp_path / "agent.zip", policy_kwargs={"net_arch": [9]})
 
 
 @pytest.mark.parametrize("actions", ACTIONS)

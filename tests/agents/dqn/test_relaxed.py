@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -13,11 +12,10 @@ import torch.nn.functional as F
 from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
 
-from equirl.agents import DeviceReplayBuffer, EquivariantDQN, EquivariantPPO, EquivariantSAC
-from equirl.agents.dqn.relaxed_loss import newest_transitions
+from equirl.agents import DeviceReplayBuffer, EquivariantDQN
 from equirl.agents.equivariance_metrics import alphas
+from equirl.agents.relaxed_loss import newest_transitions
 from equirl.agents.training.callbacks import EquivarianceCallback
-from equirl.errors import MethodError
 from equirl.symmetrize import relaxation
 from equirl.testing import assert_equivariant
 from shared.policy_tasks import dict_env
@@ -146,9 +144,21 @@ def test_other_agents_have_no_alpha() -> None:
     assert alphas(model, torch.randn(3, 4)) is None
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "env_id"), [(EquivariantPPO, "CartPole-v1"), (EquivariantSAC, "Pendulum-v1")]
-)
-def test_algorithms_that_cannot_teach_it_refuse_it_by_name(algorithm: Any, env_id: str) -> None:
-    with pytest.raises(MethodError, match="relaxed is for algorithm=dqn, got"):
-        algorithm("MlpPolicy", gym.make(env_id), method="relaxed", device="cpu")
+def test_each_action_learns_what_is_let_go_of_by_itself(tmp_path: Path) -> None:
+    model = agent(per_action=True).learn(100)
+    newest, count = newest_transitions(model, 32), 32
+    sample = model.replay_buffer.sample(32)
+    symmetrized = model.q_net.symmetrized
+    symmetrized.weighting.eval()
+    (slope,) = torch.autograd.grad(
+        model.loss(sample, model.targets(sample)), symmetrized.weighting.h[-1].bias
+    )
+    p = symmetrized.weighting.evidence(model.q_net._hidden_layers(newest.observations)).detach()
+    taken = F.one_hot(newest.actions[:, 0].long(), 2)
+    assert p.shape == (count, 2)
+    assert taken.sum(dim=0).min() > 0
+    assert slope.shape == (2,)
+    model.save(tmp_path / "agent.zip")
+    loaded = EquivariantDQN.load(tmp_path / "agent.zip", device="cpu")
+    assert loaded.q_net.symmetrized.method == model.q_net.symmetrized.method
+    assert alphas(let_go_somewhere(loaded), torch.randn(5, 4)).shape == (5, 2)

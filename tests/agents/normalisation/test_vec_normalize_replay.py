@@ -26,6 +26,7 @@ from shared.normalized_tasks import Pair, envs_of, normalized, symmetry
 @pytest.mark.parametrize("name", ["offset", "signed-permutation", "rotation"])
 def test_orbit_replay_moves_observations_before_they_are_normalised(name: str, plain: bool) -> None:
     envs = VecNormalize(envs_of(name)) if plain else normalized(name)
+    declared = symmetry(name)
     model = DQN(
         "MlpPolicy",
         envs,
@@ -33,7 +34,7 @@ def test_orbit_replay_moves_observations_before_they_are_normalised(name: str, p
         learning_starts=30,
         train_freq=10,
         replay_buffer_class=OrbitReplayBuffer,
-        replay_buffer_kwargs={"symmetry": symmetry(name)},
+        replay_buffer_kwargs={"symmetry": declared},
         policy_kwargs={"net_arch": [8]},
         device="cpu",
         seed=0,
@@ -41,7 +42,7 @@ def test_orbit_replay_moves_observations_before_they_are_normalised(name: str, p
     model.learn(40)  # no observation comes twice
     buffer: Any = model.replay_buffer
     stored, after = buffer.observations[:40, 0], buffer.next_observations[:40, 0]
-    states = symmetry(name).orbit(stored), symmetry(name).orbit(after)
+    states = declared.orbit(stored), declared.orbit(after)
     known = np.concatenate([envs.normalize_obs(s).reshape(*s.shape[:2], -1) for s in states], -1)
     rewards = envs.normalize_reward(buffer.rewards[:40, 0])
     seen = set()
@@ -50,10 +51,10 @@ def test_orbit_replay_moves_observations_before_they_are_normalised(name: str, p
         pair = np.concatenate([samples.observations[k], samples.next_observations[k]])
         g, row = np.argwhere(np.abs(known - pair).max(axis=-1) < 1e-5)[0]
         seen.add(int(g))
-        action = symmetry(name).transform_action(int(g), int(buffer.actions[row, 0, 0]))
+        action = declared.transform_action(int(g), int(buffer.actions[row, 0, 0]))
         assert int(samples.actions[k]) == action
         assert float(samples.rewards[k]) == pytest.approx(float(rewards[row]))
-    assert seen == set(range(symmetry(name).group.order))
+    assert seen == set(range(declared.group.order))
 
 
 def test_orbit_replay_refuses_the_symmetry_of_normalised_observations() -> None:

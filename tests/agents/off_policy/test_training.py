@@ -72,6 +72,23 @@ def test_agents_learn_save_and_load(algorithm: str, method: str, tmp_path: Path)
     loaded.learn(15, reset_num_timesteps=False)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_an_actor_alone_acts_alike_or_is_refused(method: str, tmp_path: Path) -> None:
+    model: Any = agent("sac", method)
+    observations = torch.as_tensor(np.stack([model.observation_space.sample() for _ in range(4)]))
+    model.actor.save(tmp_path / "actor.zip")
+    actor = type(model.actor).load(tmp_path / "actor.zip", device="cpu")
+    critic = model.policy.make_critic()  # of no policy
+    if method in ("lambda", "equizero"):  # whose weights both are needed for
+        with pytest.raises(AgentError, match="save and load the policy"):
+            actor(observations, True)
+        with pytest.raises(AgentError, match="save and load the policy"):
+            critic(observations, torch.zeros(4, 3))
+        return
+    expected = model.actor(observations, True)
+    torch.testing.assert_close(actor(observations, True), expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("algorithm", ["sac", "td3", "tqc"])
 @pytest.mark.parametrize("method", ["equitune", "canonical"])
 def test_the_stock_training_step_gives_the_same_networks(algorithm: str, method: str) -> None:

@@ -118,10 +118,12 @@ def test_a_discrete_observation_in_a_buffer_keeps_its_column() -> None:
         (spaces.MultiDiscrete([2, 3], start=[0, 1]), spaces.Discrete(2), "TransformObservation"),
         (FLOATS, spaces.Discrete(2, start=1), "TransformAction"),
         (FLOATS, spaces.MultiDiscrete([[2, 3]]), "TransformAction"),
+        (FLOATS, spaces.MultiBinary((2, 3)), r"MultiBinary\(6\)"),
     ],
 )
 def test_spaces_that_sb3_fails_on_later_are_refused_with_the_remedy(
     observations: spaces.Space[Any], actions: spaces.Space[Any], remedy: str
 ) -> None:
-    with pytest.raises(SymmetryError, match=remedy):
+    with pytest.raises(SymmetryError, match=remedy) as caught:
         check_policy_spaces(observations, actions)
+    assert "\n" not in str(caught.value)

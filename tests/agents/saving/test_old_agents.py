@@ -162,9 +162,14 @@ ELSEWHERE = """
 import sys
 import numpy as np
 import torch
+from stable_baselines3 import DQN
+stock = DQN.load(sys.argv[1], device="cpu")  # which knows nothing of us either
 from equirl.agents import EquivariantDQN
 model = EquivariantDQN.load(sys.argv[1], device="cpu")
 assert "my_task" not in sys.modules
+seen = np.load(sys.argv[2])
+actions, own = (m.predict(seen, deterministic=True)[0] for m in (stock, model))
+assert actions.tolist() == own.tolist()
 tensors, _ = model.policy.obs_to_tensor(np.load(sys.argv[2]))
 with torch.no_grad():
     np.save(sys.argv[3], model.q_net(tensors).numpy())

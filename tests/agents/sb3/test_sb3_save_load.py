@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,6 @@ from shared.sb3_agents import (
     assert_same_layers,
     each_algorithm,
     each_task,
-    observations,
     q_values,
     saved,
     trained,
@@ -100,23 +97,6 @@ def test_stock_dqn_and_ours_read_each_other(
     loaded._setup_learn(8)
     loaded.train(3, 8)
     assert not torch.equal(q_values(loaded), q_values(model))
-
-
-def test_another_process_loads_an_agent_that_it_knows_nothing_about(tmp_path: Path) -> None:
-    env = TASKS["vector"][1]()
-    model = EquivariantDQN("MlpPolicy", env, "lambda", device="cpu", buffer_size=1)
-    model.save(tmp_path / "agent")
-    np.save(tmp_path / "observations.npy", observations(model))
-    code = (
-        "import numpy as np; from stable_baselines3 import DQN;"
-        "model = DQN.load('agent', device='cpu');"
-        "print(model.predict(np.load('observations.npy'), deterministic=True)[0].tolist())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    expected = model.predict(observations(model), deterministic=True)[0].tolist()
-    assert done.stdout.strip() == str(expected)
 
 
 @each_algorithm

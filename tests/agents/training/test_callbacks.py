@@ -15,12 +15,15 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from equirl.agents import EquivariantDQN, OrbitReplayBuffer
+from equirl.agents import EquivariantA2C, EquivariantDQN, OrbitReplayBuffer
 from equirl.agents.training.callbacks import EquivarianceCallback
 from equirl.agents.training.checkpoint_callback import CheckpointCallback
 from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.training.evaluation_callback import EvaluationCallback
 from equirl.envs import SymmetryWrapper
+from shared.actor_critic_tasks import Wide, task
+from shared.off_policy_agents import ALGORITHMS as OFF_POLICY
+from shared.off_policy_agents import agent as off_policy_agent
 from shared.small_agents import METHODS, SMALL, cartpole
 
 
@@ -42,7 +45,7 @@ def test_tensorboard_shows_what_the_symmetrization_does(
 ) -> None:
     env = make_env()
     model = EquivariantDQN("MlpPolicy", env, method, tensorboard_log=str(tmp_path), **SMALL)
-    model.learn(400, callback=EquivarianceCallback(every=50), log_interval=1)
+    model.learn(240, callback=EquivarianceCallback(every=40), log_interval=1)
     read = {tag: values for tag, values in scalars(tmp_path).items() if tag.startswith("equirl/")}
     names = list(model.symmetry.group.names)
     expected = {
@@ -70,6 +73,43 @@ def test_tensorboard_shows_what_the_symmetrization_does(
         # Only states with a stabiliser share their weight.
         assert (entropy < 0.5).all()
         assert chosen.std() > 0
+
+
+def curves_of(algorithm: str, method: str) -> tuple[Any, dict[str, float]]:
+    """A small agent after a little training, and what was recorded last."""
+    if algorithm == "a2c":
+        env = task("vector", "box")
+        small = {"net_arch": [8], "features_extractor_class": Wide}
+        fixed: dict[str, Any] = {"symmetry": env.symmetry, "policy_kwargs": small, "seed": 0}
+        model: Any = EquivariantA2C("MlpPolicy", env, method, device="cpu", **fixed)
+    else:
+        model = off_policy_agent(algorithm, method)
+    model.learn(32, callback=EquivarianceCallback(every=10), log_interval=1000)
+    read = {k: v for k, v in model.logger.name_to_value.items() if k.startswith("equirl/")}
+    return model, {name.removeprefix("equirl/"): value for name, value in read.items()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("algorithm", ["a2c", *OFF_POLICY])
+def test_every_algorithm_shows_what_its_actor_and_its_critics_do(
+    algorithm: str, method: str
+) -> None:
+    model, read = curves_of(algorithm, method)
+    names = model.symmetry.group.names
+    expected = {"equivariance_error", "orbit_disagreement", "weight_entropy"}
+    expected |= {f"chosen/{name}" for name in names}
+    if algorithm != "qrdqn":  # whose actions are those of its value
+        expected |= {"value_equivariance_error", "value_orbit_disagreement"}
+    if method == "lambda":
+        expected.add("lambda_inverse_temperature")
+    assert set(read) == expected
+    for name, value in read.items():
+        if name.endswith("equivariance_error"):
+            assert 0 <= value <= 1e-5
+        if name.endswith("orbit_disagreement"):
+            assert value > 1e-4
+    assert sum(read[f"chosen/{name}"] for name in names) == pytest.approx(1, abs=1e-5)
+    assert (method == "equitune") == (read["weight_entropy"] == pytest.approx(1, abs=1e-6))
 
 
 def test_the_metrics_of_known_networks_are_known() -> None:

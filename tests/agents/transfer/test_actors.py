@@ -58,7 +58,7 @@ def always(action: float) -> PPO:
     return model
 
 
-@pytest.mark.parametrize("name", ACTORS)
+@pytest.mark.parametrize("name", ["ppo", "sac", pytest.param("td3", marks=pytest.mark.slow)])
 def test_every_stage_has_its_versions_and_frozen_networks(name: str, tmp_path: Path) -> None:
     cls, kwargs = ACTORS[name]
     path, normalize = tmp_path / "agent.zip", None

@@ -14,7 +14,7 @@ from equirl.agents import EquivariantDQN, transfer_agent
 from equirl.agents.training.evaluation import Episodes, play_episodes
 from equirl.agents.transfer.branch_table import weighting_of
 from equirl.agents.transfer.fine_tuning import fine_tune, gentle
-from equirl.agents.transfer.transfer import LEARNED, PLAIN, choose
+from equirl.agents.transfer.transfer import LEARNED, PLAIN, RELAXED, choose
 from equirl.envs import SymmetryWrapper
 from equirl.errors import AgentError
 from shared.unbalanced_agent import save_unbalanced_agent
@@ -102,7 +102,7 @@ def test_every_stage_has_its_versions_and_the_best_is_taken(pushes_right: Path) 
         device="cpu",
     )
     trained = [f"{name}, trained" for name in ("plain", "equitune")]
-    assert list(result.played) == [PLAIN, "equitune", "beta=0.3", LEARNED, *trained]
+    assert list(result.played) == [PLAIN, "equitune", "beta=0.3", LEARNED, RELAXED, *trained]
     assert result.model is result.models[result.chosen] is not result.models[PLAIN]
     assert result.played[result.chosen].mean > 10 * result.played[PLAIN].mean
     assert type(result.models[PLAIN]) is DQN
@@ -122,7 +122,7 @@ def test_every_stage_has_its_versions_and_the_best_is_taken(pushes_right: Path) 
         start = result.models["plain" if name == PLAIN else name]
         assert start is not result.models[f"{name}, trained"]
     # Where nothing was trained, the network is the original's.
-    for name in ("equitune", "beta=0.3", LEARNED):
+    for name in ("equitune", "beta=0.3", LEARNED, RELAXED):
         for key, value in result.models[PLAIN].q_net.q_net.state_dict().items():
             assert torch.equal(result.models[name].q_net.q_net.state_dict()[key], value)
     assert f"chosen: {result.chosen}" in str(result)

@@ -15,8 +15,10 @@ import torch
 from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN
+from equirl.agents.equivariance_metrics import alphas
 from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.transfer import weight_learning
+from equirl.agents.transfer.alpha_learning import learn_alpha
 from equirl.agents.transfer.branch_table import (
     BranchTable,
     Transitions,
@@ -34,6 +36,7 @@ from equirl.agents.transfer.weight_learning import (
 from equirl.envs import SymmetryWrapper
 from equirl.envs.boards.grid_world import GRID_WORLD_GENERATORS, GridWorld
 from equirl.errors import AgentError
+from equirl.symmetrize.methods import Method, Relaxed
 from equirl.symmetrize.weightings import LambdaWeighting, score_spread
 from equirl.symmetry import Symmetry
 
@@ -93,7 +96,7 @@ def half_blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def versions(path: Path, method: str = "lambda") -> tuple[DQN, EquivariantDQN]:
+def versions(path: Path, method: str | Method = "lambda") -> tuple[DQN, EquivariantDQN]:
     plain = DQN.load(path, device="cpu")
     model = EquivariantDQN.from_pretrained(
         path, make_room(), method=method, device="cpu", buffer_size=1, gamma=GAMMA
@@ -102,7 +105,7 @@ def versions(path: Path, method: str = "lambda") -> tuple[DQN, EquivariantDQN]:
 
 
 def success(model: DQN) -> float:
-    played = play_episodes(model, make_room, range(100))
+    played = play_episodes(model, make_room, range(50))
     return float(np.mean(played.lengths < 30))
 
 
@@ -294,6 +297,31 @@ def test_transitions_are_the_environments_own(half_blind: Path) -> None:
     both = played + played
     assert isinstance(both, Transitions)
     assert len(both) == 200
+
+
+def test_alpha_is_large_where_the_network_knows_better_than_the_symmetrized_one(
+    half_blind: Path, learned: tuple[EquivariantDQN, LearnedWeights, int]
+) -> None:
+    plain, model = versions(half_blind, Relaxed("lambda"))
+    kept = copy.deepcopy(model.q_net.q_net.state_dict())
+    played = play_transitions([plain], make_room, 1500, 0.5, 0)
+    known = torch.tensor(
+        [observation[: SIZE // 2, :, 2].any() for observation in played.observations]
+    )
+    width = model.q_net.net_arch[-1]
+    by_score = with_beta(LambdaWeighting(width), math.inf, 1.0)  # noise promises most
+    found = []
+    for inner in (by_score, weighting_of(learned[0]).state_dict()):
+        mean = learn_alpha(model, played, inner, steps=300)
+        alpha = alphas(model, model.policy.obs_to_tensor(np.stack(played.observations))[0])
+        assert float(alpha.mean()) == pytest.approx(mean, abs=1e-4)
+        found.append((float(alpha[known].mean()), float(alpha[~known].mean())))
+    assert found[0][0] > 0.3
+    assert max(found[1]) < 0.1, found
+    own, target = (net.symmetrized.weighting.state_dict() for net in model.policy.children())
+    assert all(torch.equal(target[key], value) for key, value in own.items())
+    now = model.q_net.q_net.state_dict()
+    assert all(torch.equal(value, kept[key]) for key, value in now.items())
 
 
 def test_agent_without_weights_to_learn_is_refused(half_blind: Path) -> None:

@@ -209,15 +209,6 @@ def test_only_the_parts_and_methods_asked_for_are_measured_in_their_order(
     assert (run.folder / "cost.png").exists()
 
 
-@pytest.mark.parametrize("part", ["gradient_step", "predict", "orbit", "memory"])
-def test_something_is_measured_in_every_part_asked_for(
-    equirl_command: Callable[..., Any], tmp_path: Path, part: str
-) -> None:
-    arguments = (f"parts=[{part}]", "methods=[equitune]", "orders=[2]", "batch_sizes=[4]")
-    run = run_benchmark(equirl_command, tmp_path / "run", *arguments)
-    assert {key[0] for key in run.cells()} == {part}
-
-
 def test_training_in_another_environment_is_called_by_its_name(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -230,7 +221,14 @@ def test_training_in_another_environment_is_called_by_its_name(
     assert (network, order, batch_size) == ("Acrobot-v1", 2, 8)
 
 
-@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "dqn"])
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        pytest.param(name, marks=() if name in ("ppo", "sac") else pytest.mark.slow)
+        for name in ALGORITHMS
+        if name != "dqn"
+    ],
+)
 def test_every_algorithm_is_measured_beside_its_own_stock(
     equirl_command: Callable[..., Any], tmp_path: Path, algorithm: str
 ) -> None:
@@ -288,33 +286,21 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
     ("argument", "words"),
     [
         ("parts=[nonsense]", ["parts", "training, gradient_step, predict", "'nonsense'"]),
-        ("parts=[predict,gradientstep]", ["'gradientstep'", "did you mean 'gradient_step'?"]),
-        ("methods=[plain]", ["methods", "augment, equitune", "'plain'"]),
         ("methods=[equitun]", ["did you mean 'equitune'?"]),
         ("networks=[mlp-64]", ["networks", "mlp-64-64, mlp-256-256, nature-cnn", "'mlp-64'"]),
         ("orders=[3]", ["orders", "1, 2, 4, 8", "3"]),
-        ("orders=[2,16]", ["orders", "16"]),
         ("orders=[two]", ["orders", "whole number", "'two'"]),
-        ("batch_sizes=[]", ["batch_sizes", "empty"]),
         ("batch_sizes=[32,0]", ["batch_sizes", "at least 1"]),
         ("batch_sizes=32", ["batch_sizes", "a list"]),
         ("parts=[]", ["parts", "empty"]),
-        ("methods=[]", ["methods", "empty"]),
         ("rounds=0", ["rounds", "at least 1"]),
-        ("rounds=many", ["rounds", "whole number", "'many'"]),
         ("training_steps=0", ["training_steps", "at least 1"]),
-        ("turn_seconds=-1", ["turn_seconds", "at least 0"]),
         ("turn_seconds=nan", ["turn_seconds"]),
         ("cell_seconds=-1", ["cell_seconds", "at least 0"]),
         ("threads=0", ["threads must be at least 1, got 0"]),
-        ("seed=-1", ["seed must be between 0 and 4294967295, got -1"]),
-        ("device=foo", ["device 'foo' cannot be used", "say auto or cpu"]),
-        ("env=cartpol", ["unknown env 'cartpol': did you mean 'cartpole'?"]),
         ("env.id=Nonsense-v0", ["Nonsense"]),
         ("algorithm.batch_size=0", ["algorithm.batch_size must be at least 1, got 0"]),
-        ("algorithm.gamma=2", ["algorithm.gamma must be between 0 and 1, got 2"]),
         ("algorithm.policy=Nonsense", ["algorithm.policy must be one of MlpPolicy", "'Nonsense'"]),
-        ("algorithm.policy=CnnPolicy", ["CnnPolicy"]),
         ("method=equitune", ["method"]),
         ("round=1", ["no such key 'round': did you mean 'rounds'?"]),
         ("run_dir=null", ["run_dir"]),

@@ -31,6 +31,7 @@ from stable_baselines3.common.vec_env import (
     VecFrameStack,
     VecMonitor,
     VecNormalize,
+    VecTransposeImage,
 )
 
 from equirl import Symmetry
@@ -169,6 +170,24 @@ def test_what_may_change_observations_is_refused_whatever_its_name(
     with pytest.raises(SymmetryError, match=rf"{type(env).__name__}\.carry_symmetry") as caught:
         symmetry_of(env)
     assert "\n" not in str(caught.value)
+
+
+class Turned(VecTransposeImage):
+    @staticmethod
+    def transpose_image(image: Any) -> Any:
+        return np.swapaxes(VecTransposeImage.transpose_image(image), -1, -2)
+
+
+def test_a_method_that_a_known_wrapper_calls_may_not_be_another() -> None:
+    images = spaces.Box(0, 255, (6, 6, 3), np.uint8)
+    flipped = {"m": (np.fliplr, [1, 0])}
+
+    class Images(gym.Env[Any, Any]):
+        observation_space, action_space = images, spaces.Discrete(2)
+
+    envs = Turned(DummyVecEnv([lambda: SymmetryWrapper(Images(), flipped)]))
+    with pytest.raises(SymmetryError, match="Turned defines transpose_image in its own way"):
+        symmetry_of(envs)
 
 
 class Halved(gym.ObservationWrapper[Any, Any, Any]):

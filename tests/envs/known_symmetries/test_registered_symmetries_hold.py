@@ -48,7 +48,7 @@ def test_the_registered_symmetry_holds(env_id: str) -> None:
         env,
         symmetry,
         {name: state_map for name, state_map in maps.items() if name in symmetry.group.names},
-        transitions=3000,
+        transitions=1000,
         level=1e-4,
         tolerance=registered_tolerance(env_id),
     )

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -77,7 +77,7 @@ class LearnedWeights:
     beta: float
     compared: Halving
     steps: int
-    played: Transitions
+    played: Transitions = field(compare=False)
 
 
 def set_weighting(model: BaseAlgorithm, state: WeightingState) -> None:

@@ -26,7 +26,7 @@ def report_of(env_id: str, make: Callable[[], Any]) -> SymmetryReport:
         symmetry_of(make()),
         registered_state_maps(env_id),
         make_env=make,
-        transitions=400,
+        transitions=1500,
         level=1e-4,
         tolerance=registered_tolerance(env_id),
     )

@@ -175,7 +175,8 @@ def _curves(analysis: Analysis, env: str, clock: str, styles: Mapping[str, Style
         label = f"threshold {threshold:g}".replace("-", "−")
         axes.axhline(threshold, color="#777777", linewidth=1, linestyle=(0, (1, 2)), label=label)
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if axes.get_xlim()[1] >= 1000:  # steps; of seconds, half a one would be "500m"
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_title(env)
     axes.set_xlabel(CLOCK_NAMES[clock])
     axes.set_ylabel("return")

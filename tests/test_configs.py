@@ -6,8 +6,7 @@ import importlib.resources
 import inspect
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from importlib.resources.abc import Traversable
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pytest
 import yaml
@@ -23,6 +22,9 @@ from equirl.configs.fields import check_values, walked
 from equirl.configs.methods import METHODS
 from equirl.errors import ConfigError
 from equirl.symmetrize import METHODS as SYMMETRIZING
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable  # of Python 3.11
 
 CONFIGS = importlib.resources.files("equirl.configs")
 

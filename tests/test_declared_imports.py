@@ -8,7 +8,10 @@ import importlib.resources
 import re
 import sys
 from collections.abc import Iterator
-from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable  # of Python 3.11
 
 OTHER_NAMES = {"PIL": "pillow", "hydra": "hydra-core"}
 """Distributions that are not called as what they bring, where they may not be installed."""

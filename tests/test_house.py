@@ -14,8 +14,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,6 +23,9 @@ import equirl
 import equirl.agents
 import equirl.envs
 from equirl.old_names import OLD_NAMES
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable  # of Python 3.11
 
 LONGEST_CHAIN = 12
 WIDEST_FOLDER = 12

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable  # of Python 3.11
 
-OTHER_NAMES = {"PIL": "pillow", "hydra": "hydra-core"}
+OTHER_NAMES = {
+    "sklearn": "scikit-learn",
+    "pygame": "pygame-ce",
+    "PIL": "pillow",
+    "hydra": "hydra-core",
+}
 """Distributions that are not called as what they bring, where they may not be installed."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -81,9 +82,9 @@ class SymmetrizedCritic(SymmetrizationArguments):
         self.points = StatesAndActions(symmetry.observations, symmetry.scaled_actions)
         self.symmetrized = self._symmetrized(self._plain, self.value_shape)
 
+    @abstractmethod
     def estimates(self, observations: Any, actions: Tensor) -> Tensor:
         """What each plain critic thinks of (s, a), unsymmetrized, ``[batch, critics]``."""
-        raise NotImplementedError
 
     def values(self, observations: Any, actions: Tensor, weights: Weights | None = None) -> Tensor:
         """What all critics give for (s, a), ``[batch, *value_shape]``.
@@ -107,8 +108,9 @@ class SymmetrizedCritic(SymmetrizationArguments):
         outputs, _ = self.symmetrized.outputs(self.points.join(observations, actions))
         return self.symmetrized.combine(outputs, weights), outputs[0]
 
+    @abstractmethod
     def _plain(self, points: dict[str, Tensor]) -> Tensor:
-        raise NotImplementedError
+        """All plain critics of the points (s, a), ``[rows, *value_shape]``."""
 
     def _run_symmetrized(
         self, symmetrized: Symmetrized, observations: Any, actions: Tensor, weights: Weights | None

@@ -143,6 +143,52 @@ def _even_hip(walker: Any, leg: int) -> Any:
     return walker.world.CreateJoint(definition)
 
 
+def exchange_legs(env: Any) -> None:
+    """Let each leg of a BipedalWalker be the other: bodies, joints, impulses, contacts and all.
+
+    Legs that are alike change places in the lists by which the walker knows them. That keeps what
+    Box2D does not show (the impulses of the step before, the points of contact), so that what
+    follows agrees to the last bit. The order in which Box2D solves the legs goes with them: it is
+    part of this state, though play never reaches the other order. It matters, for the solver stops
+    before it has converged: of two walkers with the same past, one with its right leg made first,
+    joints differ by 0.12 after one step (the median of 60).
+
+    Legs that are not alike keep their places and take over each other's position and motion.
+    """
+    one, other = env.legs[:2], env.legs[2:]
+    if _make_of_leg(env, 0) == _make_of_leg(env, 2):
+        for left, right in zip(one, other, strict=True):
+            left.color1, right.color1 = right.color1, left.color1
+            left.color2, right.color2 = right.color2, left.color2
+        env.legs, env.joints = other + one, env.joints[2:] + env.joints[:2]
+        env.drawlist = [*env.terrain, *env.legs, env.hull]
+        return
+    states = [
+        ((tuple(b.position), b.angle), tuple(b.linearVelocity), b.angularVelocity)
+        for b in other + one
+    ]
+    for body, (pose, velocity, spin) in zip(one + other, states, strict=True):
+        body.transform, body.linearVelocity, body.angularVelocity = pose, velocity, spin
+    one[1].ground_contact, other[1].ground_contact = other[1].ground_contact, one[1].ground_contact
+
+
+def _make_of_leg(env: Any, first: int) -> list[Any]:
+    """All that a leg's motion depends on but its state; each step sets the motors anew."""
+    made: list[Any] = []
+    for joint, body in zip(env.joints[first:][:2], env.legs[first:][:2], strict=True):
+        made += [tuple(joint.GetLocalAnchorA()), tuple(joint.GetLocalAnchorB())]
+        made += [joint.GetReferenceAngle(), joint.lowerLimit, joint.upperLimit]
+        made += [joint.limitEnabled, joint.motorEnabled, joint.collideConnected]
+        made += [body.mass, body.inertia, tuple(body.localCenter), body.gravityScale]
+        made += [body.linearDamping, body.angularDamping, body.fixedRotation, body.bullet]
+        for part in body.fixtures:
+            bits = part.filterData
+            made += [type(part.shape), part.shape.radius, part.shape.vertices]
+            made += [part.friction, part.restitution, part.density, part.sensor]
+            made += [bits.categoryBits, bits.maskBits, bits.groupIndex]
+    return made
+
+
 # The terrain is hidden from the observation, but drawn symmetrically about the pad.
 for lander in ("LunarLander-v3", "LunarLanderContinuous-v3"):
     register_symmetry(
@@ -151,10 +197,11 @@ for lander in ("LunarLander-v3", "LunarLanderContinuous-v3"):
 
 # bipedal_walker.py, behind `EvenHips`: the hull's angle, spin, velocity; of each leg hip, its
 # speed, knee, its speed, contact with the ground; the lidar. Actions: hip and knee of each leg.
-# There is no state map: exchanged legs agree to 1e-2, but touch the ground a step later.
+# The tolerance asks for the statistics as well: they see the order that goes with exchanged legs.
 _WALKER = [0, 1, 2, 3, 9, 10, 11, 12, 13, 4, 5, 6, 7, 8, *range(14, 24)]
 register_symmetry(
     "BipedalWalker-v3",
     {"legs": (lambda observation: observation[_WALKER], lambda action: action[[2, 3, 0, 1]])},
-    tolerance=5e-3,
+    state_maps={"legs": exchange_legs},
+    tolerance=2e-4,
 )

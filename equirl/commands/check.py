@@ -54,7 +54,7 @@ def check(config: DictConfig) -> None:
         discover_in_model(str(settings.env.id), make_env())
         return
     if settings.discover:
-        discover_in_play(
+        found = discover_in_play(
             str(settings.env.id),
             make_env(),
             settings.transitions,
@@ -62,6 +62,8 @@ def check(config: DictConfig) -> None:
             settings.level,
             settings.progress,
         )
+        run_dir.mkdir(parents=True)
+        (run_dir / "report.json").write_text(json.dumps(found, indent=2) + "\n")
         return
     assert symmetry is not None
     env = make_env()

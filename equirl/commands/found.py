@@ -11,17 +11,25 @@ import numpy as np
 from gymnasium.wrappers import TimeLimit
 from tqdm import tqdm
 
-from equirl.declaring import Mirror, describe_action
+from equirl.declaring import Mirror, describe_action, describe_changes
 from equirl.errors import ConfigError
 from equirl.symmetry import Symmetry
-from equirl.verification import discover_symmetries
-from equirl.verification.play import collect
+from equirl.verification import Discovery, Unconfirmed, discover_symmetries
+from equirl.verification.play import Play, collect
 
 MOST_ENTRIES = 32
 """Of observations that are searched."""
 
 LONGEST_EPISODE = 200
 """Steps, in play for the search: many short episodes tell more than a few long ones."""
+
+FRESH = 10**6
+"""Added to the seed for the play on which what was refused is tested once more."""
+
+SEARCHED = (
+    "Searched: signed permutations of the entries, and turns by thirds (not other affine maps, "
+    "such as x -> c - x)"
+)
 
 
 def discover_in_model(title: str, env: gym.Env[Any, Any]) -> None:
@@ -47,9 +55,17 @@ def discover_in_model(title: str, env: gym.Env[Any, Any]) -> None:
 
 
 def discover_in_play(
-    title: str, env: gym.Env[Any, Any], transitions: int, seed: int, level: float, progress: bool
-) -> None:
+    title: str,
+    env: gym.Env[Any, Any],
+    transitions: int,
+    seed: int,
+    level: float,
+    progress: bool,
+) -> dict[str, Any]:
     """Print what random play of an environment has, as tables and as a declaration.
+
+    Returns:
+        The same as plain data.
 
     Raises:
         ConfigError: observations or actions are not of a kind that is searched.
@@ -65,25 +81,113 @@ def discover_in_play(
         )
     if not isinstance(env.action_space, gym.spaces.Discrete | gym.spaces.Box):
         raise ConfigError(f"the action space must be Discrete or Box, got {env.action_space}")
-    with tqdm(unit="step", disable=not progress, leave=False) as bar:
-        short = TimeLimit(env, LONGEST_EPISODE)
-        played = collect(short, 2 * transitions, seed, bar.update)
-    found = discover_symmetries(played, env.action_space, level, seed)
+    short = TimeLimit(env, LONGEST_EPISODE)
+
+    def played(count: int, seed: int) -> Play:
+        with tqdm(total=count, unit="step", disable=not progress, leave=False) as bar:
+            return collect(short, count, seed, bar.update)
+
+    found = discover_symmetries(
+        played(2 * transitions, seed),
+        env.action_space,
+        level,
+        seed,
+        play_again=lambda: played(transitions, seed + FRESH),
+    )
     for number in found.unseen:
         print(f"s[{number}] hardly varied: what becomes of it is not known, it is left as it is")
+    names = _fitting_names(env, found.symmetry)
+    if found.generators:
+        _print_tables(found.symmetry, list(found.generators), *names)
+        order = found.symmetry.group.order
+        print(f"\n{title}: a group of order {order} was found. In other episodes")
+        for verdict in found.verdicts:
+            word = "holds" if verdict.holds else "is not refused"
+            print(f"  {verdict.quantity} of {verdict.generator} {word}: {verdict.detail}")
+        for name, p_value in found.second_tests.items():
+            print(f"  {name} was refused at first, p = {p_value:.2g}, and passed on fresh play")
+    else:
+        print(f"{title}: no symmetry was found, which does not say that there is none")
+    _print_not_found(found, names, transitions, seed, level)
+    if found.generators:
+        print("As a declaration:\n")
+        _print_declaration(found.generators)
+    return _as_data(title, found, names, level)
+
+
+def _print_not_found(
+    found: Discovery, names: list[Any], transitions: int, seed: int, level: float
+) -> None:
+    """The candidates that were not confirmed, what was not looked at, and what would help."""
+    print(SEARCHED)
+    for number, one in enumerate(found.unconfirmed, 1):
+        print(f"  candidate {number}, {one.reason}:\n    {_changes(one, names)}")
     if found.untested:
-        print(f"{found.untested} more candidates were not tested: random play does not tell enough")
-    if not found.generators:
-        print(f"{title}: no signed permutation of the entries is a symmetry, nor a turn by thirds")
-        print("(other affine maps, such as x -> c - x, are not searched)")
-        return
-    _print_tables(found.symmetry, list(found.generators), *_fitting_names(env, found.symmetry))
-    print(f"\n{title}: a group of order {found.symmetry.group.order} was found. In other episodes")
-    for verdict in found.verdicts:
-        word = "holds" if verdict.holds else "is not refused"
-        print(f"  {verdict.quantity} of {verdict.generator} {word}: {verdict.detail}")
-    print("(other affine maps, such as x -> c - x, are not searched); as a declaration:\n")
-    _print_declaration(found.generators)
+        print(f"  {found.untested} more candidates were not tested")
+    if found.unconfirmed:
+        print(
+            f"A test at level={level:g} refuses true symmetries too, though rarely twice; one that "
+            f"fails only a little is refused rightly.\nWhat tells more: seed={seed + 1}, "
+            f"transitions={2 * transitions}, or the candidate declared "
+            "(env.symmetry=module:object) and checked\nexactly by a state map "
+            "(env.state_maps=module:object)"
+        )
+    elif not found.generators:
+        print(
+            f"Play proposed none of these. What tells more: seed={seed + 1}, "
+            f"transitions={2 * transitions}, or a symmetry that you\nexpect, declared "
+            "(env.symmetry=module:object)"
+        )
+
+
+def _changes(one: Unconfirmed, names: list[Any]) -> str:
+    """What a candidate does, on one line."""
+    symmetry = one.symmetry
+    on_states = names[0] or [f"s[{i}]" for i in range(symmetry.observation_space.shape[0])]
+    on_actions = names[1]
+    if on_actions is None and isinstance(symmetry.action_space, gym.spaces.Box):
+        on_actions = [f"a[{i}]" for i in range(symmetry.action_space.shape[0])]
+    parts = (
+        describe_changes(symmetry.observations, "candidate", on_states),
+        describe_changes(symmetry.actions, "candidate", on_actions),
+    )
+    before = ("", "" if isinstance(symmetry.action_space, gym.spaces.Box) else "actions ")
+    return "; ".join(word + part for word, part in zip(before, parts, strict=True) if part)
+
+
+def _as_data(title: str, found: Discovery, names: list[Any], level: float) -> dict[str, Any]:
+    """What was found as plain data, for a report in JSON."""
+    return {
+        "env": title,
+        "level": level,
+        "order": found.symmetry.group.order,
+        "found": [
+            {
+                "name": name,
+                "observations": _as_source("s", maps[0]),
+                "actions": _as_source("a", maps[1]),
+                "refused_at_first": found.second_tests.get(name),
+                "verdicts": [
+                    {"quantity": v.quantity, "outcome": v.outcome, "p_value": v.size}
+                    for v in found.verdicts
+                    if v.generator == name
+                ],
+            }
+            for name, maps in found.generators.items()
+        ],
+        "unconfirmed": [
+            {
+                "changes": _changes(one, names),
+                "observations": _as_source("s", one.generator[0]),
+                "actions": _as_source("a", one.generator[1]),
+                "reason": one.reason,
+                "p_values": list(one.p_values),
+            }
+            for one in found.unconfirmed
+        ],
+        "untested": found.untested,
+        "unseen": list(found.unseen),
+    }
 
 
 def _print_declaration(generators: Mapping[str, Any]) -> None:

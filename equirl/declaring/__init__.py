@@ -3,7 +3,7 @@
 from equirl.declaring.action_maps import checked_action_space, declared_action, unmoved
 from equirl.declaring.by_name import Mirror, mirror_by_names
 from equirl.declaring.declarations import checked_generators
-from equirl.declaring.described import describe_action
+from equirl.declaring.described import describe_action, describe_changes
 from equirl.declaring.generated_actions import close_actions, compile_action
 from equirl.declaring.observation_maps import ObservationMap
 
@@ -16,6 +16,7 @@ __all__ = [
     "compile_action",
     "declared_action",
     "describe_action",
+    "describe_changes",
     "mirror_by_names",
     "unmoved",
 ]

@@ -69,6 +69,31 @@ def describe_action(action: GroupAction, g: int | str, names: Sequence[str] | No
         push left   push right  +
         push right  push left   +
     """
+    return table(_rows_of(action, g, names))
+
+
+def describe_changes(action: GroupAction, g: int | str, names: Sequence[str] | None = None) -> str:
+    """The entries that an element does not leave as they are, on one line.
+
+    Args:
+        action: as of `describe_action`.
+        g: likewise.
+        names: likewise.
+
+    Example:
+        >>> from equirl import Symmetry
+        >>> from gymnasium import spaces
+        >>> pendulum = spaces.Box(-1, 1, (3,)), spaces.Box(-2, 2, (1,))
+        >>> symmetry = Symmetry.from_generators(*pendulum, {"mirror": ([1, -1, -1], [-1])})
+        >>> describe_changes(symmetry.observations, "mirror", ["cos", "sin", "speed"])
+        'sin → -sin, speed → -speed'
+    """
+    changed = [row for row in _rows_of(action, g, names) if not row.stays]
+    signs = {"-": "-", "+": "", "": ""}
+    return ", ".join(f"{row.entry} → {signs[row.sign]}{row.becomes}" for row in changed)
+
+
+def _rows_of(action: GroupAction, g: int | str, names: Sequence[str] | None) -> list[Row]:
     k = action.group.index(g) if isinstance(g, str) else int(g)
     if not 0 <= k < action.group.order:
         raise SymmetryError(f"elements are numbered 0 … {action.group.order - 1}, got {g}")
@@ -77,7 +102,7 @@ def describe_action(action: GroupAction, g: int | str, names: Sequence[str] | No
         maps = action.maps[0].take(k)
         low, values = int(maps.low[0, 0]), maps.table[0, 0]
         called = _checked_names(names, [str(low + v) for v in range(len(values))])
-        return table([Row(called[v], called[to - low], "+") for v, to in enumerate(values)])
+        return [Row(called[v], called[to - low], "+") for v, to in enumerate(values)]
     called = _checked_names(names, list(_indices(action)))
     starts = np.concatenate([[0], np.cumsum([leaf.size for leaf in action.leaves])])
     rows: dict[int, Row] = {}
@@ -85,7 +110,7 @@ def describe_action(action: GroupAction, g: int | str, names: Sequence[str] | No
         where = np.concatenate([np.arange(starts[j], starts[j + 1]) for j in block])
         own = [called[i] for i in where]
         rows |= dict(zip(where.tolist(), _rows(stack.take(k), own), strict=True))
-    return table([rows[i] for i in range(len(rows))])
+    return [rows[i] for i in range(len(rows))]
 
 
 def _rows(maps: Maps, names: list[str]) -> Iterator[Row]:

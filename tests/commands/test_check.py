@@ -183,9 +183,30 @@ def test_discovery_prints_a_declaration_that_can_be_pasted(
     assert '"mirror": ([-1, -1, -1, -1], [1, 0])' in capsys.readouterr().out
 
 
-def test_discovery_says_where_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_found_is_not_said_to_be_none(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert check("env.id=MountainCar-v0", "discover=true", "transitions=6000") == 0
-    assert "no signed permutation" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "does not say that there is none" in out
+    assert "Play proposed none" in out
+    assert json.loads((folder / "out" / "report.json").read_text())["unconfirmed"] == []
+
+
+def test_a_refused_candidate_is_named_with_its_p_value_and_its_map(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # So strict a level that the true mirror is refused both times.
+    assert check("env=cartpole", "discover=true", "transitions=2000", "level=0.999") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "does not say that there is none" in out
+    assert re.search(r"candidate 1, refused with p = \d\S* for \w+, on fresh play refused", out)
+    assert "s[0] → -s[0], s[1] → -s[1]" in out
+    assert "actions 0 → 1, 1 → 0" in out
+    assert "seed=1" in out
+    (one,) = json.loads((folder / "out" / "report.json").read_text())["unconfirmed"]
+    assert one["observations"] == "[-1, -1, -1, -1]"
+    assert len(one["p_values"]) == 2
 
 
 @pytest.mark.parametrize(

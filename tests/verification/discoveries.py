@@ -27,7 +27,8 @@ from equirl.envs.known_symmetries.box2d import EvenHips
 from equirl.verification import discover_symmetries
 from equirl.verification.play import collect
 
-TRANSITIONS = 30_000
+TRANSITIONS, FRESH = 30_000, 10**6
+"""Steps of one half of the play, and what is added to the seed for the second test."""
 
 
 def weaker_side(env_id: str) -> Any:
@@ -117,7 +118,12 @@ def run(name: str, seed: int) -> dict[str, Any]:
     begun, cpu = time.monotonic(), time.process_time()
     env = make()
     played = collect(TimeLimit(env, 200), 2 * TRANSITIONS, seed)
-    found = discover_symmetries(played, env.action_space, seed=seed)
+    found = discover_symmetries(
+        played,
+        env.action_space,
+        seed=seed,
+        play_again=lambda: collect(TimeLimit(env, 200), TRANSITIONS, seed + FRESH),
+    )
     times = {"seconds": time.monotonic() - begun, "cpu": time.process_time() - cpu}
     here = [element(found.symmetry, g) for g in range(found.symmetry.group.order)]
     free = list(found.unseen)
@@ -132,7 +138,8 @@ def run(name: str, seed: int) -> dict[str, Any]:
         "found": len(here),
         "missed": len(missed),
         "wrong": len(wrong),
-        "refused": found.refused,
+        "unconfirmed": [one.reason for one in found.unconfirmed],
+        "second_tests": dict(found.second_tests),
         "unseen": free,
         "verdicts": [
             [v.generator, v.quantity, v.outcome, v.size, v.detail] for v in found.verdicts

@@ -147,6 +147,42 @@ def test_an_effect_a_tenth_weaker_on_one_side_is_seen() -> None:
     assert _couplings(weaker, 0).contradict(np.eye(7)[swap])
 
 
+def noisy_decay(seed: int, lean: float = 0.0) -> Play:
+    """s' = 0.9 s + a + noise, which the sign has, less a lean to one side."""
+    generator = np.random.default_rng(seed)
+    states = generator.normal(size=(3000, 1))
+    actions = generator.uniform(-1, 1, size=(3000, 1))
+    following = 0.9 * states + actions + lean + 0.1 * generator.normal(size=(3000, 1))
+    return _play(states, actions, following)
+
+
+@pytest.mark.parametrize("leans_again", [False, True])
+def test_what_the_test_refuses_is_missed_only_if_refused_on_fresh_play_too(
+    leans_again: bool,
+) -> None:
+    played = noisy_decay(0)
+    # The half that tests leans, as by a stretch of bad luck; the half that proposes does not.
+    half = np.random.default_rng(0).permutation(int(played.episodes.max()) + 1) % 2
+    played.next_observations[half[played.episodes] == 1] += 0.1
+    fresh = noisy_decay(1, 0.1 if leans_again else 0.0)
+    found = discover_symmetries(
+        played, spaces.Box(-1, 1, (1,)), measure_sensitivity=False, play_again=lambda: fresh
+    )
+    if leans_again:
+        (one,) = found.unconfirmed
+        assert not found.generators
+        assert len(one.p_values) == 2
+        assert max(one.p_values) < 0.05
+        assert "on fresh play refused" in one.reason
+        np.testing.assert_array_equal(
+            one.symmetry.transform_observation("candidate", np.ones(1)), [-1]
+        )
+    else:
+        assert found.symmetry.group.order == 2
+        assert found.second_tests["mirror"] < 0.05
+        assert {verdict.generator for verdict in found.verdicts} == {"mirror"}
+
+
 def _couplings(effects: Any, seed: int) -> Couplings:
     generator = np.random.default_rng(seed)
     z = generator.normal(size=(4000, 7))

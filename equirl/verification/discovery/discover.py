@@ -3,13 +3,14 @@
 One half of the episodes proposes candidates, each step cheaper than the next: what the couplings
 allow (`couplings`, `signed_search`, `turns`), what regressions of the dynamics do not contradict
 (`fitted_dynamics`). The other half is for the statistical test of
-`equirl.verification.statistical`, which all that is reported has passed.
+`equirl.verification.statistical`, which all that is reported has passed. What it refuses can be
+tested once more, on fresh play.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
@@ -24,6 +25,12 @@ from equirl.verification.discovery.couplings import (
     couplings_of,
     outcomes_of,
     without_extremes,
+)
+from equirl.verification.discovery.findings import (
+    Discovery,
+    Unconfirmed,
+    is_refused,
+    plainest,
 )
 from equirl.verification.discovery.fitted_dynamics import FittedDynamics
 from equirl.verification.discovery.signed_search import signed_permutations
@@ -45,27 +52,6 @@ LATE = 30
 """Steps after which a start is forgotten: what is visited on one side only tests badly."""
 
 
-@dataclass(frozen=True, eq=False)
-class Discovery:
-    """What was found.
-
-    Args:
-        symmetry: the group that was found; trivial where there is none.
-        generators: of the group, as `Symmetry.from_generators` takes them.
-        verdicts: of the statistical test on the generators.
-        refused: how many candidates the test refused.
-        unseen: entries of the observation that hardly ever varied, which are left as they are.
-        untested: candidates that were left over when `MOST_TESTS` were tested.
-    """
-
-    symmetry: Symmetry
-    generators: Mapping[str, tuple[Any, Any]]
-    verdicts: tuple[Verdict, ...]
-    refused: int
-    unseen: tuple[int, ...]
-    untested: int
-
-
 def discover_symmetries(
     played: Play,
     action_space: spaces.Space[Any],
@@ -73,6 +59,7 @@ def discover_symmetries(
     seed: int = 0,
     *,
     measure_sensitivity: bool = True,
+    play_again: Callable[[], Play] | None = None,
 ) -> Discovery:
     """The signed permutations, and turns by thirds of pairs of entries, that a task has.
 
@@ -83,6 +70,9 @@ def discover_symmetries(
         level: probability that the test refuses any of the true ones among the candidates.
         seed: of the halves, and of the test.
         measure_sensitivity: plant violations, to say how small ones would have been seen.
+        play_again: plays anew, other episodes. What the test refuses is then tested once more, at
+            the same level, and missed only if refused both times: one of a few candidates is then
+            missed with a probability of at most ``level`` squared.
 
     Raises:
         SymmetryError: observations are not vectors, actions are of another kind, or too many
@@ -101,45 +91,89 @@ def discover_symmetries(
     n = couplings.observations
     candidates = _screened(couplings, proposing, z, choices)
     level = level / max(1, min(len(candidates), MOST_TESTS))
+    tests = _Tests(testing, level, seed, play_again)
     group, verdicts = [np.eye(len(couplings.seen))], list[Verdict]()
     generators: dict[str, tuple[Any, Any]] = {}
-    refused = tests = 0
+    unconfirmed: list[Unconfirmed] = []
+    second_tests: dict[str, float] = {}
     for matrix in candidates:
-        if tests >= MOST_TESTS or _is_among(matrix, group):
+        if len(unconfirmed) + len(generators) >= MOST_TESTS or _is_among(matrix, group):
             continue
         larger, declared = _closed([*group, matrix]), _declared(matrix, n, choices)
-        name = "mirror" if len(candidates) == 1 else f"g{len(generators) + 1}"
         try:
-            symmetry = _symmetry(n, action_space, {name: declared})
+            symmetry = _symmetry(n, action_space, {"candidate": declared})
         except SymmetryError:  # such as signs that do not map the box to itself
             continue
-        tests += 1
-        rows = testing if couplings.begin_alike(matrix) else _late(testing)
-        found = check_statistically(
-            symmetry, name, rows, level, seed=seed, measure_sensitivity=False
-        )
-        if larger is None or not _passes(found):
-            refused += 1
+        is_late = not couplings.begin_alike(matrix)
+        found = tests.of(symmetry, is_late) if larger is not None else ()
+        if larger is None or not _passes(found[-1]):
+            unconfirmed.append(Unconfirmed(declared, symmetry, found))
             continue
+        name = "mirror" if len(candidates) == 1 else f"g{len(generators) + 1}"
         group, generators[name] = larger, declared
+        if len(found) > 1:
+            second_tests[name] = plainest(found[0]).size
+        passed = found[-1]
         if measure_sensitivity:
-            found = check_statistically(symmetry, name, rows, level, seed=seed)
-        verdicts += found
-    left = sum(not _is_among(matrix, group) for matrix in candidates) - refused
+            passed = tests.once(symmetry, is_late, len(found) - 1, measure_sensitivity=True)
+        verdicts += [replace(verdict, generator=name) for verdict in passed]
+    left = sum(not _is_among(matrix, group) for matrix in candidates) - len(unconfirmed)
     return Discovery(
         _symmetry(n, action_space, generators),
         generators,
         tuple(verdicts),
-        refused,
+        tuple(unconfirmed),
+        second_tests,
         tuple(int(i) for i in np.flatnonzero(~couplings.seen[:n])),
-        max(0, left) if tests >= MOST_TESTS else 0,
+        max(0, left) if len(unconfirmed) + len(generators) >= MOST_TESTS else 0,
     )
 
 
-def _passes(verdicts: list[Verdict]) -> bool:
+class _Tests:
+    """The test, on the half of the play that it was kept for, and on fresh play.
+
+    Args:
+        rows: that half.
+        level: of each test.
+        seed: likewise.
+        play_again: as of `discover_symmetries`.
+    """
+
+    def __init__(
+        self, rows: Play, level: float, seed: int, play_again: Callable[[], Play] | None
+    ) -> None:
+        self.plays, self.level, self.seed, self.play_again = [rows], level, seed, play_again
+
+    def of(self, symmetry: Symmetry, is_late: bool) -> tuple[tuple[Verdict, ...], ...]:
+        """The verdicts of one test on a candidate; of two where the first refused it."""
+        first = self.once(symmetry, is_late, 0)
+        if self.play_again is None or not is_refused(first):
+            return (first,)
+        if len(self.plays) == 1:
+            self.plays.append(self.play_again())
+        return first, self.once(symmetry, is_late, 1)
+
+    def once(
+        self, symmetry: Symmetry, is_late: bool, which: int, *, measure_sensitivity: bool = False
+    ) -> tuple[Verdict, ...]:
+        """The verdicts of the first or the second test."""
+        rows = _late(self.plays[which]) if is_late else self.plays[which]
+        return tuple(
+            check_statistically(
+                symmetry,
+                "candidate",
+                rows,
+                self.level,
+                seed=self.seed,
+                measure_sensitivity=measure_sensitivity,
+            )
+        )
+
+
+def _passes(verdicts: tuple[Verdict, ...]) -> bool:
     """Nothing speaks against it, and the dynamics could be looked at."""
-    refused = any(verdict.outcome == "refused" for verdict in verdicts)
-    return not refused and all(v.holds for v in verdicts if v.quantity == "dynamics")
+    looked_at = all(v.holds for v in verdicts if v.quantity == "dynamics")
+    return looked_at and not is_refused(verdicts)
 
 
 def _late(played: Play) -> Play:

@@ -13,7 +13,7 @@ from equirl.envs.registry import registered_state_maps, registered_tolerance
 from equirl.verification.exact import check_symmetry
 
 UNEVEN = ("InvertedPendulum-v5", "Humanoid-v5", "BipedalWalker-v3")
-"""These hold behind a remedy: test_even_models.py; the last has no state map."""
+"""These hold behind a remedy: test_even_models.py."""
 
 FAMILIES = {"MiniGrid": "minigrid", "MinAtar": "minatar", "gymnasium_2048": "gymnasium_2048"}
 

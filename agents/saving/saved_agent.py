@@ -14,7 +14,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
-from equirl.agents.families import FAMILIES
+from equirl.agents.families import stock_of
 from equirl.agents.native.native_policies import NATIVE_POLICIES, NativeEquivariantPolicy
 from equirl.agents.saving.agent_file import agent_path, read_parts
 from equirl.agents.saving.architecture import Architecture, in_todays_layout, read_architecture
@@ -30,8 +30,6 @@ from equirl.symmetrize import OPTIONS
 from equirl.symmetry import Symmetry
 
 SomeAlgorithm = TypeVar("SomeAlgorithm", bound=BaseAlgorithm)
-
-LIBRARIES = ("stable_baselines3", "sb3_contrib")
 
 OBSOLETE = ("device",)
 """Arguments that policies of earlier SB3 versions had."""
@@ -254,15 +252,7 @@ class SavedAgent:
     def _stock_of(self, cls: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
         """The SB3 class of its algorithm, which ``cls`` has to be of."""
         algorithm = self.architecture.algorithm
-        # By module and name, as sb3-contrib need not be installed. DDPG is a TD3: the first counts.
-        known = {one.stock.partition(":")[2]: name for name, one in FAMILIES.items()}
-        stock = next(
-            base
-            for base in (*cls.__mro__, BaseAlgorithm)
-            if base is BaseAlgorithm
-            or (base.__name__ in known and base.__module__.split(".")[0] in LIBRARIES)
-        )
-        trained_by = known.get(stock.__name__, cls.__name__)
+        trained_by, stock = stock_of(cls)
         if trained_by != algorithm:
             raise AgentError(
                 f"{self.path} is not a {trained_by.upper()} agent but one of {algorithm}"

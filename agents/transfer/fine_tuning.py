@@ -166,7 +166,7 @@ def fine_tune(
 
 
 def _fill_buffer(model: OffPolicyAlgorithm, callback: PeriodicCallback) -> None:
-    """Let an actor play its first ``learning_starts`` steps with neither random actions nor updates.
+    """Let an actor play its first ``learning_starts`` steps without random actions or updates.
 
     Args:
         model: is to learn on after it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -22,7 +23,7 @@ from equirl.agents import from_pretrained
 from equirl.envs import SymmetryWrapper
 from equirl.errors import AgentError
 from shared.off_policy_agents import Random
-from shared.saved_agents import pickled, rewritten
+from shared.saved_agents import rewritten
 
 REPLAY = {"learning_starts": 8, "batch_size": 4, "buffer_size": 99}
 ROLLOUTS = {"n_steps": 16, "gae_lambda": 0.83, "normalize_advantage": True}
@@ -66,6 +67,12 @@ def trained(cls: type[BaseAlgorithm], folder: Path, **kwargs: Any) -> tuple[Any,
     return model, folder / "agent.zip"
 
 
+def pickled(content: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
 def moments(model: Any) -> Iterator[tuple[str, str, Any]]:
     """What the optimisers remember, by the names of the parameters."""
     names = {id(parameter): name for name, parameter in model.policy.named_parameters()}
@@ -75,13 +82,12 @@ def moments(model: Any) -> Iterator[tuple[str, str, Any]]:
                 yield f"{path} {names.get(id(parameter))}", name, value
 
 
-@pytest.mark.parametrize("method", ["equitune", "lambda"])
 @pytest.mark.parametrize("cls", ALGORITHMS, ids=lambda cls: cls.__name__)
 def test_optimisers_and_settings_go_on_as_they_were(
-    cls: type[BaseAlgorithm], method: str, tmp_path: Path
+    cls: type[BaseAlgorithm], tmp_path: Path
 ) -> None:
     plain, path = trained(cls, tmp_path)
-    model: Any = from_pretrained(path, env_of(cls), method, device="cpu")
+    model: Any = from_pretrained(path, env_of(cls), "lambda", device="cpu")  # adds parameters
     before = {(place, name): value for place, name, value in moments(plain)}
     after = {(place, name): value for place, name, value in moments(model)}
     assert before
@@ -105,13 +111,13 @@ def test_optimisers_and_settings_go_on_as_they_were(
 @pytest.mark.parametrize("cls", [SAC, TQC])
 def test_the_temperature_goes_on_from_its_last_value(cls: Any, tmp_path: Path) -> None:
     plain, path = trained(cls, tmp_path)
-    assert float(plain.log_ent_coef) < -0.05
+    assert float(plain.log_ent_coef.detach()) < -0.05
     model: Any = from_pretrained(path, env_of(cls), "equizero", device="cpu")
     assert torch.equal(model.log_ent_coef, plain.log_ent_coef)
     in_memory: Any = from_pretrained(plain, env_of(cls), device="cpu")
     assert torch.equal(in_memory.log_ent_coef, plain.log_ent_coef)
     given: Any = from_pretrained(path, env_of(cls), ent_coef="auto_0.5", device="cpu")
-    assert float(given.log_ent_coef.exp()) == pytest.approx(0.5)
+    assert float(given.log_ent_coef.detach().exp()) == pytest.approx(0.5)
     assert not given.ent_coef_optimizer.state
     fixed: Any = from_pretrained(path, env_of(cls), ent_coef=0.1, device="cpu")
     assert float(fixed.ent_coef_tensor) == pytest.approx(0.1)

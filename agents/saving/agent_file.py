@@ -64,6 +64,9 @@ def read_parts(path: Path, file: BinaryIO | None = None) -> Parts:
     try:
         with zipfile.ZipFile(file or path) as archive:
             names = archive.namelist()
+            if "data" not in names and file is None and _begins_as_agent(path):
+                # The list of contents that was found is that of a zip inside.
+                raise AgentError(f"{path} is damaged: its end is missing")
             if not {"data", "policy.pth"} <= set(names):
                 raise AgentError(
                     f"{path} is not a Stable-Baselines3 agent: it holds {shown(names[:5])}, "
@@ -88,6 +91,12 @@ def read_parts(path: Path, file: BinaryIO | None = None) -> Parts:
             f"{path} is not a Stable-Baselines3 agent: its policy.pth is not a dict of tensors"
         )
     return Parts(data, weights, training)
+
+
+def _begins_as_agent(path: Path) -> bool:
+    """Whether the first file in the zip is the description that SB3 writes first."""
+    with path.open("rb") as file:
+        return file.read(34)[30:] == b"data"
 
 
 def _tensors(file: bytes) -> Any:

@@ -113,6 +113,23 @@ FAMILIES: dict[str, Family] = {
 """By algorithm, as files of agents and ``algorithm=`` name it."""
 
 
+LIBRARIES = ("stable_baselines3", CONTRIB)
+
+
+def stock_of(cls: type[Any]) -> tuple[str, type[Any]]:
+    """The algorithm that a class is of, by its name in `FAMILIES`, and the library's class of it.
+
+    Raises:
+        AgentError: of none of these.
+    """
+    # By module and name, as sb3-contrib need not be installed. DDPG is a TD3: the first counts.
+    known = {one.stock.partition(":")[2]: name for name, one in FAMILIES.items()}
+    for base in cls.__mro__:
+        if base.__name__ in known and base.__module__.split(".")[0] in LIBRARIES:
+            return known[base.__name__], base
+    raise AgentError(f"{cls.__name__} is not of an algorithm that equirl knows")
+
+
 def class_of(reference: str) -> Any:
     """The class that ``module:Class`` names.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -16,9 +17,6 @@ from equirl.errors import AgentError
 from equirl.runs.run_directory import RunDirectory
 from equirl.shown import reason, shown
 
-OPTIMIZERS = ("policy.optimizer.pth", "actor.optimizer.pth")
-"""Where the learning rate of the last step stands."""
-
 
 class Parts(NamedTuple):
     """Of an agent's zip, what can be read so.
@@ -26,12 +24,14 @@ class Parts(NamedTuple):
     Args:
         data: the JSON description that SB3 writes.
         weights: the state dict of the policy.
-        learning_rate: that of the optimiser's last step, None where the file does not say.
+        training: what training goes on with, by the names that SB3 gives it: the states of the
+            optimisers, and variables such as SAC's temperature. What could only be unpickled is
+            left out.
     """
 
     data: dict[str, Any]
     weights: dict[str, Tensor]
-    learning_rate: float | None
+    training: dict[str, Any]
 
 
 def agent_path(path: Path) -> Path:
@@ -64,6 +64,9 @@ def read_parts(path: Path, file: BinaryIO | None = None) -> Parts:
     try:
         with zipfile.ZipFile(file or path) as archive:
             names = archive.namelist()
+            if "data" not in names and file is None and _begins_as_agent(path):
+                # The list of contents that was found is that of a zip inside.
+                raise AgentError(f"{path} is damaged: its end is missing")
             if not {"data", "policy.pth"} <= set(names):
                 raise AgentError(
                     f"{path} is not a Stable-Baselines3 agent: it holds {shown(names[:5])}, "
@@ -71,8 +74,11 @@ def read_parts(path: Path, file: BinaryIO | None = None) -> Parts:
                 )
             data = json.loads(archive.read("data"))
             weights = _tensors(archive.read("policy.pth"))
-            optimizer = next((name for name in OPTIMIZERS if name in names), None)
-            steps = None if optimizer is None else _tensors(archive.read(optimizer))
+            training = {
+                name.removesuffix(".pth"): _tensors_or_none(archive.read(name))
+                for name in names
+                if name.endswith(".pth") and name != "policy.pth"
+            }
     except AgentError:
         raise
     except Exception as error:  # damaged bytes make zlib, json and torch raise almost anything
@@ -84,17 +90,23 @@ def read_parts(path: Path, file: BinaryIO | None = None) -> Parts:
         raise AgentError(
             f"{path} is not a Stable-Baselines3 agent: its policy.pth is not a dict of tensors"
         )
-    return Parts(data, weights, _learning_rate(steps))
+    return Parts(data, weights, training)
+
+
+def _begins_as_agent(path: Path) -> bool:
+    """Whether the first file in the zip is the description that SB3 writes first."""
+    with path.open("rb") as file:
+        return file.read(34)[30:] == b"data"
 
 
 def _tensors(file: bytes) -> Any:
     return torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
 
 
-def _learning_rate(optimizer: Any) -> float | None:
+def _tensors_or_none(file: bytes) -> Any:
     try:
-        return float(optimizer["param_groups"][0]["lr"])
-    except (KeyError, IndexError, TypeError, ValueError):
+        return _tensors(file)
+    except pickle.UnpicklingError:  # it names classes: acting does without it
         return None
 
 

@@ -88,8 +88,8 @@ def _in_memory(model: BaseAlgorithm) -> tuple[SavedAgent, dict[str, Any]]:
     model.save(file)
     file.seek(0)
     path = Path(f"the {type(model).__name__} given")
-    data, weights, learning_rate = read_parts(path, file)
-    agent = SavedAgent(path, data, in_todays_layout(weights), learning_rate)
+    data, weights, training = read_parts(path, file)
+    agent = SavedAgent(path, data, in_todays_layout(weights), training)
     for name in ("observation_space", "action_space"):
         read = getattr(agent, name)
         vars(agent)[name] = SavedSpace(getattr(model, name), False, read.description)

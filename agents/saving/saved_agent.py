@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,15 +14,15 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
-from equirl.agents.families import FAMILIES
+from equirl.agents.families import stock_of
 from equirl.agents.native.native_policies import NATIVE_POLICIES, NativeEquivariantPolicy
 from equirl.agents.saving.agent_file import agent_path, read_parts
 from equirl.agents.saving.architecture import Architecture, in_todays_layout, read_architecture
 from equirl.agents.saving.feature_order import same_order, with_keys_in_order
 from equirl.agents.saving.reading.library_classes import library_class
 from equirl.agents.saving.reading.saved_normalisation import SavedNormalisation
-from equirl.agents.saving.reading.saved_schedules import read_linear_schedule, read_train_freq
 from equirl.agents.saving.reading.saved_spaces import SavedSpace, read_space
+from equirl.agents.saving.training_on import give_training_state, hyper_parameters
 from equirl.errors import AgentError, EquirlError, SymmetryError, UntrustedError
 from equirl.saved_symmetry import from_json
 from equirl.shown import reason, shortened, shown
@@ -31,32 +30,6 @@ from equirl.symmetrize import OPTIONS
 from equirl.symmetry import Symmetry
 
 SomeAlgorithm = TypeVar("SomeAlgorithm", bound=BaseAlgorithm)
-
-HYPER_PARAMETERS = (
-    "batch_size",
-    "buffer_size",
-    "ent_coef",
-    "exploration_final_eps",
-    "exploration_fraction",
-    "exploration_initial_eps",
-    "gamma",
-    "gradient_steps",
-    "learning_rate",
-    "learning_starts",
-    "max_grad_norm",
-    "n_steps",
-    "policy_delay",
-    "target_entropy",
-    "target_noise_clip",
-    "target_policy_noise",
-    "target_update_interval",
-    "tau",
-    "top_quantiles_to_drop_per_net",
-)
-"""What an agent takes over from the file, where its class takes it and it is a plain number; and
-``train_freq``."""
-
-LIBRARIES = ("stable_baselines3", "sb3_contrib")
 
 OBSOLETE = ("device",)
 """Arguments that policies of earlier SB3 versions had."""
@@ -73,7 +46,7 @@ class SavedAgent:
         path: where it was read from.
         data: the JSON description that SB3 writes.
         weights: the state dict of its policy, as the current SB3 lays it out.
-        learning_rate: that of the last step, for where it was given as a schedule.
+        training: the states of its optimisers and what else it trains on with (`Parts`).
         normalisation: the `VecNormalize` it was trained behind, where that is part of its network
             (`equirl.agents.saving.normalised`).
         normalising: policy arguments that make it so.
@@ -82,7 +55,7 @@ class SavedAgent:
     path: Path
     data: dict[str, Any]
     weights: dict[str, Tensor]
-    learning_rate: float | None = None
+    training: dict[str, Any] = field(default_factory=dict)
     normalisation: SavedNormalisation | None = None
     normalising: dict[str, Any] = field(default_factory=dict)
 
@@ -158,7 +131,7 @@ class SavedAgent:
         return list(self.architecture.net_arch["q"])
 
     def build(self, cls: type[SomeAlgorithm], env: GymEnv | str, **kwargs: Any) -> SomeAlgorithm:
-        """A model of class ``cls`` with these weights.
+        """A model of class ``cls`` with these weights, which trains on from where it stopped.
 
         Args:
             cls: the SB3 class of its algorithm, or a subclass.
@@ -169,10 +142,11 @@ class SavedAgent:
             AgentError: the agent was made for other observations or actions, or its description
                 is damaged.
         """
-        hyper_parameters = self._hyper_parameters(self._stock_of(cls), given=set(kwargs))
+        given = set(kwargs)
+        arguments = hyper_parameters(self.data, self.training, self._stock_of(cls), given)
         policy_kwargs = self.policy_kwargs(kwargs.pop("policy_kwargs", {}))
         if self.architecture.use_sde:  # which has no part in deterministic actions
-            hyper_parameters["use_sde"] = True
+            arguments["use_sde"] = True
             if hasattr(cls, "equivariant_policy"):
                 policy_kwargs["evaluate_only"] = True
         env = maybe_make_env(env, verbose=0)
@@ -181,7 +155,7 @@ class SavedAgent:
         try:
             env = cls._wrap_env(env, verbose=0)  # as the constructor does: images channel-first
             self.check_spaces(env.observation_space, env.action_space)
-            model = cls(policy, env, policy_kwargs=policy_kwargs, **{**hyper_parameters, **kwargs})
+            model = cls(policy, env, policy_kwargs=policy_kwargs, **{**arguments, **kwargs})
         except AssertionError as error:  # how SB3 says that an extractor cannot take these spaces
             raise AgentError(
                 f"{self.path} does not fit this environment: {_line(error, 0)}"
@@ -194,6 +168,8 @@ class SavedAgent:
                 f"{reason(error)}"
             ) from error
         self.give_weights(model)
+        has_order = same_order(self.observation_space.space, model.observation_space)
+        give_training_state(self.training if has_order else {}, model, given, self.path)
         return model
 
     def give_weights(self, model: BaseAlgorithm) -> None:
@@ -222,34 +198,6 @@ class SavedAgent:
                 f"{self.path} holds another network: missing {shown(missing[:3])}, unexpected "
                 f"{shown(unexpected[:3])}; give its policy_kwargs"
             )
-
-    def _hyper_parameters(self, stock: type[BaseAlgorithm], given: set[str]) -> dict[str, Any]:
-        taken = inspect.signature(stock).parameters
-        plain = {
-            name: self.data[name]
-            for name in HYPER_PARAMETERS
-            if name in taken and isinstance(self.data.get(name), int | float)
-        }
-        coefficient = self.data.get("ent_coef")
-        if isinstance(coefficient, str) and coefficient.startswith("auto"):
-            plain["ent_coef"] = coefficient
-        schedule = read_linear_schedule(_described(self.data, "learning_rate"))
-        if schedule is not None:
-            plain["learning_rate"] = schedule
-        elif "learning_rate" not in plain and (self.learning_rate or 0) > 0:
-            # A schedule may have ended at 0, or by rounding below.
-            plain["learning_rate"] = self.learning_rate
-        steps = _described(self.data, "replay_buffer_kwargs").get("n_steps")
-        if isinstance(steps, int):  # which its replay buffer had, rather than the agent
-            plain["n_steps"] = steps
-        if {"train_freq", "gradient_steps"} <= given or "train_freq" not in taken:
-            return plain
-        train_freq = read_train_freq(self.data.get("train_freq"))
-        if train_freq is None:
-            # Without each other these two mean nothing.
-            plain.pop("gradient_steps", None)
-            return plain
-        return {**plain, "train_freq": train_freq}
 
     def check_spaces(
         self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
@@ -304,15 +252,7 @@ class SavedAgent:
     def _stock_of(self, cls: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
         """The SB3 class of its algorithm, which ``cls`` has to be of."""
         algorithm = self.architecture.algorithm
-        # By module and name, as sb3-contrib need not be installed. DDPG is a TD3: the first counts.
-        known = {one.stock.partition(":")[2]: name for name, one in FAMILIES.items()}
-        stock = next(
-            base
-            for base in (*cls.__mro__, BaseAlgorithm)
-            if base is BaseAlgorithm
-            or (base.__name__ in known and base.__module__.split(".")[0] in LIBRARIES)
-        )
-        trained_by = known.get(stock.__name__, cls.__name__)
+        trained_by, stock = stock_of(cls)
         if trained_by != algorithm:
             raise AgentError(
                 f"{self.path} is not a {trained_by.upper()} agent but one of {algorithm}"
@@ -383,8 +323,8 @@ def read_agent(path: str | Path) -> SavedAgent:
             saved by a later version of equirl.
     """
     path = agent_path(Path(path))
-    data, weights, learning_rate = read_parts(path)
-    agent = SavedAgent(path, data, in_todays_layout(weights), learning_rate)
+    data, weights, training = read_parts(path)
+    agent = SavedAgent(path, data, in_todays_layout(weights), training)
     _ = agent.architecture  # or refused here
     return agent
 

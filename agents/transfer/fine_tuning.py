@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3 import TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
@@ -21,7 +25,12 @@ from equirl.errors import AgentError
 VALUE_BASED = ("dqn", "qrdqn")
 
 LEARNING_STARTS = 1000
-"""Environment steps played before the first gradient step: the replay buffer begins empty."""
+"""Environment steps played before the first gradient step: the replay buffer begins empty. With
+random actions of a value-based agent, and with its own of an actor."""
+
+EXPLORATION = 0.1
+"""Standard deviation, in units of half the box, of the noise on the actions of a deterministic
+actor that was trained without; as in arXiv 1802.09477."""
 
 
 def gentle(
@@ -109,7 +118,8 @@ class _CurveCallback(PeriodicCallback):
         self.curve = Curve([], [])
 
     def _on_training_start(self) -> None:
-        self.note_point()  # where it starts from
+        if not self.curve.steps:
+            self.note_point()  # where it starts from
 
     def _on_step(self) -> bool:
         self.note_step()
@@ -135,9 +145,11 @@ def fine_tune(
 ) -> Curve:
     """Train everything of the agent.
 
-    The replay buffer begins empty, and exploration anew: with little of it the buffer would hold
-    nothing but what the agent does already, and what is learned from that leads far away
-    (LunarLander: from -40 to -500).
+    The replay buffer begins empty. A value-based agent fills it with random actions: with few of
+    them the buffer would hold nothing but what the agent does already, and what is learned from
+    that leads far away (LunarLander: from -40 to -500). An actor explores by its own distribution,
+    or by the noise that it was trained with (or `EXPLORATION`), and fills it so: from random
+    actions SAC unlearns what it can do (Pendulum: from -250 to -980).
 
     Args:
         model: as `SavedAgent.build` makes it; is trained.
@@ -147,10 +159,31 @@ def fine_tune(
         seeds: of the evaluation episodes.
         on_step: called after each environment step.
     """
+    callback = _CurveCallback(every, make_env, seeds, on_step)
     if isinstance(model, OffPolicyAlgorithm):
         model.learning_starts = min(LEARNING_STARTS, steps // 2)
-    callback = _CurveCallback(every, make_env, seeds, on_step)
-    model.learn(steps, callback=callback)
+    if isinstance(model, OffPolicyAlgorithm) and isinstance(model.action_space, spaces.Box):
+        _fill_buffer(model, callback)
+        model.learn(steps - model.num_timesteps, callback, reset_num_timesteps=False)
+    else:
+        model.learn(steps, callback)
     if callback.curve.steps[-1] != model.num_timesteps:
         callback.note_point()
     return callback.curve
+
+
+def _fill_buffer(model: OffPolicyAlgorithm, callback: PeriodicCallback) -> None:
+    """Let an actor play its first ``learning_starts`` steps without random actions or updates.
+
+    Args:
+        model: is to learn on after it.
+        callback: of both; counts on in the second.
+    """
+    if isinstance(model, TD3) and model.action_noise is None:
+        shape = model.action_space.shape
+        model.action_noise = NormalActionNoise(np.zeros(shape), np.full(shape, EXPLORATION))
+    steps, gradient_steps = model.learning_starts, model.gradient_steps
+    model.learning_starts = model.gradient_steps = 0
+    model.learn(steps, callback)
+    model.gradient_steps = gradient_steps
+    callback.restore(callback.state())

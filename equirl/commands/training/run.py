@@ -13,7 +13,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat, configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.dqn.policies import QNetwork
 
 from equirl.agents import EquivarianceCallback, EvaluationCallback
 from equirl.agents.training.checkpoint_callback import CheckpointCallback
@@ -24,7 +23,7 @@ from equirl.agents.training.evaluation import Episodes, play_episodes
 from equirl.agents.training.normalised_play import as_saved, save_with_statistics
 from equirl.agents.training.periodic_callback import RolloutLogCallback
 from equirl.agents.training.resumed_logger import resumed_logger
-from equirl.agents.transfer.zero_shot import ZeroShot
+from equirl.agents.transfer.zero_shot import ZeroShot, equivariant_policy
 from equirl.commands.composition import given_keys
 from equirl.commands.filming import write_gif
 from equirl.commands.signals import Interruption
@@ -73,8 +72,7 @@ class Training:
         self.directory, self.config, self.settings, self.model = run, config, settings, model
         self.make_env = lambda: GuardedEnv(make_env())
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + settings.eval.episodes)
-        has_plain_network = type(getattr(model.policy, "q_net", None)) is QNetwork
-        methods = settings.eval.zero_shot if has_plain_network else []
+        methods = settings.eval.zero_shot if equivariant_policy(model) is not None else []
         assert symmetry is not None or not methods
         self.evaluation = EvaluationCallback(
             self.make_env,

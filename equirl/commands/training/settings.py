@@ -57,7 +57,6 @@ def _check_options(settings: TrainConfig) -> None:
         "bf16": settings.bf16,
         "device_replay": settings.device_replay,
         "pretrained": settings.pretrained is not None,
-        "eval.zero_shot": bool(settings.eval.zero_shot),
     }
     for option, is_given in given.items():
         if is_given and algorithm.name != "dqn":
@@ -68,6 +67,7 @@ def _check_options(settings: TrainConfig) -> None:
                 f"{option} is for {', '.join(METHODS)}; {name} trains by SB3's own DQN"
             )
     if settings.normalize:
+        given["eval.zero_shot"] = bool(settings.eval.zero_shot)
         for option in ("device_replay", "pretrained", "eval.zero_shot"):
             if given[option]:
                 raise ConfigError(f"{option} does not go with normalize=true")

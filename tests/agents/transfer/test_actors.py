@@ -26,7 +26,7 @@ from equirl.agents.transfer.branch_table import (
 )
 from equirl.agents.transfer.disagreement import disagreement
 from equirl.agents.transfer.familiar import learn_familiarity
-from equirl.agents.transfer.fine_tuning import training_env
+from equirl.agents.transfer.fine_tuning import EXPLORATION, fine_tune, training_env
 from equirl.agents.transfer.transfer import LEARNED, PLAIN
 from equirl.envs import SymmetryWrapper, TransformWrapper
 from equirl.errors import AgentError
@@ -178,6 +178,25 @@ def test_rewards_stay_normalised_as_they_were_and_gsde_is_not_trained_on(tmp_pat
     SAC("MlpPolicy", pendulum(), use_sde=True, buffer_size=9, **small()).save(tmp_path / "sde.zip")
     with pytest.raises(AgentError, match="gSDE"):
         transfer_agent(tmp_path / "sde.zip", pendulum, stage="finetune")
+
+
+@pytest.mark.parametrize("cls", [SAC, TD3])
+def test_an_actor_fills_its_buffer_itself_and_only_then_learns(
+    cls: type[BaseAlgorithm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = cls("MlpPolicy", pendulum(), **small(), buffer_size=99, learning_starts=5)
+    model: Any = from_pretrained(plain, pendulum(), device="cpu")
+    monkeypatch.setattr(model.action_space, "sample", lambda: pytest.fail("a random action"))
+    updates: list[int] = []  # before each step
+    curve = fine_tune(model, pendulum, 50, 20, range(1), lambda: updates.append(model._n_updates))
+    assert curve.steps == [0, 20, 40, 50]
+    assert updates == [0] * 25 + list(range(25))
+    assert model.replay_buffer.pos == 50
+    states, actions = model.replay_buffer.observations[:25, 0], model.replay_buffer.actions[:25, 0]
+    own, _ = from_pretrained(plain, pendulum(), device="cpu").predict(states, deterministic=True)
+    assert 0 < np.std(actions - own / 2) < 2  # in units of half the box
+    if cls is TD3:
+        assert np.abs(actions - own / 2).max() < 5 * EXPLORATION
 
 
 def test_the_view_of_an_actor_critic_is_what_the_policy_combines() -> None:

@@ -8,6 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN, transfer_agent
@@ -51,6 +53,17 @@ def test_another_version_is_chosen_only_where_its_gain_is_certain(
         "equizero": episodes(*equizero),
     }
     assert choose(played) == chosen
+
+
+RETURNS = st.lists(st.floats(-1e3, 1e3), min_size=5, max_size=5)
+
+
+@given(st.lists(RETURNS, min_size=2, max_size=5))
+def test_no_version_is_chosen_that_is_worse_than_the_original(returns: list[list[float]]) -> None:
+    names = [PLAIN, LEARNED, "equitune", "equizero", "beta=1"]
+    played = {name: episodes(*one) for name, one in zip(names, returns, strict=False)}
+    chosen = choose(played)
+    assert chosen == PLAIN or played[chosen].mean > played[PLAIN].mean
 
 
 def test_the_more_versions_the_surer_must_the_gain_be() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,22 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import DQN
+from sb3_contrib import QRDQN, TQC, TRPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
 
-from equirl.agents import EquivariantDQN, EvaluationCallback
+from equirl.agents import EquivariantDQN, EvaluationCallback, from_pretrained
 from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.transfer.zero_shot import ZeroShot
-from equirl.envs import symmetry_of
+from equirl.envs import SymmetryWrapper, symmetry_of
+from equirl.errors import AgentError
 from shared.small_agents import SMALL, cartpole
+
+OFF_POLICY: dict[str, Any] = {"buffer_size": 99, "learning_starts": 8, "device": "cpu"}
+
+
+def pendulum() -> gym.Env[Any, Any]:
+    return SymmetryWrapper(gym.make("Pendulum-v1"), {"mirror": ([1, -1, -1], [-1])})
 
 
 def room() -> gym.Env[Any, Any]:
@@ -76,3 +86,38 @@ def test_the_clock_stands_still_while_episodes_are_played(tmp_path: Path) -> Non
     assert 0 < before.cpu_seconds <= first.cpu_seconds <= following.cpu_seconds
     # Episodes take milliseconds; what lies between two evaluations is a few microseconds.
     assert last.cpu_seconds - following.cpu_seconds < 0.1 * before.cpu_seconds
+
+
+MAKERS: dict[str, Callable[[], BaseAlgorithm]] = {
+    "sac": lambda: SAC("MlpPolicy", pendulum(), **OFF_POLICY),
+    "td3": lambda: TD3("MlpPolicy", pendulum(), **OFF_POLICY),
+    "ddpg": lambda: DDPG("MlpPolicy", pendulum(), **OFF_POLICY),
+    "tqc": lambda: TQC("MlpPolicy", pendulum(), **OFF_POLICY),
+    "ppo": lambda: PPO("MlpPolicy", pendulum(), n_steps=16, batch_size=16, device="cpu"),
+    "a2c": lambda: A2C("MlpPolicy", pendulum(), device="cpu"),
+    "trpo": lambda: TRPO("MlpPolicy", pendulum(), n_steps=16, batch_size=16, device="cpu"),
+    "qrdqn": lambda: QRDQN("MlpPolicy", cartpole(), buffer_size=99, device="cpu"),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_agents_of_every_algorithm_are_seen_as_from_pretrained_makes_them(name: str) -> None:
+    model = MAKERS[name]()
+    env: Any = model.get_env()
+    symmetry = symmetry_of(env)
+    states = np.stack([env.observation_space.sample() for _ in range(5)])
+    for method in ("equitune", "equizero", "canonical"):
+        version = ZeroShot(symmetry, method)
+        version(model)
+        model.learn(16)
+        ours = from_pretrained(model, env, method, device="cpu")
+        expected, _ = ours.predict(states, deterministic=True)
+        np.testing.assert_array_equal(
+            version(model).predict(states, deterministic=True)[0], expected
+        )
+
+
+def test_a_policy_that_is_equivariant_already_has_no_zero_shot_version() -> None:
+    model = EquivariantDQN("MlpPolicy", cartpole(), buffer_size=9, device="cpu")
+    with pytest.raises(AgentError, match="EquivariantDQNPolicy is not a plain policy"):
+        ZeroShot(model.symmetry, "equizero")(model)

@@ -149,6 +149,7 @@ def clear(values: np.ndarray[Any, Any]) -> Any:
     return best[:, -1] - best[:, -2] > 1e-5
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(("task", "variant"), cases())
 def test_an_exported_policy_is_the_agent_and_as_equivariant(
     task: str, variant: str, folder: Path

@@ -69,6 +69,7 @@ AS_TORCH |= {("cnn", "lambda"), ("cnn", "canonical"), ("multi-discrete", "canoni
 RARE = [(task, method) for task in ("cnn", "dict") for method in ("equitune", "equizero")]
 RARE += [(task, "canonical") for task in ("bool", "int8", "int16", "uint32")]
 CASES += RARE[4:]
+RARE += [("uint16", "canonical"), ("multi-discrete", "canonical")]
 RARE += [("mlp", method) for method in ("equitune", "equizero", "canonical")]
 RARE += [("dict", method) for method in ("lambda", "canonical")]
 """Only with ``-m slow``: what is different about them others have, too."""

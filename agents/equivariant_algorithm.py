@@ -13,7 +13,8 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from equirl.agents.policy_spaces import check_policy_spaces
 from equirl.agents.saving.agent_format import check_saved_format, description
-from equirl.agents.saving.saved_agent import SYMMETRIZATION, read_agent
+from equirl.agents.saving.saved_agent import read_agent
+from equirl.agents.saving.saved_description import SYMMETRIZATION
 from equirl.agents.symmetrized_network import (
     SymmetrizationArguments,
     check_relaxes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -18,30 +18,26 @@ from stable_baselines3.common.torch_layers import (
 from torch import Tensor, nn
 
 
-class ForImages(BaseModel):
-    """A policy with NatureCNN unless told otherwise; stands before the policy it is made of."""
+class WithExtractor(BaseModel):
+    """A policy with ``default_extractor`` unless told otherwise; stands before the policy."""
 
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        **kwargs: Any,
-    ) -> None:
-        arguments: dict[str, Any] = {"features_extractor_class": features_extractor_class, **kwargs}
+    default_extractor: ClassVar[type[BaseFeaturesExtractor]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        arguments = {"features_extractor_class": self.default_extractor, **kwargs}
         super().__init__(*args, **arguments)
 
 
-class ForDicts(BaseModel):
+class ForImages(WithExtractor):
+    """A policy with NatureCNN unless told otherwise; stands before the policy."""
+
+    default_extractor = NatureCNN
+
+
+class ForDicts(WithExtractor):
     """A policy with `CombinedExtractor` unless told otherwise; stands before the policy."""
 
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        **kwargs: Any,
-    ) -> None:
-        arguments: dict[str, Any] = {"features_extractor_class": features_extractor_class, **kwargs}
-        super().__init__(*args, **arguments)
+    default_extractor = CombinedExtractor
 
 
 class SmallCnn(BaseFeaturesExtractor):

@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
+from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from equirl.agents.policy_spaces import for_policy
@@ -25,6 +26,9 @@ from equirl.symmetrize import (
 )
 from equirl.symmetrize.methods import Relaxed
 from equirl.symmetry import Symmetry
+
+FUSED = (torch.optim.Adam, torch.optim.AdamW)
+"""Optimizers that step all parameters in one kernel, also on a CPU."""
 
 
 def spelled(method: Method) -> dict[str, Any]:
@@ -111,6 +115,17 @@ class SymmetrizationArguments(BaseModel):
             **spelled(resolved),
         }
         super().__init__(*args, **others)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        """Of a policy: its networks, and an Adam that takes one kernel for all parameters.
+
+        For the trivial group everything stays bit for bit SB3's; so does what the user chose.
+        """
+        chosen = {"fused", "foreach", "capturable", "differentiable"} & set(self.optimizer_kwargs)
+        if self.symmetry.group.order > 1 and self.optimizer_class in FUSED and not chosen:
+            self.optimizer_kwargs = {"fused": True, **self.optimizer_kwargs}
+        parent: Any = super()
+        parent._build(lr_schedule)
 
     @property
     def symmetry(self) -> Symmetry:
@@ -252,21 +267,6 @@ def checked_symmetry(
             "symmetry_of(env), or what Symmetry.from_generators returns"
         )
     return symmetry
-
-
-def fused_adam(symmetry: Symmetry, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a policy, whose Adam takes one kernel for all parameters.
-
-    For the trivial group everything stays bit for bit SB3's; so does what the arguments say.
-    """
-    optimizer = policy_kwargs.get("optimizer_class", torch.optim.Adam)
-    options = policy_kwargs.get("optimizer_kwargs") or {}
-    chosen = {"fused", "foreach", "capturable", "differentiable"} & set(options)
-    if symmetry.group.order == 1 or optimizer not in (torch.optim.Adam, torch.optim.AdamW):
-        return policy_kwargs
-    if chosen:
-        return policy_kwargs
-    return {**policy_kwargs, "optimizer_kwargs": {"fused": True, **options}}
 
 
 def _spaces(

@@ -23,12 +23,8 @@ class EquivariantMaskablePPO(EquivariantAlgorithm, RelaxingOnPolicy, MaskablePPO
     `RelaxingOnPolicy`.
 
     Args:
-        policy: see `EquivariantAlgorithm`, as ``env``, ``method``, ``symmetry`` and its options.
+        args: see `EquivariantAlgorithm`, which raises what it says.
         kwargs: everything that `sb3_contrib.MaskablePPO` takes, which checks the names.
-
-    Raises:
-        SymmetryError: the environment's symmetry is not known or does not fit.
-        MethodError: the method or an option of it cannot be used.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution, StateDependentNoiseDistribution
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
@@ -164,6 +164,14 @@ class EquivariantActorCriticCnnPolicy(ForImages, EquivariantActorCriticPolicy):
 
 class EquivariantMultiInputActorCriticPolicy(ForDicts, EquivariantActorCriticPolicy):
     """`EquivariantActorCriticPolicy` for dict observations."""
+
+
+POLICY_ALIASES: dict[str, type[BasePolicy]] = {
+    "MlpPolicy": EquivariantActorCriticPolicy,
+    "CnnPolicy": EquivariantActorCriticCnnPolicy,
+    "MultiInputPolicy": EquivariantMultiInputActorCriticPolicy,
+}
+"""Of PPO, A2C and TRPO."""
 
 
 def _refuse_sde() -> NoReturn:

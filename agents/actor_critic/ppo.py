@@ -7,11 +7,7 @@ from typing import ClassVar
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import BasePolicy
 
-from equirl.agents.actor_critic.policies import (
-    EquivariantActorCriticCnnPolicy,
-    EquivariantActorCriticPolicy,
-    EquivariantMultiInputActorCriticPolicy,
-)
+from equirl.agents.actor_critic.policies import POLICY_ALIASES, EquivariantActorCriticPolicy
 from equirl.agents.actor_critic.relaxing import RelaxingOnPolicy
 from equirl.agents.equivariant_algorithm import EquivariantAlgorithm
 
@@ -23,12 +19,8 @@ class EquivariantPPO(EquivariantAlgorithm, RelaxingOnPolicy, PPO):
     `RelaxingOnPolicy`.
 
     Args:
-        policy: see `EquivariantAlgorithm`, as ``env``, ``method``, ``symmetry`` and its options.
+        args: see `EquivariantAlgorithm`, which raises what it says.
         kwargs: everything that `stable_baselines3.PPO` takes, which checks the names.
-
-    Raises:
-        SymmetryError: the environment's symmetry is not known or does not fit.
-        MethodError: the method or an option of it cannot be used, or gSDE is asked for.
 
     Example:
         >>> model = EquivariantPPO("MlpPolicy", "CartPole-v1", method="equizero", device="cpu")
@@ -36,13 +28,5 @@ class EquivariantPPO(EquivariantAlgorithm, RelaxingOnPolicy, PPO):
         ('e', 'mirror')
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "MlpPolicy": EquivariantActorCriticPolicy,
-        "CnnPolicy": EquivariantActorCriticCnnPolicy,
-        "MultiInputPolicy": EquivariantMultiInputActorCriticPolicy,
-    }
-
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICY_ALIASES
     equivariant_policy = EquivariantActorCriticPolicy
-
-    def _maybe_recommend_cpu(self, mlp_class_name: str = "EquivariantActorCriticPolicy") -> None:
-        super()._maybe_recommend_cpu(mlp_class_name)

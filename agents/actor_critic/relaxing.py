@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from equirl.agents.gradient_steps import WithLoss, minimize
@@ -32,6 +33,11 @@ class RelaxingOnPolicy(OnPolicyAlgorithm):
     Actor and critic share α(s), as they share the weights of every method: there is a target for
     the value, and none for the actor, and the critic knows where the symmetry fails.
     """
+
+    equivariant_policy: ClassVar[type[BasePolicy]]
+
+    def _maybe_recommend_cpu(self, mlp_class_name: str = "") -> None:
+        super()._maybe_recommend_cpu(mlp_class_name or self.equivariant_policy.__name__)
 
     def train(self) -> None:
         """See the SB3 class."""

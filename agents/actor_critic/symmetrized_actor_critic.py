@@ -21,9 +21,6 @@ from equirl.errors import MethodError
 from equirl.symmetrize import Branches, Relaxation, Weights, relaxation
 from equirl.symmetrize.weightings import magnitude
 
-FUSED = (torch.optim.Adam, torch.optim.AdamW)
-"""Optimizers that step all parameters in one kernel, also on a CPU."""
-
 PARTS = ("_plain", "_latents", "_with_latents", "_outputs", "_scores", "_weighed")
 """What `parameters_and_values` is made of."""
 
@@ -61,11 +58,7 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
     share_features_extractor: bool
 
     def _build(self, lr_schedule: Schedule) -> None:
-        # One kernel for all parameters; for the trivial group everything stays bit for bit SB3's.
-        if self.symmetry.group.order > 1 and self.optimizer_class in FUSED:
-            self.optimizer_kwargs = {"fused": True, **self.optimizer_kwargs}
-        parent: Any = super()
-        parent._build(lr_schedule)
+        super()._build(lr_schedule)
         classes = self._classes_of_scales()
         self.register_buffer("log_std_classes", classes, persistent=False)
 

@@ -7,11 +7,7 @@ from typing import ClassVar
 from sb3_contrib import TRPO
 from stable_baselines3.common.policies import BasePolicy
 
-from equirl.agents.actor_critic.policies import (
-    EquivariantActorCriticCnnPolicy,
-    EquivariantActorCriticPolicy,
-    EquivariantMultiInputActorCriticPolicy,
-)
+from equirl.agents.actor_critic.policies import POLICY_ALIASES, EquivariantActorCriticPolicy
 from equirl.agents.equivariant_algorithm import EquivariantAlgorithm
 
 
@@ -21,19 +17,10 @@ class EquivariantTRPO(EquivariantAlgorithm, TRPO):
     Training is sb3-contrib's own; only the policy differs.
 
     Args:
-        policy: see `EquivariantAlgorithm`, as ``env``, ``method``, ``symmetry`` and its options.
+        args: see `EquivariantAlgorithm`, which raises what it says.
         kwargs: everything that `sb3_contrib.TRPO` takes, which checks the names.
-
-    Raises:
-        SymmetryError: the environment's symmetry is not known or does not fit.
-        MethodError: the method or an option of it cannot be used, or gSDE is asked for.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "MlpPolicy": EquivariantActorCriticPolicy,
-        "CnnPolicy": EquivariantActorCriticCnnPolicy,
-        "MultiInputPolicy": EquivariantMultiInputActorCriticPolicy,
-    }
-
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICY_ALIASES
     equivariant_policy = EquivariantActorCriticPolicy
     relaxes = False

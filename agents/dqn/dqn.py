@@ -154,10 +154,6 @@ class EquivariantDQN(EquivariantAlgorithm, DoubleDQN):
         double_q: the target of `DoubleDQN`.
         kwargs: everything else that `stable_baselines3.DQN` takes, which checks the names.
 
-    Raises:
-        SymmetryError: the environment's symmetry is not known or does not fit.
-        MethodError: the method is not known, or an option of it is not one.
-
     Example:
         >>> model = EquivariantDQN("MlpPolicy", "CartPole-v1", method="equizero", buffer_size=1000)
         >>> model.symmetry.group.names

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from gymnasium import spaces
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
@@ -14,13 +13,8 @@ from equirl.agents.equivariance_metrics import symmetrized_metrics
 from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.shortcuts.greedy import greedy_action
 from equirl.agents.shortcuts.perceptron import has_no_hooks, run_layers
-from equirl.agents.symmetrized_network import (
-    SymmetrizationArguments,
-    checked_symmetry,
-    fused_adam,
-)
+from equirl.agents.symmetrized_network import SymmetrizationArguments
 from equirl.recording import is_recording
-from equirl.symmetry import Symmetry
 
 
 class EquivariantQNetwork(SymmetrizationArguments, QNetwork):
@@ -78,9 +72,7 @@ class EquivariantDQNPolicy(SymmetrizationArguments, DQNPolicy):
     """`DQNPolicy` with an equivariant Q-function; works in stock `stable_baselines3.DQN`.
 
     Args:
-        observation_space: see `DQNPolicy`.
-        action_space: see `DQNPolicy`.
-        lr_schedule: see `DQNPolicy`.
+        args: what `DQNPolicy` takes: spaces, schedule of learning rates.
         symmetry: ``env.symmetry`` of a `SymmetryWrapper`, see `SymmetrizationArguments`.
         kwargs: the method and its options, see `SymmetrizationArguments`, and everything else
             `DQNPolicy` takes (net_arch, activation_fn, …).
@@ -95,19 +87,6 @@ class EquivariantDQNPolicy(SymmetrizationArguments, DQNPolicy):
     """
 
     relaxes_actions = True
-
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        *,
-        symmetry: Symmetry | str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
-        kwargs = fused_adam(symmetry, kwargs)
-        super().__init__(observation_space, action_space, lr_schedule, symmetry=symmetry, **kwargs)
 
     def equivariance_metrics(self, observations: Any) -> dict[str, float]:
         """What `EquivarianceCallback` records, for a batch of observations."""

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from gymnasium import spaces
 from sb3_contrib.qrdqn.policies import QRDQNPolicy, QuantileNetwork
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from equirl.agents.equivariance_metrics import symmetrized_metrics
 from equirl.agents.features import ForDicts, ForImages
-from equirl.agents.symmetrized_network import (
-    SymmetrizationArguments,
-    checked_symmetry,
-    fused_adam,
-)
-from equirl.symmetry import Symmetry
+from equirl.agents.symmetrized_network import SymmetrizationArguments
 
 
 class EquivariantQuantileNetwork(SymmetrizationArguments, QuantileNetwork):
@@ -68,26 +62,11 @@ class EquivariantQRDQNPolicy(SymmetrizationArguments, QRDQNPolicy):
     """`QRDQNPolicy` with an equivariant distribution of returns; works in stock `QRDQN`.
 
     Args:
-        observation_space: see `QRDQNPolicy`.
-        action_space: see `QRDQNPolicy`.
-        lr_schedule: see `QRDQNPolicy`.
+        args: what `QRDQNPolicy` takes: spaces, schedule of learning rates.
         symmetry: ``env.symmetry`` of a `SymmetryWrapper`, see `SymmetrizationArguments`.
         kwargs: the method and its options, see `SymmetrizationArguments`, and everything else
             `QRDQNPolicy` takes (net_arch, n_quantiles, …).
     """
-
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        *,
-        symmetry: Symmetry | str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
-        kwargs = {"symmetry": symmetry, **fused_adam(symmetry, kwargs)}
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def equivariance_metrics(self, observations: Any) -> dict[str, float]:
         """What `EquivarianceCallback` records, for a batch of observations."""

@@ -22,12 +22,8 @@ class EquivariantQRDQN(EquivariantAlgorithm, QRDQN):
     `EquivariantQRDQNPolicy`. With the trivial group it is sb3-contrib's own bit for bit.
 
     Args:
-        args: as `EquivariantAlgorithm` takes them.
-        kwargs: as `EquivariantAlgorithm` takes them, and everything that `QRDQN` takes.
-
-    Raises:
-        SymmetryError: the environment's symmetry is not known or does not fit.
-        MethodError: the method is not known, or an option of it is not one.
+        args: see `EquivariantAlgorithm`, which raises what it says.
+        kwargs: see there, and everything that `QRDQN` takes.
 
     Example:
         >>> model = EquivariantQRDQN("MlpPolicy", "CartPole-v1", "equizero", buffer_size=1000)

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import (
+    BaseBuffer,
+    DictReplayBuffer,
+    NStepReplayBuffer,
+    ReplayBuffer,
+    RolloutBuffer,
+)
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -48,15 +54,7 @@ class OrbitReplayBuffer(ReplayBuffer):
 
     def __init__(self, *args: Any, symmetry: Symmetry | Declaration | str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if isinstance(symmetry, str):
-            symmetry = symmetry_by_id(symmetry, self.observation_space, self.action_space)
-        given = declared_symmetry(symmetry, self.observation_space, self.action_space)
-        if given.action_space != self.action_space:
-            raise SymmetryError(
-                f"the symmetry moves {given.action_space}, the replay buffer holds "
-                f"{self.action_space}: give it the symmetry of this environment"
-            )
-        self.symmetry = for_policy(given, self.observation_space)
+        self.symmetry = symmetry_of_buffer(self, symmetry)
 
     def _get_samples(
         self, batch_inds: np.ndarray, env: VecNormalize | None = None
@@ -82,6 +80,24 @@ class OrbitNStepReplayBuffer(OrbitReplayBuffer, NStepReplayBuffer):
 
     Both in ``replay_buffer_kwargs``: of its own ``n_steps`` SB3 tells no buffer but its own.
     """
+
+
+def symmetry_of_buffer(buffer: BaseBuffer, symmetry: Symmetry | Declaration | str) -> Symmetry:
+    """What a buffer was given as its symmetry, on points as it holds them.
+
+    Raises:
+        SymmetryError: it does not fit the observations or the actions.
+    """
+    if isinstance(symmetry, str):
+        symmetry = symmetry_by_id(symmetry, buffer.observation_space, buffer.action_space)
+    given = declared_symmetry(symmetry, buffer.observation_space, buffer.action_space)
+    if given.action_space != buffer.action_space:
+        kind = "rollout" if isinstance(buffer, RolloutBuffer) else "replay"
+        raise SymmetryError(
+            f"the symmetry moves {given.action_space}, the {kind} buffer holds "
+            f"{buffer.action_space}: give it the symmetry of this environment"
+        )
+    return for_policy(given, buffer.observation_space)
 
 
 def _moved(

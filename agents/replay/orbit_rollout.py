@@ -11,10 +11,8 @@ from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from equirl.agents.policy_spaces import for_policy
-from equirl.envs.known_by_id import symmetry_by_id
-from equirl.envs.registry import Declaration, declared_symmetry
-from equirl.errors import SymmetryError
+from equirl.agents.replay.orbit_replay import symmetry_of_buffer
+from equirl.envs import Declaration
 from equirl.symmetry import Symmetry
 
 
@@ -50,15 +48,7 @@ class OrbitRolloutBuffer(RolloutBuffer):
 
     def __init__(self, *args: Any, symmetry: Symmetry | Declaration | str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if isinstance(symmetry, str):
-            symmetry = symmetry_by_id(symmetry, self.observation_space, self.action_space)
-        given = declared_symmetry(symmetry, self.observation_space, self.action_space)
-        if given.action_space != self.action_space:
-            raise SymmetryError(
-                f"the symmetry moves {given.action_space}, the rollout buffer holds "
-                f"{self.action_space}: give it the symmetry of this environment"
-            )
-        self.symmetry = for_policy(given, self.observation_space)
+        self.symmetry = symmetry_of_buffer(self, symmetry)
 
     def _get_samples(
         self, batch_inds: np.ndarray, env: VecNormalize | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar, NoReturn
 
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
@@ -16,13 +15,8 @@ from equirl.agents.equivariance_metrics import actor_and_critics_metrics
 from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.symmetrized_actor import SymmetrizedActor, Weighed, connect
 from equirl.agents.symmetrized_critic import EquivariantContinuousCritic
-from equirl.agents.symmetrized_network import (
-    SymmetrizationArguments,
-    checked_symmetry,
-    fused_adam,
-)
+from equirl.agents.symmetrized_network import SymmetrizationArguments
 from equirl.errors import AgentError
-from equirl.symmetry import Symmetry
 
 LOG_STD = nn.Hardtanh(LOG_STD_MIN, LOG_STD_MAX)
 """Between which log standard deviations are kept."""
@@ -136,15 +130,12 @@ class SymmetrizedSACPolicy(SymmetrizationArguments):
     """What the equivariant policies of SAC and TQC share; stands before the plain policy.
 
     Args:
-        observation_space: see `SACPolicy`.
-        action_space: see `SACPolicy`.
-        lr_schedule: see `SACPolicy`.
-        symmetry: ``env.symmetry`` of a `SymmetryWrapper`, see `SymmetrizationArguments`.
+        args: what the plain policy takes: spaces, schedule of learning rates.
         use_sde: gSDE; refused, but see ``evaluate_only``.
         evaluate_only: the policy is of an agent that was trained before, and acts
             deterministically, in which gSDE has no part.
-        kwargs: the method and its options, see `SymmetrizationArguments`, and everything else
-            that the plain policy takes.
+        kwargs: ``symmetry``, the method and its options, see `SymmetrizationArguments`, and
+            everything else that the plain policy takes.
 
     Raises:
         AgentError: gSDE.
@@ -160,26 +151,15 @@ class SymmetrizedSACPolicy(SymmetrizationArguments):
     critic_kwargs: dict[str, Any]
 
     def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Box,
-        lr_schedule: Schedule,
-        *,
-        symmetry: Symmetry | str | None = None,
-        use_sde: bool = False,
-        evaluate_only: bool = False,
-        **kwargs: Any,
+        self, *args: Any, use_sde: bool = False, evaluate_only: bool = False, **kwargs: Any
     ) -> None:
-        symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
-        if use_sde and not evaluate_only and symmetry.group.order > 1:
-            _refuse_sde()
         self.evaluate_only = evaluate_only
-        kwargs = {"symmetry": symmetry, "use_sde": use_sde, **fused_adam(symmetry, kwargs)}
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        super().__init__(*args, use_sde=use_sde, **kwargs)
+        if use_sde and not evaluate_only and self.symmetry.group.order > 1:
+            _refuse_sde()
 
     def _build(self, lr_schedule: Schedule) -> None:
-        parent: Any = super()
-        parent._build(lr_schedule)
+        super()._build(lr_schedule)
         connect(self.actor, self.critic, self.critic_target)
 
     def equivariance_metrics(self, observations: Any) -> dict[str, float]:

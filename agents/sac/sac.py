@@ -192,8 +192,8 @@ class EquivariantSAC(EquivariantAlgorithm, SharingSoftActorCritic, SAC):
     `EquivariantSACPolicy`. With the trivial group it is SB3's own bit for bit.
 
     Args:
-        args: as `EquivariantAlgorithm` takes them.
-        kwargs: as `EquivariantAlgorithm` takes them, and everything that `SAC` takes.
+        args: see `EquivariantAlgorithm`, which raises what it says.
+        kwargs: see there, and everything that `SAC` takes.
 
     Raises:
         SymmetryError: the environment's symmetry is not known or does not fit.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.td3.policies import Actor, TD3Policy
@@ -14,12 +13,7 @@ from equirl.agents.equivariance_metrics import actor_and_critics_metrics
 from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.symmetrized_actor import SymmetrizedActor, Weighed, connect
 from equirl.agents.symmetrized_critic import EquivariantContinuousCritic
-from equirl.agents.symmetrized_network import (
-    SymmetrizationArguments,
-    checked_symmetry,
-    fused_adam,
-)
-from equirl.symmetry import Symmetry
+from equirl.agents.symmetrized_network import SymmetrizationArguments
 
 
 class EquivariantDeterministicActor(SymmetrizedActor, Actor):
@@ -78,9 +72,7 @@ class EquivariantTD3Policy(SymmetrizationArguments, TD3Policy):
     target critic for it, see `equirl.agents.symmetrized_actor`.
 
     Args:
-        observation_space: see `TD3Policy`.
-        action_space: see `TD3Policy`.
-        lr_schedule: see `TD3Policy`.
+        args: what `TD3Policy` takes: spaces, schedule of learning rates.
         symmetry: ``env.symmetry`` of a `SymmetryWrapper`, see `SymmetrizationArguments`.
         kwargs: the method and its options, see `SymmetrizationArguments`, and everything else
             `TD3Policy` takes (net_arch, n_critics, …).
@@ -98,19 +90,6 @@ class EquivariantTD3Policy(SymmetrizationArguments, TD3Policy):
     actor_target: EquivariantDeterministicActor
     critic: EquivariantContinuousCritic
     critic_target: EquivariantContinuousCritic
-
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Box,
-        lr_schedule: Schedule,
-        *,
-        symmetry: Symmetry | str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        symmetry = checked_symmetry(symmetry, type(self).__name__, observation_space, action_space)
-        kwargs = {"symmetry": symmetry, **fused_adam(symmetry, kwargs)}
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)

@@ -172,12 +172,8 @@ class EquivariantTD3(EquivariantAlgorithm, SharingTwinDelayed):
     `EquivariantTD3Policy`. With the trivial group it is SB3's own bit for bit.
 
     Args:
-        args: as `EquivariantAlgorithm` takes them.
-        kwargs: as `EquivariantAlgorithm` takes them, and everything that `TD3` takes.
-
-    Raises:
-        SymmetryError: the environment's symmetry is not known or does not fit.
-        MethodError: the method is not known, or an option of it is not one.
+        args: see `EquivariantAlgorithm`, which raises what it says.
+        kwargs: see there, and everything that `TD3` takes.
 
     Example:
         >>> mirror = {"mirror": ([1, -1, -1], [-1])}
@@ -198,12 +194,8 @@ class EquivariantDDPG(EquivariantAlgorithm, DDPG, SharingTwinDelayed):
     """DDPG, which in SB3 is TD3 with one critic, no delay and no noise in its targets.
 
     Args:
-        args: as `EquivariantAlgorithm` takes them.
-        kwargs: as `EquivariantAlgorithm` takes them, and everything that `DDPG` takes.
-
-    Raises:
-        SymmetryError: the environment's symmetry is not known or does not fit.
-        MethodError: the method is not known, or an option of it is not one.
+        args: see `EquivariantAlgorithm`, which raises what it says.
+        kwargs: see there, and everything that `DDPG` takes.
 
     Example:
         >>> mirror = {"mirror": ([1, -1, -1], [-1])}

@@ -29,8 +29,8 @@ class EquivariantTQC(EquivariantAlgorithm, SharingSoftActorCritic, TQC):
     `EquivariantTQCPolicy`. With the trivial group it is sb3-contrib's own bit for bit.
 
     Args:
-        args: as `EquivariantAlgorithm` takes them.
-        kwargs: as `EquivariantAlgorithm` takes them, and everything that `TQC` takes.
+        args: see `EquivariantAlgorithm`, which raises what it says.
+        kwargs: see there, and everything that `TQC` takes.
 
     Raises:
         SymmetryError: the environment's symmetry is not known or does not fit.

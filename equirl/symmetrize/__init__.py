@@ -8,8 +8,9 @@ from equirl.symmetrize.relaxing import (
     alpha_of,
     relaxation,
 )
+from equirl.symmetrize.steps import Branches
 from equirl.symmetrize.structures import OutputAction
-from equirl.symmetrize.symmetrized import Branches, Symmetrized
+from equirl.symmetrize.symmetrized import Symmetrized
 from equirl.symmetrize.weightings import (
     INFINITE_BETA,
     TIE_TOLERANCE,

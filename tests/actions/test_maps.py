@@ -30,6 +30,7 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 seeds = st.integers(0, 2**31 - 1)
 
 
+@pytest.mark.covering(2)
 @every_dtype
 @pytest.mark.parametrize("entries", [1, 7, LARGE_POINT - 1, LARGE_POINT, LARGE_POINT + 1])
 @pytest.mark.parametrize("batch", [0, 1, 3])

@@ -62,6 +62,7 @@ def test_a_traced_actor_critic_holds_for_other_states_and_batches(
     assert_traced(Deterministic(model.policy), 4)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("algorithm", ["sac", "td3"])
 def test_a_traced_actor_holds_alone_though_its_critic_scores_it(

@@ -65,6 +65,7 @@ def test_a_missing_package_is_one_line_and_code_2(capsys: Any) -> None:
     assert "no_such_package" in line
 
 
+@pytest.mark.slow
 def test_an_example_is_run_as_a_script_from_anywhere(tmp_path: Path) -> None:
     command = [sys.executable, EXAMPLES / "scan" / "run.py", "split=add_jmp"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from equirl import GroupAction, Symmetrized, Symmetry
 from shared.representations import GROUPS, size
+from shared.tried import examples
 
-property_based = settings(deadline=None, derandomize=True, max_examples=100)
-a_few = settings(property_based, max_examples=25)
+property_based = settings(deadline=None, derandomize=True, max_examples=examples(30))
+a_few = settings(property_based, max_examples=examples(12))
 
 METHODS: dict[str, dict[str, Any]] = {
     "equitune": {"method": "equitune"},

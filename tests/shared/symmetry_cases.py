@@ -11,8 +11,9 @@ from gymnasium import spaces
 from hypothesis import settings
 
 from equirl import Symmetry
+from shared.tried import examples
 
-property_based = settings(deadline=None, max_examples=40)
+property_based = settings(deadline=None, max_examples=examples(12))
 
 
 def rotation(degrees: float) -> np.ndarray:

@@ -56,6 +56,7 @@ def assert_holds(record: Callable[..., Any], name: str, kind: Any, training: boo
         torch.testing.assert_close(recorded(rows), model(rows), rtol=0, atol=1e-5)
 
 
+@pytest.mark.covering(2)
 @every_method
 @pytest.mark.parametrize("kind", [signed_action, affine_action])
 @pytest.mark.parametrize("training", [False, True])

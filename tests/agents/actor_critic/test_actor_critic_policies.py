@@ -16,6 +16,7 @@ from equirl.agents.policy_spaces import for_policy
 from equirl.errors import MethodError
 from equirl.testing import assert_equivariant
 from shared.actor_critic_tasks import ACTIONS, OBSERVATIONS, Wide, first, policy_name, seen, task
+from shared.tried import examples
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "equitune": {"method": "equitune"},
@@ -56,7 +57,7 @@ def stir(policy: Any, seed: int) -> None:
                 parameter.add_(0.3 * torch.randn_like(parameter))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(
     st.sampled_from(sorted(ALGORITHMS)),
     st.sampled_from(sorted(OBSERVATIONS)),

@@ -34,6 +34,7 @@ SHORT: dict[str, Any] = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("steps", [256, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("actions", ["discrete", "offset box", "box"])
 @pytest.mark.parametrize("algorithm", PAIRS)
@@ -53,6 +54,7 @@ def test_with_the_trivial_group_training_is_bit_for_bit_the_parents(
         assert torch.equal(value, expected[key]), key
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", ["equitune", "equizero", "lambda", "canonical"])
 @pytest.mark.parametrize("algorithm", PAIRS)
 def test_a_saved_agent_acts_alike(algorithm: str, method: str, tmp_path: Path) -> None:
@@ -72,6 +74,7 @@ def test_a_saved_agent_acts_alike(algorithm: str, method: str, tmp_path: Path) -
         ours.load(tmp_path / "agent.zip", policy_kwargs={"net_arch": [9]})
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("actions", ACTIONS)
 @pytest.mark.parametrize("algorithm", ["ppo", "a2c", "trpo"])
 def test_stock_algorithms_train_with_our_policy(algorithm: str, actions: str) -> None:

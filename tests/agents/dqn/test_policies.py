@@ -59,6 +59,7 @@ def test_the_network_inside_is_not_equivariant_by_itself(name: str) -> None:
     assert greatest_error(symmetry, plain_values(observations), after) > 1e-3
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_q_values_of_replayed_observations_are_equivariant(name: str, method: str) -> None:

@@ -60,6 +60,7 @@ class OwnBoth(OwnLoss, OwnTargets):
 OVERRIDES = {OwnLoss: {"loss"}, OwnTargets: {"targets"}, OwnBoth: {"loss", "targets"}}
 
 
+@pytest.mark.covering(2)
 @every_group
 @pytest.mark.parametrize("own", OVERRIDES)
 @pytest.mark.parametrize("options", [{}, {"bf16": True}, {"double_q": True}], ids=str)

@@ -59,6 +59,7 @@ def test_minibatches_drawn_together_are_used_one_by_one(
     assert_trained_alike(model, stock_twin(model, "MlpPolicy", square_env()), steps, batch_size)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("policy", "make_env", "small"),

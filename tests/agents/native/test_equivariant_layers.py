@@ -52,6 +52,7 @@ def image_symmetry(name: str, size: int, channels: int = 3) -> Symmetry:
     return for_policy(declared, seen)
 
 
+@pytest.mark.covering(1)
 @every_dtype
 @every_group
 @property_based
@@ -67,6 +68,7 @@ def test_a_regular_layer_commutes_with_the_group(
         assert (moved - seen_by(g, group, layer(rows))).abs().max() < TOLERANCE[dtype]
 
 
+@pytest.mark.covering(1)
 @every_dtype
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_action_values_move_with_the_actions(case: object, dtype: torch.dtype) -> None:
@@ -139,6 +141,7 @@ def test_entries_have_the_variance_that_the_usual_layer_starts_with() -> None:
     assert float(ActionValues(40, symmetry).weight.detach().std()) == pytest.approx(usual, rel=0.15)
 
 
+@pytest.mark.covering(2)
 @every_dtype
 @pytest.mark.parametrize("size", [5, 6, 8, 11])
 @pytest.mark.parametrize("name", IMAGE_SYMMETRIES)

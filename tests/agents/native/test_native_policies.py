@@ -80,6 +80,7 @@ def images(size: int, generators: Any = None, channels: int = 3) -> gym.Env[Any,
     return SymmetryWrapper(Sampled(space, 4), generators or SQUARE)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("match_parameters", [False, True])
 @pytest.mark.parametrize("case", TAKEN_BY_SB3, ids=lambda case: case.name)
 def test_q_values_are_equivariant_on_every_space(case: Case, match_parameters: bool) -> None:
@@ -192,6 +193,7 @@ def trained(kind: str, algorithm: type[DQN] = DQN) -> DQN:
 both_kinds = pytest.mark.parametrize("kind", ["vectors", "images"])
 
 
+@pytest.mark.covering(1)
 @both_kinds
 @pytest.mark.parametrize("algorithm", [DQN, DoubleDQN])
 def test_training_moves_the_network_and_leaves_it_equivariant(

@@ -14,6 +14,7 @@ from equirl.actions import GroupAction
 from equirl.agents.policy_spaces import for_policy
 from equirl.testing import assert_equivariant
 from shared.off_policy_agents import ALGORITHMS, BOXES, OBSERVATIONS, Double, agent, environment
+from shared.tried import examples
 
 VARIANTS: list[dict[str, Any]] = [
     {"method": "equitune"},
@@ -43,7 +44,7 @@ def states(model: Any, rows: int, seed: int) -> Any:
     return torch.as_tensor(batch)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=examples(4))
 @given(data=st.data())
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_everything_that_a_policy_gives_is_equivariant(algorithm: str, data: Any) -> None:

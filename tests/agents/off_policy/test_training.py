@@ -53,6 +53,7 @@ def test_equitune_and_equizero_have_the_parents_parameters_and_the_others_add_so
     assert set(parameters(agent(algorithm, "lambda"))) > plain
 
 
+@pytest.mark.covering(1)
 @each_algorithm
 @pytest.mark.parametrize("method", METHODS)
 def test_agents_learn_save_and_load(algorithm: str, method: str, tmp_path: Path) -> None:
@@ -89,6 +90,7 @@ def test_an_actor_alone_acts_alike_or_is_refused(method: str, tmp_path: Path) ->
     torch.testing.assert_close(actor(observations, True), expected, rtol=0, atol=0)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("algorithm", ["sac", "td3", "tqc"])
 @pytest.mark.parametrize("method", ["equitune", "canonical"])
 def test_the_stock_training_step_gives_the_same_networks(algorithm: str, method: str) -> None:
@@ -120,6 +122,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("algorithm", ["sac", "td3", "tqc"])
 @pytest.mark.parametrize("option", OPTIONS)
 def test_options_of_sb3_work(algorithm: str, option: str) -> None:

@@ -15,6 +15,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 
 from equirl.agents import DeviceDictReplayBuffer, DeviceReplayBuffer
 from equirl.agents.replay.replay_rows import MAX_FILES, ReplayRows, _columns, _read
+from shared.tried import examples
 
 BOX = spaces.Box(-1, 1, (2,))
 KINDS: dict[type[ReplayBuffer], spaces.Space[Any]] = {
@@ -53,7 +54,7 @@ def content(buffer: ReplayBuffer) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 @given(rounds=st.lists(st.integers(0, 25), min_size=1, max_size=6), resumed=st.booleans())
 def test_a_buffer_comes_back_as_it_was(
     kind: type[ReplayBuffer], rounds: list[int], resumed: bool

@@ -69,6 +69,7 @@ AS_TORCH |= {("cnn", "lambda"), ("cnn", "canonical"), ("multi-discrete", "canoni
 RARE = [(task, method) for task in ("cnn", "dict") for method in ("equitune", "equizero")]
 RARE += [(task, "canonical") for task in ("bool", "int8", "int16", "uint32")]
 CASES += RARE[4:]
+RARE += [("uint16", "canonical"), ("multi-discrete", "canonical")]
 RARE += [("mlp", method) for method in ("equitune", "equizero", "canonical")]
 RARE += [("dict", method) for method in ("lambda", "canonical")]
 """Only with ``-m slow``: what is different about them others have, too."""
@@ -149,6 +150,7 @@ def clear(values: np.ndarray[Any, Any]) -> Any:
     return best[:, -1] - best[:, -2] > 1e-5
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(("task", "variant"), cases())
 def test_an_exported_policy_is_the_agent_and_as_equivariant(
     task: str, variant: str, folder: Path

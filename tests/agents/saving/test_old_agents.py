@@ -177,6 +177,7 @@ print(model.symmetry.group.names)
 """
 
 
+@pytest.mark.slow
 def test_an_agent_of_a_task_of_ones_own_loads_where_there_is_no_such_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

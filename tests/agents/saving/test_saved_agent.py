@@ -34,6 +34,7 @@ def test_a_saved_agent_of_any_architecture_comes_back_as_it_was(name: str, tmp_p
     assert (built.gamma, built.batch_size, built.learning_rate) == (0.9, 17, 3e-3)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", sorted(set(SAVED) - OWN))
 def test_a_saved_agent_of_any_architecture_becomes_equivariant(

@@ -47,6 +47,7 @@ def predicted(model: DQN, observation: Any, exploring: bool) -> np.ndarray:
     return actions
 
 
+@pytest.mark.covering(1)
 @acting
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_one_observation_gives_one_action_and_a_batch_as_many(name: str, exploring: bool) -> None:
@@ -87,6 +88,7 @@ def test_an_observation_of_another_shape_is_refused(algorithm: type[DQN], task: 
         model.predict({"vector": vector, "image": image, "dict": scene}[task])
 
 
+@pytest.mark.covering(1)
 @each_task
 @each_algorithm
 def test_the_same_seed_gives_the_same_training(algorithm: type[DQN], task: str) -> None:

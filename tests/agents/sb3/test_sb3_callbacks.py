@@ -83,6 +83,7 @@ def test_callbacks_come_as_objects_lists_and_functions(algorithm: type[DQN]) -> 
     assert len(calls.steps) == 20
 
 
+@pytest.mark.covering(1)
 @each_task
 @each_algorithm
 def test_evaluation_saves_the_best_agent_and_what_it_scored(

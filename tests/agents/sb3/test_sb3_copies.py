@@ -57,6 +57,7 @@ COPIED = [
 ]
 
 
+@pytest.mark.covering(1)
 @each_way
 @pytest.mark.parametrize(("task", "variant"), COPIED)
 def test_a_policy_and_its_networks_are_copied_each_by_itself(

@@ -21,6 +21,7 @@ from shared.sb3_agents import (
 )
 
 
+@pytest.mark.covering(1)
 @each_task
 @each_algorithm
 def test_set_parameters_takes_what_get_parameters_gives(algorithm: type[DQN], task: str) -> None:

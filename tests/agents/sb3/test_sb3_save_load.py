@@ -34,6 +34,7 @@ from shared.sb3_agents import (
 each_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
+@pytest.mark.covering(2)
 @each_task
 @each_algorithm
 @pytest.mark.parametrize("with_env", [False, True], ids=["without-env", "with-env"])
@@ -59,6 +60,7 @@ def test_a_loaded_agent_is_the_same_and_trains_on_alike(
     assert loaded.num_timesteps >= model.num_timesteps + 8
 
 
+@pytest.mark.covering(1)
 @each_algorithm
 @pytest.mark.parametrize("kind", ["str", "pathlib", "suffix", "file", "bytes"])
 def test_agents_go_to_paths_and_file_objects(
@@ -81,6 +83,7 @@ def test_agents_go_to_paths_and_file_objects(
     assert_equal(loaded.policy.state_dict(), model.policy.state_dict())
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(("writer", "reader"), [(DQN, EquivariantDQN), (EquivariantDQN, DQN)])
 @each_variant
 def test_stock_dqn_and_ours_read_each_other(
@@ -168,6 +171,7 @@ def test_an_agent_is_loaded_on_another_device(algorithm: type[DQN], task: str) -
     torch.testing.assert_close(q_values(back), q_values(on_gpu), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.covering(1)
 @each_algorithm
 @pytest.mark.parametrize(
     ("task", "options"),

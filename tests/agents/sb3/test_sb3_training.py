@@ -69,6 +69,7 @@ def opposite() -> gym.Env[Any, Any]:
     )
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(
     ("algorithm", "method"), [(DQN, "lambda"), *((EquivariantDQN, method) for method in METHODS)]
 )
@@ -102,6 +103,7 @@ def plain(**kwargs: Any) -> DQN:
     return DQN("MlpPolicy", make_env(), policy_kwargs={"net_arch": [8]}, **{**options, **kwargs})
 
 
+@pytest.mark.covering(1)
 @each_algorithm
 @pytest.mark.parametrize(
     "options",
@@ -138,6 +140,7 @@ def test_a_training_frequency_that_does_not_exist_is_refused(
         agent(algorithm, train_freq=wrong)
 
 
+@pytest.mark.covering(2)
 @each_algorithm
 @pytest.mark.parametrize("n_envs", [1, 3])
 @pytest.mark.parametrize(("interval", "tau"), [(1, 1.0), (7, 1.0), (6, 0.25), (NEVER, 1.0)])
@@ -226,6 +229,7 @@ class Widths(BaseFeaturesExtractor):
         return features
 
 
+@pytest.mark.covering(2)
 @each_method
 @each_algorithm
 @pytest.mark.parametrize(
@@ -263,6 +267,7 @@ def shown(layer: nn.Module) -> str:
     return type(layer).__name__
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize(
     ("task", "method"), [*(("vector", method) for method in METHODS), ("image", "equizero")]
 )
@@ -307,6 +312,7 @@ def test_images_in_processes_of_their_own_are_trained_from() -> None:
         envs.close()
 
 
+@pytest.mark.covering(1)
 @each_task
 @each_algorithm
 def test_learning_goes_on_where_it_stopped_or_begins_again(algorithm: type[DQN], task: str) -> None:

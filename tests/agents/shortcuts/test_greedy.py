@@ -46,6 +46,7 @@ def test_the_action_is_that_of_the_largest_q_value(name: str, variant: dict[str,
     assert len(chosen) > 1
 
 
+@pytest.mark.covering(2)
 @every_chooser
 @pytest.mark.parametrize("asinh_beta", [-1.0, 1.0, 3.0])
 @pytest.mark.parametrize("spread", [0.0, 0.2])

@@ -38,6 +38,7 @@ def scalars(folder: Path) -> dict[str, list[float]]:
     return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("make_env", [cartpole, gridworld])
 @pytest.mark.parametrize("method", METHODS)
 def test_tensorboard_shows_what_the_symmetrization_does(
@@ -89,6 +90,7 @@ def curves_of(algorithm: str, method: str) -> tuple[Any, dict[str, float]]:
     return model, {name.removeprefix("equirl/"): value for name, value in read.items()}
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("algorithm", ["a2c", *OFF_POLICY])
 def test_every_algorithm_shows_what_its_actor_and_its_critics_do(

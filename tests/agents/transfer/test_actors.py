@@ -30,6 +30,7 @@ from equirl.agents.transfer.fine_tuning import EXPLORATION, fine_tune, training_
 from equirl.agents.transfer.transfer import LEARNED, PLAIN
 from equirl.envs import SymmetryWrapper, TransformWrapper
 from equirl.errors import AgentError
+from shared.rarely import rarely
 from shared.sampled import Sampled
 
 MIRROR = {"mirror": ([1, -1, -1], [-1])}
@@ -58,7 +59,7 @@ def always(action: float) -> PPO:
     return model
 
 
-@pytest.mark.parametrize("name", ["ppo", "sac", pytest.param("td3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", rarely(ACTORS, "sac", "td3"))
 def test_every_stage_has_its_versions_and_frozen_networks(name: str, tmp_path: Path) -> None:
     cls, kwargs = ACTORS[name]
     path, normalize = tmp_path / "agent.zip", None

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equirl.agents.transfer.successive_halving import successive_halving
+from shared.tried import examples
 
 
 def players(means: dict[str, float]) -> Callable[..., tuple[float, int]]:
@@ -23,7 +24,7 @@ def players(means: dict[str, float]) -> Callable[..., tuple[float, int]]:
     return play
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(15))
 @given(st.permutations("abcde"), st.integers(1, 5), st.integers(100, 3000))
 def test_the_best_wins_where_chance_does_not_hide_it(
     order: list[str], count: int, budget: int

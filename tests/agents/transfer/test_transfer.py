@@ -100,6 +100,7 @@ def pushes_right(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_unbalanced_agent(tmp_path_factory.mktemp("agents") / "pushes_right.zip")
 
 
+@pytest.mark.slow
 def test_every_stage_has_its_versions_and_the_best_is_taken(pushes_right: Path) -> None:
     result = transfer_agent(
         pushes_right,

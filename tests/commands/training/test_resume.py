@@ -18,6 +18,7 @@ from stable_baselines3.common.logger import configure
 
 from equirl.agents.training import checkpoints
 from equirl.agents.training.checkpoints import LOGGED, Checkpoint
+from shared.rarely import rarely
 from shared.resumption import (
     CARTPOLE,
     KEYS,
@@ -80,9 +81,7 @@ def cut_off(command: Command, run: Path, *keys: str, at: int = 190) -> None:
 CUT_OFF: dict[tuple[tuple[str, ...], int], Path] = {}
 
 
-@pytest.mark.parametrize(
-    "task", [pytest.param(t, marks=pytest.mark.slow if t == "a room" else ()) for t in TASKS]
-)
+@pytest.mark.parametrize("task", rarely(TASKS, "a room", "mirror loss", "native", "no pickling"))
 def test_a_run_that_was_cut_off_ends_bit_for_bit_as_one_that_was_not(
     equirl_command: Command, uninterrupted: Callable[..., Path], tmp_path: Path, task: str
 ) -> None:
@@ -119,7 +118,7 @@ def forget(part: str, checkpoint: Checkpoint) -> None:
 PARTS = ["optimiser", "schedule", "statistics", "logged", "episodes", "random"]
 
 
-@pytest.mark.parametrize("part", [*PARTS, "curves"])
+@pytest.mark.parametrize("part", rarely([*PARTS, "curves"], *PARTS[1:-1]))
 def test_the_comparison_notices_every_part_that_is_not_restored(
     equirl_command: Command,
     uninterrupted: Callable[..., Path],
@@ -165,7 +164,9 @@ def lose_its_rows(path: Path) -> None:
     max(rows, key=lambda row: int(row.stem.split("_")[2])).unlink()
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, lose_its_rows, empty])
+@pytest.mark.parametrize(
+    "damage", rarely([truncate, flip_a_bit, lose_its_rows, empty], flip_a_bit, empty)
+)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     equirl_command: Command,
     uninterrupted: Callable[..., Path],

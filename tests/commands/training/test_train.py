@@ -21,6 +21,7 @@ from equirl.agents import EquivariantDQN, MirrorLossDQN
 from equirl.agents.training.evaluation import play_episodes
 from equirl.commands.training.run import FINAL_EVALUATION_SEED
 from equirl.configs.schema import TrainConfig
+from shared.rarely import rarely
 from shared.short_training import train
 
 EQUIVARIANT = ("equitune", "lambda", "equizero", "canonical")
@@ -67,7 +68,7 @@ class Run(NamedTuple):
         return getattr(HParamsPluginData.FromString(metadata.plugin_data.content), part)
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=rarely(METHODS, "augment", "equitune", "canonical"))
 def run(
     request: pytest.FixtureRequest,
     equirl_command: Callable[..., Any],

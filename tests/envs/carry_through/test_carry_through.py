@@ -32,6 +32,7 @@ from shared.carried_tasks import (
     to_unit_range,
     told,
 )
+from shared.tried import examples
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -120,7 +121,7 @@ LAYERS: dict[str, Layer] = {
 }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(
     name=st.sampled_from(["vector", "offset", "turn", "image", "bool-image", "negative-image"]),
     order=st.lists(st.sampled_from(sorted(LAYERS)), max_size=4),

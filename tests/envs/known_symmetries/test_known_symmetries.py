@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from equirl.envs import SymmetryWrapper, TransformWrapper, registered_ids, symmetry_of
+from shared.tried import examples
 
 CARTPOLE = st.tuples(
     st.floats(-2.5, 2.5), st.floats(-5, 5), st.floats(-0.22, 0.22), st.floats(-5, 5)
@@ -28,7 +29,7 @@ def put(env: Any, state: tuple[float, ...] | NDArray[Any]) -> None:
     env.unwrapped.state = np.array(state, dtype=np.float64)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(30))
 @given(CARTPOLE, st.integers(0, 1))
 def test_cartpole_has_its_mirror_exactly(state: tuple[float, ...], action: int) -> None:
     plain, mirrored = gym.make("CartPole-v1"), TransformWrapper(gym.make("CartPole-v1"), "mirror")
@@ -40,7 +41,7 @@ def test_cartpole_has_its_mirror_exactly(state: tuple[float, ...], action: int) 
     assert seen_outcome == outcome
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(30))
 @given(ACROBOT, st.integers(0, 2))
 def test_acrobot_has_its_mirror(state: tuple[float, ...], action: int) -> None:
     plain, mirrored = gym.make("Acrobot-v1"), TransformWrapper(gym.make("Acrobot-v1"), "mirror")
@@ -81,7 +82,7 @@ def test_a_whole_episode_runs_in_mirror_image(env_id: str) -> None:
             break
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(30))
 @given(st.integers(0, 10_000), st.integers(0, 3))
 def test_gridworld_has_the_symmetry_of_the_square_exactly(seed: int, action: int) -> None:
     env: Any = gym.make("equirl/GridWorld-v0", size=4, walls=0.25)

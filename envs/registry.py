@@ -31,12 +31,14 @@ class KnownSymmetry:
         through: observation wrappers of the environment's own, behind which the symmetry holds, as
             ``module:Class``.
         tolerance: relative difference up to which a simulator keeps to its own symmetry.
+        remark: what the state maps leave out.
     """
 
     declaration: Declaration
     state_maps: Mapping[str, StateMap]
     through: frozenset[str]
     tolerance: float
+    remark: str = ""
 
 
 _known: dict[str, KnownSymmetry] = {}
@@ -48,6 +50,7 @@ def register_symmetry(
     state_maps: Mapping[str, StateMap] | None = None,
     through: Collection[str | type[gym.Wrapper[Any, Any, Any, Any]]] = (),
     tolerance: float = 1e-4,
+    remark: str = "",
 ) -> None:
     """Make the symmetry of an environment known, so that nobody has to declare it again.
 
@@ -65,6 +68,7 @@ def register_symmetry(
             not be there, such as ``"minigrid.wrappers:ImgObsWrapper"``.
         tolerance: by how much, relative to the size of observations, the simulator may miss the
             symmetry in a few steps through rounding; for the exact verification.
+        remark: one line on what the state maps leave out, said with what they verify.
 
     Example:
         >>> import numpy as np
@@ -79,7 +83,7 @@ def register_symmetry(
                 f"through names wrappers as classes, or as module:Class, got {reference!r}"
             )
     _known[without_module(env_id)] = KnownSymmetry(
-        declaration, dict(state_maps or {}), references, tolerance
+        declaration, dict(state_maps or {}), references, tolerance, remark
     )
 
 
@@ -173,3 +177,9 @@ def registered_tolerance(env_id: str | None) -> float:
     """By how much an environment's simulator may miss its own symmetry."""
     known = known_id(env_id)
     return 1e-4 if known is None else _known[known].tolerance
+
+
+def registered_remark(env_id: str | None) -> str:
+    """What an environment's state maps leave out, or nothing."""
+    known = known_id(env_id)
+    return "" if known is None else _known[known].remark

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from equirl.commands.environments import check_run_dir, environment_maker, impor
 from equirl.commands.found import discover_in_model, discover_in_play, show
 from equirl.configs.schema import CheckConfig
 from equirl.envs import SymmetryWrapper, symmetry_of
-from equirl.envs.registry import registered_state_maps, registered_tolerance
+from equirl.envs.registry import registered_remark, registered_state_maps, registered_tolerance
 from equirl.errors import ConfigError, SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.boards import Board
@@ -70,9 +71,10 @@ def check(config: DictConfig) -> None:
     if settings.show:
         show(env, symmetry)
         return
-    state_maps, tolerance = _state_maps(env, symmetry)
+    state_maps, tolerance, remark = _state_maps(env, symmetry)
     if settings.env.state_maps is not None:
         state_maps, tolerance = _given_state_maps(settings.env.state_maps), EXACT_TOLERANCE
+        remark = ""
     total = steps_of_play(symmetry, state_maps, settings.transitions, tolerance)
     with _progress(total, settings.progress) as on_step:
         report = check_symmetry(
@@ -87,6 +89,8 @@ def check(config: DictConfig) -> None:
             on_step=on_step,
             seconds=settings.budget,
         )
+    if state_maps and remark:
+        report = replace(report, remarks=(*report.remarks, remark))
     run_dir.mkdir(parents=True)
     title = f"{settings.env.id}: {', '.join(symmetry.group.names[1:9])}"
     if report.verdicts:
@@ -134,7 +138,7 @@ def _given_state_maps(reference: str) -> dict[str, Any]:
     return dict(maps)
 
 
-def _state_maps(env: gym.Env[Any, Any], symmetry: Symmetry) -> tuple[dict[str, Any], float]:
+def _state_maps(env: gym.Env[Any, Any], symmetry: Symmetry) -> tuple[dict[str, Any], float, str]:
     """The registered state maps that carry out what this symmetry says of observations, by name.
 
     They realise the *registered* maps: a declaration under test must agree with those about
@@ -147,7 +151,7 @@ def _state_maps(env: gym.Env[Any, Any], symmetry: Symmetry) -> tuple[dict[str, A
     try:
         registered = symmetry_of(inner)
     except SymmetryError:
-        return {}, registered_tolerance(env_id)
+        return {}, registered_tolerance(env_id), ""
     points = [env.observation_space.sample() for _ in range(4)]
     usable = {
         name: state_map
@@ -156,7 +160,7 @@ def _state_maps(env: gym.Env[Any, Any], symmetry: Symmetry) -> tuple[dict[str, A
         if known in registered.group.names
         and all(_move_alike((symmetry, name), (registered, known), point) for point in points)
     }
-    return usable, registered_tolerance(env_id)
+    return usable, registered_tolerance(env_id), registered_remark(env_id)
 
 
 def _move_alike(one: tuple[Symmetry, str], other: tuple[Symmetry, str], observation: Any) -> bool:

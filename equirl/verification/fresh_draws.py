@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.utils import EzPickle
 
 from equirl.symmetry import Symmetry
 from equirl.verification.play import stacked
@@ -157,6 +158,8 @@ def _where(
 
 def _draws(env: Any, action: Any, count: int, seed: int) -> list[Any] | None:
     """(s', reward, terminated) of ``count`` copies with fresh generators; None if impossible."""
+    if isinstance(env.unwrapped, EzPickle):  # a copy of it is made anew, and knows of no past
+        return None
     outcomes = []
     try:
         for child in np.random.SeedSequence(seed).spawn(count):

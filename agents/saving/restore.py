@@ -29,8 +29,7 @@ def restore(
 ) -> BaseAlgorithm:
     """The agent with its own weights, method and symmetry, for acting: equivariant, or plain.
 
-    Training goes on with its class's ``load``, which unpickles: the optimiser and the schedules
-    are not taken over here.
+    Training goes on with its class's ``load``, which unpickles.
 
     Args:
         agent: what `read_agent` read.

@@ -40,7 +40,7 @@ class AlgorithmConfig:
     name: str = key("", "the algorithm")
     policy: str = key(
         "MlpPolicy",
-        "MlpPolicy, CnnPolicy or MultiInputPolicy",
+        "MlpPolicy, CnnPolicy for images; a Dict always has MultiInputPolicy",
         choices=("MlpPolicy", "CnnPolicy", "MultiInputPolicy"),
     )
     features: Optional[str] = key(None, "module:class of a features extractor; null is SB3's")

@@ -185,6 +185,8 @@ def check_export(path: Path, format: str) -> None:
     """Refuse what would fail, before there is an agent to export; see `export_policy`."""
     if format not in FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    if SUFFIXES.get(path.suffix, format) != format:
+        raise ConfigError(f"{path} is a name for format={SUFFIXES[path.suffix]}, got {format}")
     try:
         if path.exists():
             raise ConfigError(f"{path} exists already: choose another output, or remove it")
@@ -261,6 +263,9 @@ def _as_torch(
 
 
 FORMATS: dict[str, Callable[..., bytes]] = {"onnx": _as_onnx, "torch": _as_torch}
+
+SUFFIXES = {".onnx": "onnx", ".pt2": "torch"}
+"""What the name of a file promises; any other name will do for either."""
 
 
 def _input_name(leaf: Leaf) -> str:

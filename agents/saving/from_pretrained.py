@@ -54,11 +54,9 @@ def from_pretrained(
         ('e', 'mirror')
     """
     if isinstance(path_or_model, BaseAlgorithm):
-        agent, classes = _in_memory(path_or_model)
+        agent, classes = in_memory(path_or_model)
         kwargs["policy_kwargs"] = {**classes, **kwargs.get("policy_kwargs", {})}
-        behind = path_or_model.get_vec_normalize_env()
-        if behind is not None and normalize in (None, True):
-            normalize = normalisation_of(behind)
+        normalize = statistics_of(path_or_model, normalize)
     else:
         agent = read_agent(path_or_model)
     if agent.is_equivariant:
@@ -82,7 +80,15 @@ def pretrained(agent: SavedAgent, env: GymEnv | str, method: Any, **kwargs: Any)
     return agent.build(equivariant, env, method=method, **kwargs)
 
 
-def _in_memory(model: BaseAlgorithm) -> tuple[SavedAgent, dict[str, Any]]:
+def statistics_of(model: BaseAlgorithm, normalize: Any) -> Any:
+    """``normalize``, or where that says nothing the statistics that the model is behind."""
+    behind = model.get_vec_normalize_env()
+    return (
+        normalisation_of(behind) if behind is not None and normalize in (None, True) else normalize
+    )
+
+
+def in_memory(model: BaseAlgorithm) -> tuple[SavedAgent, dict[str, Any]]:
     """A model as if it had been read from a file, and the classes that only it knows."""
     file = io.BytesIO()
     model.save(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,9 +12,10 @@ from typing import Any, Literal, get_args
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from tqdm import tqdm
 
-from equirl.agents.saving.from_pretrained import pretrained
+from equirl.agents.saving.from_pretrained import in_memory, pretrained, statistics_of
 from equirl.agents.saving.normalised import with_normalisation
 from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.agents.training.evaluation import Episodes, play_episodes
@@ -30,6 +32,7 @@ from equirl.agents.transfer.weight_learning import (
     with_beta,
 )
 from equirl.errors import AgentError
+from equirl.shown import reason
 from equirl.symmetrize import METHODS, score_spread
 
 Stage = Literal["zero_shot", "weights", "relaxed", "finetune", "all"]
@@ -77,9 +80,30 @@ class Transferred:
         return "\n".join([*lines, f"chosen: {self.chosen}"])
 
 
+def _maker(env: str | MakeEnv | VecEnv) -> MakeEnv:
+    """What makes the environments to play: every version has one of its own."""
+    if isinstance(env, str):
+        return lambda: gym.make(env)
+    if not isinstance(env, VecEnv):
+        return env
+    if type(env) is not DummyVecEnv:
+        raise AgentError(
+            f"env must be an id, a function that makes one environment, or a DummyVecEnv, not "
+            f"normalised or stacked, got {type(env).__name__}"
+        )
+    first = env.envs[0]
+    try:
+        copy.deepcopy(first)
+    except Exception as error:  # a class of the user's own
+        raise AgentError(
+            f"the environment cannot be copied ({reason(error)}): give a function that makes one"
+        ) from error
+    return lambda: copy.deepcopy(first)
+
+
 def transfer_agent(
-    agent: str | Path | SavedAgent,
-    env: str | MakeEnv,
+    agent: str | Path | SavedAgent | BaseAlgorithm,
+    env: str | MakeEnv | VecEnv,
     *,
     normalize: str | Path | bool | None = None,
     stage: Stage = "weights",
@@ -111,8 +135,10 @@ def transfer_agent(
     ===============  ==========================================================================
 
     Args:
-        agent: a saved plain agent of any algorithm of SB3, and any version of it.
-        env: the id of its environment, or a function that makes it.
+        agent: a saved plain agent of any algorithm of SB3, and any version of it; or a model, whose
+            `VecNormalize` is found on it.
+        env: the id of its environment, or a function that makes it; or a `DummyVecEnv`, of whose
+            first environment copies are played.
         normalize: the statistics of the `VecNormalize` it was trained behind, see
             `from_pretrained`.
         stage: see above.
@@ -133,7 +159,8 @@ def transfer_agent(
         progress: show bars.
 
     Raises:
-        AgentError: the agent cannot be read, does not fit, or is equivariant already.
+        AgentError: the agent cannot be read, does not fit, has networks of classes of your own, or
+            is equivariant already; or the environment cannot be copied.
         SymmetryError: the environment's symmetry is not known.
         ValueError: an unknown stage or method, or fewer than two episodes.
     """
@@ -144,12 +171,21 @@ def transfer_agent(
             raise ValueError(f"methods must be of {', '.join(VERSIONS)}, got {method!r}")
     if episodes < 2:
         raise ValueError(f"episodes must be at least 2, got {episodes}")
-    saved = agent if isinstance(agent, SavedAgent) else read_agent(agent)
+    if isinstance(agent, BaseAlgorithm):
+        saved, classes = in_memory(agent)
+        if any(isinstance(value, type) for value in classes.values()):
+            raise AgentError(
+                f"{saved.path} has classes of its own, {', '.join(classes)}: such agents are made "
+                "equivariant by from_pretrained"
+            )
+        normalize = statistics_of(agent, normalize)
+    else:
+        saved = agent if isinstance(agent, SavedAgent) else read_agent(agent)
     if saved.is_equivariant:
         raise AgentError(f"{saved.path} is equivariant already: give a plain SB3 agent")
     if saved.normalisation is None:
         saved = with_normalisation(saved, normalize)
-    make_env: MakeEnv = env if callable(env) else lambda: gym.make(env)
+    make_env = _maker(env)
     if stage in ("finetune", "all"):
         training_env(saved, make_env).close()  # or refused, before anything is played
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from equirl.actions import as_leaves
 from equirl.commands.environments import check_run_dir, environment_maker, imported
 from equirl.commands.found import discover_in_model, discover_in_play, show
+from equirl.configs.fields import check_values
 from equirl.configs.schema import CheckConfig
 from equirl.envs import SymmetryWrapper, symmetry_of
 from equirl.envs.registry import registered_remark, registered_state_maps, registered_tolerance
@@ -40,6 +41,7 @@ FIRST_STEPS = 200
 def check(config: DictConfig) -> None:
     """Check or discover as configured; exits with 0 if it holds, 1 if refused, 3 if undecided."""
     settings = cast(CheckConfig, OmegaConf.to_object(config))
+    check_values(settings)
     run_dir = Path(settings.run_dir)
     check_run_dir(run_dir)
     if settings.transitions < 2000:

@@ -16,6 +16,7 @@ import gymnasium as gym
 import torch
 from gymnasium.wrappers import FrameStackObservation
 
+from equirl.configs.fields import check_values
 from equirl.configs.schema import EnvConfig
 from equirl.envs import Declaration, SymmetryWrapper, symmetry_of
 from equirl.envs.stacked_images import frames_as_channels
@@ -37,7 +38,7 @@ def environment_maker(
         make_kwargs: passed to `gymnasium.make`, such as ``render_mode``.
 
     Raises:
-        ConfigError: no environment is named, or it cannot be made.
+        ConfigError: no environment is named, it cannot be made, or a value is out of its bounds.
         SymmetryError: no symmetry is known, or it does not fit.
     """
     if config.id is None:
@@ -45,6 +46,7 @@ def environment_maker(
             "which environment? Say env=cartpole (or acrobot, gridworld, …), or any Gymnasium id, "
             "env.id=My/Env-v0"
         )
+    check_values(config, "env.")
     env_id, arguments = config.id, {**config.kwargs, **make_kwargs}
     wrappers = [imported(reference) for reference in config.wrappers]
 

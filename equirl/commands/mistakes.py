@@ -20,8 +20,12 @@ EXPECTED = (
     (r"Value ('.*') is not a valid bool", "true or false"),
     (r"Invalid value assigned: (\w+) is not a ListConfig", "a list, written [one,two]"),
     (r"Cannot assign (\w+) to Dict", "a mapping, written {key: value}"),
+    (r"Cannot merge DictConfig with (ListConfig)", "a mapping, written {key: value}"),
 )
 """What OmegaConf says, and what it means."""
+
+KINDS = {"AnyNode": "one value", "str": "one value", "ListConfig": "a list"}
+"""What OmegaConf calls what was given, and what it is on the command line."""
 
 
 def explain(error: BaseException, command: str | None = None) -> str:
@@ -46,6 +50,9 @@ def explain(error: BaseException, command: str | None = None) -> str:
     if isinstance(error, OmegaConfBaseException):
         key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
         return key + _wrong_type(_first_line(text))
+    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
+        many = "many runs are equirl train -m …, " if command == "train" else ""
+        return f"{several[1]!r} gives several values: {many}a list is written [one,two]"
     if isinstance(error, HydraException):
         return f"{_first_line(text)} (arguments are written key=value)"
     return " ".join(text.split())
@@ -55,7 +62,7 @@ def _wrong_type(line: str) -> str:
     """What OmegaConf says of a value of the wrong type, in the words of the command line."""
     for pattern, expected in EXPECTED:
         if found := re.match(pattern, line):
-            return f"expected {expected}, got {found[1]}"
+            return f"expected {expected}, got {KINDS.get(found[1], found[1])}"
     return line
 
 

@@ -28,7 +28,7 @@ from equirl.commands.training.earlier_run import (
 )
 from equirl.commands.training.extensions import callbacks_named, logged_by
 from equirl.commands.training.interruption import explained
-from equirl.commands.training.model import build_model
+from equirl.commands.training.model import build_model, flattens_images
 from equirl.commands.training.normalising import normalised
 from equirl.commands.training.run import (
     CONFIRMATION_SEED,
@@ -81,6 +81,11 @@ def train(config: DictConfig) -> float:
         agent = None
         if settings.pretrained is not None and not checkpoints.paths():
             agent = read_agent(local_agent(settings.pretrained))
+            if agent.architecture.algorithm != "dqn":
+                raise ConfigError(
+                    f"pretrained: {agent.path} must be an agent of dqn, as what is trained, got "
+                    f"{agent.architecture.algorithm}"
+                )
             if not agent.is_native:  # whose weights are shaped otherwise
                 _check_widths(settings, agent)
                 config.algorithm.net_arch = settings.algorithm.net_arch = agent.net_arch
@@ -90,10 +95,16 @@ def train(config: DictConfig) -> float:
             if agent is not None:
                 agent.give_weights(model)
                 model.q_net_target.load_state_dict(model.q_net.state_dict())
+            if flattens_images(settings, env.observation_space):
+                warn(
+                    f"algorithm.policy=MlpPolicy flattens images of {env.observation_space.shape}: "
+                    "algorithm.policy=CnnPolicy has convolutions"
+                )
             if not resumes:
                 _begin(run, config, settings)
             keys = flattened(OmegaConf.to_container(config, resolve=True))
-            with run.held(), logged_by(settings.loggers, run.path, keys) as (logging, outputs):
+            logged = logged_by(settings.loggers, run.path, keys, is_new=not resumes)
+            with run.held(), logged as (logging, outputs):
                 training = Training(run, config, settings, model, make_env, symmetry, checkpoints)
                 training.add_callbacks([*callbacks, *logging])
                 training.make_drawing = make_drawing

@@ -47,6 +47,7 @@ class RunDirectory:
         self.result = self.path / "result.json"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
+        self.log_id = self.path / "log_id"
         # equirl transfer, which also writes config.yaml and best_model.zip.
         self.transfer_report = self.path / "transfer.json"
         self.transfer_figure = self.path / "transfer.png"

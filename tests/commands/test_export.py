@@ -59,6 +59,7 @@ def test_a_plain_policy_is_exported_with_its_environment_as_onnx(
     ("arguments", "said"),
     [
         (("agent=agent.zip", "output=a.onnx", "format=tflite"), "format must be one of onnx, torc"),
+        (("agent=agent.zip", "output=a.pt2"), "a.pt2 is a name for format=torch, got onnx"),
         (("agent=agent.zip",), "where to? Say output=PATH, such as output=policy.onnx"),
         (("output=a.pt2", "format=torch"), "which agent? Say agent=PATH"),
         (("agent=no.zip", "output=a.pt2", "format=torch"), "there is no agent at no.zip"),

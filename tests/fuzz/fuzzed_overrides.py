@@ -161,7 +161,7 @@ def command_lines(draw: st.DrawFn) -> tuple[str, ...]:
     if command in ("evaluate", "transfer", "export"):
         arguments.append(draw(AGENTS))
     if command == "export":
-        arguments.append("output=policy.pt2")
+        arguments.append("output=policy")
     for kind in draw(st.lists(st.integers(0, 11), max_size=3)):
         odd = st.builds("{}={}".format, ODD_KEYS, VALUES)
         arguments.append(draw({0: odd, 1: VALUES, 2: FLAGS}.get(kind, PAIRS)))

@@ -207,6 +207,8 @@ def _planned(config: DictConfig) -> list[Job] | None:
             _check(job, jobs.setdefault(job.name, job), checked)
     finally:
         HydraConfig.instance().cfg = before
+    if not jobs:
+        raise ConfigError("the sweep has no runs: something that it sweeps over is empty")
     return list(jobs.values())
 
 
@@ -249,6 +251,8 @@ def _check(job: Job, namesake: Job, checked: set[str]) -> None:
 
 
 def _check_launcher(config: DictConfig) -> None:
+    if config.hydra.launcher.get("n_jobs") == 0:
+        raise ConfigError("hydra.launcher.n_jobs must be at least 1, or -1 for all cores, got 0")
     slurm = str(config.hydra.launcher.get("_target_", "")).endswith("SlurmLauncher")
     if slurm and shutil.which("srun") is None:
         raise ConfigError(

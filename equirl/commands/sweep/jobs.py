@@ -151,6 +151,7 @@ def current_job(config: DictConfig) -> Job:
     folder = Path(hydra.sweep.dir)
     if config.resume is not None:
         run_dir = Path(config.resume)
+        saved_config(run_dir)  # or refused, before anything is begun
         name = _file_name(str(run_dir))
     else:
         repeats = config.repeat is not None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, filter_excluded_keys
 
 from equirl.commands.environments import imported
 from equirl.errors import ConfigError
+from equirl.runs.run_directory import RunDirectory
 from equirl.shown import reason
 
 PROJECT = "equirl"
@@ -61,7 +65,7 @@ def check_loggers(names: Sequence[str]) -> None:
 
 @contextmanager
 def logged_by(
-    names: Sequence[str], run: Path, config: dict[str, Any]
+    names: Sequence[str], run: Path, config: dict[str, Any], is_new: bool
 ) -> Iterator[tuple[list[BaseCallback], list[KVWriter]]]:
     """Begin logging; gives callbacks for `learn` and outputs for SB3's logger.
 
@@ -70,60 +74,74 @@ def logged_by(
             variables; a run that is resumed goes on in the same curves.
         run: the run directory.
         config: the run's, keys dotted.
+        is_new: the directory was made just now, and goes again where a logger cannot begin.
 
     Raises:
         ConfigError: one of them cannot begin.
     """
     callbacks: list[BaseCallback] = []
     outputs: list[KVWriter] = []
-    ends: list[Callable[[], object]] = []
-    try:
+    with ExitStack() as stack:
+        half_begun = stack.enter_context(ExitStack())  # entered first, left last
+        if is_new:
+            half_begun.callback(shutil.rmtree, run)
         for name in names:
             try:
-                ends.append(BEGIN[name](run, config, callbacks, outputs))
+                end = BEGIN[name](run, config, callbacks, outputs)
             except Exception as error:  # no network, no account, no place to write to
                 raise ConfigError(f"loggers: {name} cannot begin: {reason(error)}") from error
+            stack.push(partial(_ended, end))
+        half_begun.pop_all()
         yield callbacks, outputs
-    finally:
-        for end in ends:
-            end()
+
+
+def _ended(end: Callable[[bool], object], kind: type[BaseException] | None, *_: object) -> None:
+    """Close what a logger opened, as finished unless an exception ended the training."""
+    end(kind is None)
+
+
+def _log_id(run: Path) -> str:
+    """By what the run's curves are found again; no other run has it, whatever its name."""
+    file = RunDirectory(run).log_id
+    if not file.exists():
+        file.write_text(uuid4().hex[:8])
+    return file.read_text()
 
 
 def _begin_wandb(
     run: Path, config: dict[str, Any], callbacks: list[BaseCallback], outputs: list[KVWriter]
-) -> Callable[[], object]:
+) -> Callable[[bool], object]:
     import wandb
     from wandb.integration.sb3 import WandbCallback
 
     began = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
         name=run.name,
-        id=run.name,
+        id=_log_id(run),
         dir=run,
         config=config,
         resume="allow",
     )
     callbacks.append(WandbCallback())
     outputs.append(_Output(lambda numbers, step: began.log(numbers, step=step)))
-    finish: Callable[[], object] = began.finish
-    return finish
+    return lambda finished: began.finish(exit_code=0 if finished else 1)
 
 
 def _begin_mlflow(
     run: Path, config: dict[str, Any], callbacks: list[BaseCallback], outputs: list[KVWriter]
-) -> Callable[[], object]:
+) -> Callable[[bool], object]:
     """As SB3's page on integrations has it."""
     import mlflow
 
     mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
-    known = mlflow.search_runs(filter_string=f"tags.run = '{run.name}'", output_format="list")
+    identity = _log_id(run)
+    known = mlflow.search_runs(filter_string=f"tags.equirl = '{identity}'", output_format="list")
     mlflow.start_run(run_id=known[0].info.run_id if known else None, run_name=run.name)
     if not known:
-        mlflow.set_tag("run", run.name)
+        mlflow.set_tag("equirl", identity)
         mlflow.log_params(config)
     outputs.append(_Output(lambda numbers, step: mlflow.log_metrics(numbers, step=step)))
-    finish: Callable[[], object] = mlflow.end_run
-    return finish
+    return lambda finished: mlflow.end_run("FINISHED" if finished else "FAILED")
 
 
 BEGIN = {"wandb": _begin_wandb, "mlflow": _begin_mlflow}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, cast
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -20,13 +22,16 @@ from equirl.agents import (
 from equirl.agents.families import FAMILIES, Family, class_of
 from equirl.agents.native.native_policies import NATIVE_POLICIES
 from equirl.agents.saving.agent_format import description
-from equirl.commands.composition import check_actions
+from equirl.commands.composition import check_actions, given_keys
 from equirl.commands.environments import imported
 from equirl.commands.training.settings import check_algorithm
 from equirl.configs.algorithms import AlgorithmConfig
 from equirl.configs.schema import TrainConfig
 from equirl.errors import ConfigError
 from equirl.symmetry import Symmetry
+
+NATURE_CNN_LEAST = 36
+"""Pixels a side that the network of ``CnnPolicy`` needs."""
 
 DEVICE_BUFFERS = {
     "one step": DeviceReplayBuffer,
@@ -47,6 +52,8 @@ def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -
     check_actions(algorithm.name, env.action_space)
     check_algorithm(algorithm.name, settings.method.name)
     is_dict = isinstance(env.observation_space, spaces.Dict)
+    if is_dict and algorithm.policy == "MlpPolicy":  # the default, and no policy of SB3 for them
+        algorithm = settings.algorithm = replace(algorithm, policy="MultiInputPolicy")
     if is_dict != (algorithm.policy == "MultiInputPolicy"):
         raise ConfigError(
             "algorithm.policy must be MultiInputPolicy for Dict observations, and for no others, "
@@ -61,6 +68,18 @@ def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -
             f"{algorithm.policy} does not fit observations of shape "
             f"{env.observation_space.shape}: {str(error).splitlines()[0]}"
         ) from error
+
+
+def flattens_images(settings: TrainConfig, space: spaces.Space[Any]) -> bool:
+    """Whether images that SB3's CNN could read go through an MLP, which nobody has asked for."""
+    algorithm = settings.algorithm
+    return (
+        algorithm.policy == "MlpPolicy"
+        and "algorithm.policy" not in given_keys()
+        and algorithm.features is None
+        and is_image_space(space)
+        and sorted(cast(Any, space.shape))[1] >= NATURE_CNN_LEAST
+    )
 
 
 def _built(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -> Any:
@@ -146,5 +165,11 @@ def _policy_kwargs(config: AlgorithmConfig) -> dict[str, Any]:
     if config.net_arch is not None:
         kwargs["net_arch"] = config.net_arch
     if config.features is not None:
-        kwargs["features_extractor_class"] = imported(config.features)
+        extractor = imported(config.features)
+        if not (isinstance(extractor, type) and issubclass(extractor, BaseFeaturesExtractor)):
+            raise ConfigError(
+                f"algorithm.features: {config.features} must be a class of features extractors "
+                "(stable_baselines3.common.torch_layers.BaseFeaturesExtractor)"
+            )
+        kwargs["features_extractor_class"] = extractor
     return kwargs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 
 import gymnasium as gym
 import numpy as np
@@ -11,6 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3 import DQN
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from equirl.agents import EquivariantDQN, transfer_agent
 from equirl.agents.training.evaluation import Episodes, play_episodes
@@ -214,3 +218,30 @@ def test_equivariant_agent_and_unknown_stage_are_refused(
         transfer_agent(pushes_right, "CartPole-v1", stage="one_shot")
     with pytest.raises(ValueError, match="episodes must be at least 2, got 1"):
         transfer_agent(pushes_right, "CartPole-v1", episodes=1)
+
+
+def test_a_model_and_a_vec_env_are_as_good_as_a_file_and_an_id(pushes_right: Path) -> None:
+    model = DQN.load(pushes_right, device="cpu")
+    few = {"stage": "zero_shot", "methods": ["equitune"], "betas": [], "episodes": 3}
+    vec_env = DummyVecEnv([lambda: Monitor(gym.make("CartPole-v1"))])
+    of_file = transfer_agent(pushes_right, "CartPole-v1", **few, device="cpu")
+    of_model = transfer_agent(model, vec_env, **few, device="cpu")
+    for name, played in of_file.played.items():
+        np.testing.assert_array_equal(of_model.played[name].returns, played.returns)
+
+
+def test_a_vec_env_of_which_no_single_environment_can_be_had_is_refused(pushes_right: Path) -> None:
+    stacked = VecFrameStack(DummyVecEnv([lambda: gym.make("CartPole-v1")]), 2)
+    with pytest.raises(AgentError, match="or a DummyVecEnv, not normalised or stacked, got VecFra"):
+        transfer_agent(pushes_right, stacked)
+    lock = gym.make("CartPole-v1")
+    lock.unwrapped.lock = Lock()  # type: ignore[attr-defined]  # which cannot be copied
+    with pytest.raises(AgentError, match=r"cannot be copied .*give a function that makes one"):
+        transfer_agent(pushes_right, DummyVecEnv([lambda: lock]))
+
+
+def test_a_model_with_classes_of_its_own_is_left_to_from_pretrained() -> None:
+    kwargs = {"features_extractor_class": FlattenExtractor}
+    model = DQN("MlpPolicy", "CartPole-v1", buffer_size=1, device="cpu", policy_kwargs=kwargs)
+    with pytest.raises(AgentError, match=r"extractor_class: such agents .*from_pretrained"):
+        transfer_agent(model, "CartPole-v1")

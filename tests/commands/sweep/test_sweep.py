@@ -180,6 +180,9 @@ def job_name(run_dir: str) -> str:
         (("env=cartpole", "algorithm.learning_rat=1,2"), "did you mean"),
         (("env=cartpole", "hydra/launcher=submitit_slurm"), "needs Slurm's sbatch"),
         (("env=cartpole", "hydra.sweep.dir=file/sweep"), "file"),
+        (("env=cartpole", "seed=range(0)"), "the sweep has no runs: something that it sweeps"),
+        (("resume=nowhere,no",), "nowhere is not a run directory"),
+        (("env=cartpole", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"), "n_jobs must be at"),
     ],
 )
 def test_a_mistake_in_any_run_ends_the_sweep_before_anything_is_written(

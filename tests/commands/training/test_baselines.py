@@ -146,7 +146,7 @@ def test_options_that_do_not_fit_are_refused(
     ("arguments", "said"),
     [
         (
-            ("env.id=equirl-test/Dict-v0", "algorithm.policy=MultiInputPolicy"),
+            ("env.id=equirl-test/Dict-v0",),
             "use method=equitune",
         ),
         (

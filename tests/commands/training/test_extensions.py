@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from equirl.commands.training import extensions, settings
 from shared.refusals import SHORT as TINY
 from shared.refusals import TRAIN, Refused
 from shared.short_training import train
@@ -144,6 +145,33 @@ def test_a_logger_that_is_not_installed_says_how_to_get_it(
         importlib.util, "find_spec", lambda module, *a: None if module == name else find(module, *a)
     )
     assert f'pip install "equirl[{name}]"' in refused(*TRAIN, *TINY, f"loggers=[{name}]")
+
+
+def test_a_logger_that_cannot_begin_leaves_nothing_behind(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = []
+
+    def begin(*_: Any) -> Callable[[bool], None]:
+        return ends.append
+
+    def fail(*_: Any) -> Any:
+        raise OSError("no account")
+
+    monkeypatch.setattr(extensions, "BEGIN", {"wandb": begin, "mlflow": fail})
+    monkeypatch.setattr(settings, "check_loggers", lambda names: None)
+    line = refused(*TRAIN, *TINY, "loggers=[wandb,mlflow]")
+    assert line == "loggers: mlflow cannot begin: OSError: no account"
+    assert ends == [False]
+
+
+def test_runs_of_the_same_name_log_to_curves_of_their_own(tmp_path: Path) -> None:
+    runs = [tmp_path / sweep / "cartpole-seed0" for sweep in ("one", "another")]
+    for run in runs:
+        run.mkdir(parents=True)
+    first, second = map(extensions._log_id, runs)
+    assert first != second
+    assert extensions._log_id(runs[0]) == first
 
 
 @pytest.mark.slow

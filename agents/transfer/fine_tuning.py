@@ -180,7 +180,7 @@ def _fill_buffer(model: OffPolicyAlgorithm, callback: PeriodicCallback) -> None:
         callback: of both; counts on in the second.
     """
     if isinstance(model, TD3) and model.action_noise is None:
-        shape = model.action_space.shape or ()
+        shape: Any = model.action_space.shape
         model.action_noise = NormalActionNoise(np.zeros(shape), np.full(shape, EXPLORATION))
     steps, gradient_steps = model.learning_starts, model.gradient_steps
     model.learning_starts = model.gradient_steps = 0

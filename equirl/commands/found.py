@@ -143,20 +143,19 @@ def _print_not_found(
 def _changes(one: Unconfirmed, names: list[Any]) -> str:
     """What a candidate does, on one line."""
     symmetry = one.symmetry
-    on_states = names[0] or [f"s[{i}]" for i in range(_size(symmetry.observation_space))]
-    on_actions = names[1]
-    if on_actions is None and isinstance(symmetry.action_space, gym.spaces.Box):
-        on_actions = [f"a[{i}]" for i in range(_size(symmetry.action_space))]
+    is_box = isinstance(symmetry.action_space, gym.spaces.Box)
+    counts = [
+        sum(leaf.size for leaf in action.leaves)
+        for action in (symmetry.observations, symmetry.actions)
+    ]
+    on_states = names[0] or [f"s[{i}]" for i in range(counts[0])]
+    on_actions = names[1] or ([f"a[{i}]" for i in range(counts[1])] if is_box else None)
     parts = (
         describe_changes(symmetry.observations, "candidate", on_states),
         describe_changes(symmetry.actions, "candidate", on_actions),
     )
-    before = ("", "" if isinstance(symmetry.action_space, gym.spaces.Box) else "actions ")
+    before = ("", "" if is_box else "actions ")
     return "; ".join(word + part for word, part in zip(before, parts, strict=True) if part)
-
-
-def _size(space: gym.Space[Any]) -> int:
-    return 0 if space.shape is None else space.shape[0]
 
 
 def _as_data(title: str, found: Discovery, names: list[Any], level: float) -> dict[str, Any]:

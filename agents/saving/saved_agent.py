@@ -55,7 +55,7 @@ class SavedAgent:
     path: Path
     data: dict[str, Any]
     weights: dict[str, Tensor]
-    training: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, dict[str, Any]] = field(default_factory=dict)
     normalisation: SavedNormalisation | None = None
     normalising: dict[str, Any] = field(default_factory=dict)
 

@@ -31,7 +31,7 @@ class Parts(NamedTuple):
 
     data: dict[str, Any]
     weights: dict[str, Tensor]
-    training: dict[str, Any]
+    training: dict[str, dict[str, Any]]
 
 
 def agent_path(path: Path) -> Path:
@@ -74,11 +74,12 @@ def read_parts(path: Path, file: BinaryIO | None = None) -> Parts:
                 )
             data = json.loads(archive.read("data"))
             weights = _tensors(archive.read("policy.pth"))
-            training = {
+            read = {
                 name.removesuffix(".pth"): _tensors_or_none(archive.read(name))
                 for name in names
                 if name.endswith(".pth") and name != "policy.pth"
             }
+            training = {name: state for name, state in read.items() if isinstance(state, dict)}
     except AgentError:
         raise
     except Exception as error:  # damaged bytes make zlib, json and torch raise almost anything

@@ -48,7 +48,7 @@ class SavedDescription:
     path: Path
     data: dict[str, Any]
     weights: dict[str, Tensor]
-    training: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, dict[str, Any]] = field(default_factory=dict)
     normalisation: SavedNormalisation | None = None
     normalising: dict[str, Any] = field(default_factory=dict)
 

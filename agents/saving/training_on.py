@@ -66,7 +66,7 @@ TEMPERATURE = "log_ent_coef"
 
 def hyper_parameters(
     data: Mapping[str, Any],
-    training: Mapping[str, Any],
+    training: Mapping[str, Mapping[str, Any]],
     stock: type[BaseAlgorithm],
     given: Set[str],
 ) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def hyper_parameters(
 
 
 def give_training_state(
-    training: Mapping[str, Any], model: BaseAlgorithm, given: Set[str], path: Path
+    training: Mapping[str, Mapping[str, Any]], model: BaseAlgorithm, given: Set[str], path: Path
 ) -> None:
     """Let a model train on from where its file stopped, rather than anew.
 
@@ -133,8 +133,8 @@ def give_training_state(
     if "ent_coef" in given:
         optimizers = [name for name in optimizers if name != "ent_coef_optimizer"]
     elif TEMPERATURE in variables:
-        held = (training.get(name) for name in VARIABLES)
-        saved = next((one[TEMPERATURE] for one in held if one and TEMPERATURE in one), None)
+        held = (training.get(name, {}).get(TEMPERATURE) for name in VARIABLES)
+        saved = next((one for one in held if one is not None), None)
         own: Tensor = getattr(model, TEMPERATURE)
         if saved is not None:
             if not _is_like(saved, own) or not bool(saved.isfinite().all()):
@@ -162,10 +162,13 @@ def _give_moments(optimizer: Optimizer, saved: Any, names: Mapping[int, str]) ->
         expected = _names_of_state(optimizer)
         fit = [
             set(state) == expected
-            and all(_is_like(one, parameters[kept[i]]) or _is_number(one) for one in state.values())
+            and all(
+                _is_number(one) if name == "step" else _is_like(one, parameters[kept[i]])
+                for name, one in state.items()
+            )
             for i, state in states.items()
         ]
-    except (AttributeError, IndexError, KeyError, TypeError):  # there is none, or it is damaged
+    except (AttributeError, LookupError, TypeError, ValueError):  # there is none, or it is damaged
         return
     if all(fit):
         own = optimizer.state_dict()
@@ -192,7 +195,7 @@ def _is_number(one: Any) -> bool:
     return isinstance(one, int | float) or (isinstance(one, Tensor) and one.dim() == 0)
 
 
-def _last_learning_rate(training: Mapping[str, Any]) -> float | None:
+def _last_learning_rate(training: Mapping[str, Mapping[str, Any]]) -> float | None:
     """That of the last step, for where it was given as a schedule."""
     for name in ("policy.optimizer", "actor.optimizer"):
         try:

@@ -148,8 +148,7 @@ def fine_tune(
     The replay buffer begins empty. A value-based agent fills it with random actions: with few of
     them the buffer would hold nothing but what the agent does already, and what is learned from
     that leads far away (LunarLander: from -40 to -500). An actor explores by its own distribution,
-    or by the noise that it was trained with (or `EXPLORATION`), and fills it so: from random
-    actions SAC unlearns what it can do (Pendulum: from -250 to -980).
+    or by the noise that it was trained with (or `EXPLORATION`), and fills it so.
 
     Args:
         model: as `SavedAgent.build` makes it; is trained.

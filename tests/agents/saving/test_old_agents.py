@@ -17,7 +17,7 @@ import torch
 from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN
-from equirl.agents.saving import saved_agent
+from equirl.agents.saving import saved_description
 from equirl.agents.saving.agent_format import FORMAT
 from equirl.agents.saving.restore import restore
 from equirl.agents.saving.saved_agent import read_agent
@@ -81,7 +81,7 @@ def test_an_old_agent_is_restored_without_unpickling(
     for module in (pickle, cloudpickle):
         monkeypatch.setattr(module, "load", refuse)
         monkeypatch.setattr(module, "loads", refuse)
-    monkeypatch.setattr(saved_agent, "read_train_freq", refuse)
+    monkeypatch.setattr(saved_description, "read_train_freq", refuse)
     assert_says_what_it_said(restore(read_agent(path), device="cpu"), path)
 
 

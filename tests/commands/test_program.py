@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import equirl
+from shared.rarely import rarely
 
 PROGRAM = Path(sys.executable).with_name("equirl")
 

@@ -178,6 +178,7 @@ def test_video_is_written_beside_the_agent(
     assert video.read_bytes()[4:8] == b"ftyp"
 
 
+@pytest.mark.slow
 def test_where_relaxed_lets_go_is_drawn(
     equirl_command: Callable[..., Any], equivariant_agent: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import equirl
+from shared.rarely import rarely
 
 PROGRAM = Path(sys.executable).with_name("equirl")
 
@@ -22,6 +23,7 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_training_succeeds_and_says_so(tmp_path: Path) -> None:
     short = (
         "total_timesteps=64",
@@ -57,7 +59,7 @@ def test_module_and_program_say_the_installed_version(
     assert equirl_command("--version").out == done.stdout == f"equirl {equirl.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [["--help"], ["train", "--help"]])
+@pytest.mark.parametrize("command", rarely([["--help"], ["train", "--help"]], ["train", "--help"]))
 def test_help_ends_in_silence_when_its_reader_does(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -81,6 +83,7 @@ HEAVY = {"torch", "stable_baselines3", "gymnasium", "hydra", "numpy"}
 MODULES = """
 import sys
 from equirl.commands import main
+from shared.rarely import rarely
 try:
     main(sys.argv[1:])
 except SystemExit:

@@ -83,6 +83,7 @@ def test_words_and_sizes_that_are_not_there_are_named() -> None:
         Symmetries(("twice", "thrice"))
 
 
+@pytest.mark.slow
 def test_the_equivariant_networks_know_what_a_new_verb_does(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     assert main(scan.run, scan.DEFAULTS, scan.QUICK, ["--quick", f"out={out}"]) == 0

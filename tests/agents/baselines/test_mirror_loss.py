@@ -88,7 +88,11 @@ def test_every_element_but_the_identity_is_drawn_equally_often() -> None:
 
 @pytest.mark.parametrize(
     ("policy", "make_env"),
-    [("MlpPolicy", square_env), ("CnnPolicy", image_env), ("MultiInputPolicy", dict_env)],
+    [
+        ("MlpPolicy", square_env),
+        pytest.param("CnnPolicy", image_env, marks=pytest.mark.slow),
+        pytest.param("MultiInputPolicy", dict_env, marks=pytest.mark.slow),
+    ],
 )
 def test_the_penalty_makes_the_network_more_symmetric(policy: str, make_env: Any) -> None:
     errors = []

@@ -37,6 +37,7 @@ def statuses(folder: Path) -> dict[str, str]:
     return {Path(run["run_dir"]).name: run["status"] for run in runs}
 
 
+@pytest.mark.slow
 def test_a_sweep_skips_what_is_finished_resumes_what_is_not_and_touches_no_other_run(
     equirl_command: Command, folder: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_run_that_fails_says_why(equirl_command: Command, folder: Path) -> Non
     assert "no more steps" in outcome.out
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(
     equirl_command: Command, folder: Path
 ) -> None:

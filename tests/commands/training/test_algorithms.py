@@ -15,6 +15,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from equirl.agents.saving.restore import restore
 from equirl.agents.saving.saved_agent import read_agent
+from shared.rarely import rarely
 from shared.refusals import Refused
 from shared.resumption import curves, killed_at
 
@@ -71,7 +72,7 @@ def test_every_algorithm_trains_and_what_it_exports_acts_as_it_does(
     np.testing.assert_allclose(actions.detach().numpy(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "sac"])
+@pytest.mark.parametrize("algorithm", rarely(["ppo", "a2c", "sac"], "a2c"))
 def test_a_run_that_was_cut_off_ends_bit_for_bit_as_one_that_was_not(
     equirl_command: Command, tmp_path: Path, algorithm: str
 ) -> None:

@@ -155,7 +155,9 @@ def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
         found["alpha_by_agent"] = np.nanmean(cells, axis=(2, 3)).tolist()
         found["asymmetry_by_agent"] = np.nanmean(by_cell, axis=(2, 3)).tolist()
         found["correlation"] = (
-            float(np.corrcoef(alpha.numpy(), asymmetry)[0, 1]) if asymmetry.std() > 0.01 else None
+            float(np.corrcoef(alpha.numpy(), asymmetry)[0, 1])
+            if asymmetry.any() and alpha.std() > 0
+            else None
         )
     found["seconds"] = time.process_time() - started
     return found

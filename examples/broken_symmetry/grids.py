@@ -3,8 +3,8 @@
     python examples/broken_symmetry/grids.py TASK METHOD SEED,SEED,… FOLDER [WAY [STEPS]]
 
 Reported after every few steps: the return of the greedy policy, averaged over all starts (no noise
-of evaluation), and of `relaxed` the mean of alpha over states where the room says that it is broken,
-where it is not, and by how asymmetric Q* is there.
+of evaluation), and of `relaxed` the mean of alpha over the states that the room calls broken, over
+all others, and by how asymmetric Q* is there.
 """
 
 from __future__ import annotations

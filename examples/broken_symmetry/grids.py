@@ -114,15 +114,29 @@ class Watch(BaseCallback):
         found["errors"].append(float(np.sqrt(((q - self.table.best) ** 2).mean())))
         alpha = alphas(self.model, obs)
         if alpha is not None:
-            a = alpha.numpy()
-            found.setdefault("alpha", []).append(float(a.mean()))
-            for name, where in self.parts.items():
-                if where.any():
-                    found.setdefault(f"alpha_{name}", []).append(float(a[where].mean()))
-                    high = float((a[where] > 0.5).mean())
-                    found.setdefault(f"above_half_{name}", []).append(high)
-                    low = float((a[where] < 0.1).mean())
-                    found.setdefault(f"below_tenth_{name}", []).append(low)
+            describe_alpha(found, alpha.numpy(), self.parts)
+
+
+def describe_alpha(
+    found: dict[str, list[Any]], alpha: np.ndarray, parts: dict[str, np.ndarray]
+) -> None:
+    """Its mean, and of every part of the states also where it is high and where it is low."""
+    found.setdefault("alpha", []).append(float(alpha.mean()))
+    for name, where in parts.items():
+        if where.any():
+            a = alpha[where]
+            found.setdefault(f"alpha_{name}", []).append(float(a.mean()))
+            found.setdefault(f"above_half_{name}", []).append(float((a > 0.5).mean()))
+            found.setdefault(f"below_tenth_{name}", []).append(float((a < 0.1).mean()))
+
+
+def by_agent(table: Table, values: np.ndarray) -> list[list[float]]:
+    """The mean over goals of what each state has, by the agent's cell."""
+    cells = np.full((SIZE, SIZE, SIZE, SIZE), np.nan)
+    for (agent, goal), value in zip(table.states, values.tolist(), strict=True):
+        cells[(*agent, *goal)] = value
+    shown: list[list[float]] = np.nanmean(cells, axis=(2, 3)).tolist()
+    return shown
 
 
 def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
@@ -148,12 +162,8 @@ def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
         model.policy.set_training_mode(False)
         alpha = alphas(model, model.policy.obs_to_tensor(table.observations)[0])
         assert alpha is not None
-        cells = np.full((SIZE, SIZE, SIZE, SIZE), np.nan)
-        by_cell = np.full((SIZE, SIZE, SIZE, SIZE), np.nan)
-        for (a, g), value, asym in zip(table.states, alpha.tolist(), asymmetry, strict=True):
-            cells[(*a, *g)], by_cell[(*a, *g)] = value, asym
-        found["alpha_by_agent"] = np.nanmean(cells, axis=(2, 3)).tolist()
-        found["asymmetry_by_agent"] = np.nanmean(by_cell, axis=(2, 3)).tolist()
+        found["alpha_by_agent"] = by_agent(table, alpha.numpy())
+        found["asymmetry_by_agent"] = by_agent(table, asymmetry)
         found["correlation"] = (
             float(np.corrcoef(alpha.numpy(), asymmetry)[0, 1])
             if asymmetry.any() and alpha.std() > 0
@@ -164,4 +174,4 @@ def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main("grid", run, 10_000)
+    main("grid", run, 12_000)

@@ -17,7 +17,7 @@ from equirl.agents import (
 from equirl.agents.baselines.residual_pathway import ResidualPathwayPolicy
 from equirl.agents.relaxed_loss import newest_transitions
 from equirl.envs import symmetry_of
-from equirl.symmetrize import relaxation, relaxing
+from equirl.symmetrize import RelaxedWeighting, relaxation, relaxing
 
 
 def build(env: Any, method: str, settings: dict[str, Any]) -> Any:
@@ -57,19 +57,32 @@ TERMS = {
 def vary(ways: str) -> None:
     """Other ways of learning alpha, for the comparison of ways alone; several joined by commas.
 
-    priorX: kappa is X. seen: alpha learns from the minibatch itself. local: y = r + gamma max of
+    priorX: kappa is X. paceX: p is X times what its network gives, which moves it more slowly.
+    seen: alpha learns from the minibatch itself. local: y = r + gamma max of
     the symmetric target network, which differs along an orbit only where the step itself does.
     predictors: of reward and next state, in place of the two Q-values. Or a key of `TERMS`.
     """
-    names = [way for way in ways.split(",") if not way.startswith("prior")]
+    names = [way for way in ways.split(",") if not way.startswith(("prior", "pace"))]
     for way in set(ways.split(",")) - set(names):
-        relaxing.PRIOR = float(way.removeprefix("prior"))
+        if way.startswith("prior"):
+            relaxing.PRIOR = float(way.removeprefix("prior"))
+        else:
+            slow_down(float(way.removeprefix("pace")))
     if names:
 
         def loss(self: Any, sample: Any, targets: torch.Tensor) -> Any:
             return varied_loss(self, sample, targets, names)
 
         EquivariantDQN.loss = loss  # type: ignore[method-assign]
+
+
+def slow_down(pace: float) -> None:
+    evidence = RelaxedWeighting.evidence
+
+    def slower(self: Any, features: Any) -> Any:
+        return pace * evidence(self, features)
+
+    RelaxedWeighting.evidence = slower  # type: ignore[method-assign]
 
 
 def varied_loss(model: Any, sample: Any, targets: torch.Tensor, ways: list[str]) -> torch.Tensor:

@@ -2,9 +2,9 @@
 
     python examples/broken_symmetry/many_seeds.py TASK METHOD FIRST_SEED,SEEDS FOLDER [WAY [STEPS]]
 
-These rooms have few hundred states, orbits and all, so that Q of every state at once costs less than
-a minibatch with its orbits, and a step of the environment is a look into a table. The training is
-that of equirl and SB3 line by line: the same networks, replay, targets, losses and optimizer, other
+These rooms have a few hundred states, orbits and all: Q of every state at once costs less than a
+minibatch with its orbits, and a step of the environment is a look into a table. The training is
+that of equirl and SB3, with the same networks, replay, targets, losses and optimizer, and other
 random numbers. `grids.py` runs the library itself, one seed after the other.
 """
 
@@ -17,8 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import grids
+import gymnasium as gym
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -203,13 +203,13 @@ def run(task: str, method: str, way: str, first: int, seeds: int, steps: int) ->
     def judged(rows: Tensor, env: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
         who = torch.arange(seeds)[:, None]
         pairs, following, done = stored[:, who, rows, env]
-        if method == "augment":
+        y = room.reward[pairs] + settings["gamma"] * (1 - done) * of.gather(1, following)
+        if method == "augment":  # moved, and with the value of the moved next state
             g = torch.randint(room.order, pairs.shape, generator=draw)
-            pairs_moved = room.moved[g, pairs]
             following = room.moved[g, following * ACTIONS] // ACTIONS
-        reward = room.reward[pairs]
-        pairs = pairs_moved if method == "augment" else pairs
-        return pairs, reward + settings["gamma"] * (1 - done) * of.gather(1, following)
+            y = room.reward[pairs] + settings["gamma"] * (1 - done) * of.gather(1, following)
+            pairs = room.moved[g, pairs]
+        return pairs, y
 
     for row in range(steps // envs):
         outputs = agents.outputs()

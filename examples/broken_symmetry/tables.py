@@ -23,7 +23,7 @@ def read(folder: Path) -> Runs:
     runs: Runs = defaultdict(list)
     for file in sorted(folder.rglob("*.json")):
         kind = file.name.partition("-")[0]
-        if kind in ("grid", "cartpole", "actor_critic"):
+        if kind in ("grid", "table", "cartpole", "actor_critic"):
             run = json.loads(file.read_text())
             runs[kind, run["task"], run["method"], run["way"]].append(run)
     return runs
@@ -92,11 +92,11 @@ def alpha_cells(found: list[dict[str, Any]]) -> list[str]:
     return [*cells, f"{seconds:.0f} s"]
 
 
-def alpha_figure(runs: Runs, path: Path) -> None:
+def alpha_figure(runs: Runs, path: Path, kind: str = "table") -> None:
     figure = Figure(figsize=(6.4, 5), layout="constrained")
     axes = figure.subplots(2, 2)
     for row, task in zip(axes, TITLES, strict=True):
-        found = runs["grid", task, "relaxed", "-"]
+        found = runs[kind, task, "relaxed", "-"]
         alpha = np.mean([run["alpha_by_agent"] for run in found], axis=0)
         asymmetry = np.mean([run["asymmetry_by_agent"] for run in found], axis=0)
         for ax, shown, title, top in (
@@ -110,11 +110,11 @@ def alpha_figure(runs: Runs, path: Path) -> None:
     figure.savefig(path, dpi=75)
 
 
-def curves_figure(runs: Runs, path: Path) -> None:
+def curves_figure(runs: Runs, path: Path, kind: str = "table") -> None:
     figure = Figure(figsize=(7, 2.8), layout="constrained")
     for ax, task in zip(figure.subplots(1, 2).ravel(), TITLES, strict=True):
         for method in METHODS:
-            found = runs.get(("grid", task, method, "-"), [])
+            found = runs.get((kind, task, method, "-"), [])
             if found:
                 mean = np.mean([run["returns"] for run in found], axis=0)
                 width = 2 if method == "relaxed" else 1

@@ -29,7 +29,8 @@ from equirl.symmetrize.relaxing import PRIOR, let_go
 
 WIDTH, GATE, ACTIONS = 64, 32, 4
 METHODS = ("plain", "augment", "mirror_loss", "equitune", "rpp", "relaxed")
-WAYS = ("-", "local", "seen", "noaux", "slow")
+WAYS = ("-", "local", "seen", "noaux", "slow", "predictors")
+"""Of learning alpha: see `learners.vary`; slow: p is a tenth of what its network gives."""
 
 
 class Room:
@@ -57,6 +58,10 @@ class Room:
         goals = [goal[0] * grids.SIZE + goal[1] for _, goal in self.table.states]
         cells = grids.SIZE**2
         seen = F.one_hot(torch.tensor(places), cells), F.one_hot(torch.tensor(goals), cells)
+        # Where the agent is, and where g moves each cell.
+        self.place, agent = seen[0].float(), torch.tensor(places)
+        one = torch.tensor([places.index(cell) for cell in range(cells)])
+        self.cells = agent[rows[:, one]]
         self.inputs = torch.cat(seen, dim=1).float()  # without the walls, of which there are none
         self.parts = {
             "broken": self.table.broken,
@@ -110,6 +115,9 @@ class Agents:
         self.parameters = [p for group in groups for p in group["params"]]
         self.optimizer = torch.optim.Adam(groups, grids.SETTINGS["learning_rate"])
         self.usual = torch.zeros(seeds)
+        given = ACTIONS * (1 + grids.SIZE**2)
+        self.predictor = Perceptrons(seeds, [inputs, WIDTH, WIDTH, given], inputs, self.draw)
+        self.of_predictor = torch.optim.Adam(self.predictor.parameters(), 1e-3)
 
     def outputs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Q of all (s, a), `[seeds, states · actions]`, the features, and the residual of `rpp`."""
@@ -162,14 +170,41 @@ class Agents:
             return loss
         if self.way != "noaux":
             loss = loss + huber(q.gather(1, pairs), y)
+        if self.way == "predictors":
+            predicted = self.predicted(pairs)
+            losses = [(each - self.happened(pairs)).square().mean() for each in predicted]
+            self.of_predictor.zero_grad()
+            torch.stack(losses).sum().backward()
+            self.of_predictor.step()
         pairs, y = sample if self.way == "seen" else newest
-        with torch.no_grad():
-            symmetric = self.symmetric(q, pairs)
-            d, error = q.gather(1, pairs) - symmetric, huber(symmetric, y)
-            self.usual = torch.where(self.usual > 0, self.usual.lerp(error, 0.01), error)
         p = self.evidence(features, pairs // ACTIONS)
+        with torch.no_grad():
+            symmetric, plain = self.symmetric(q, pairs), q.gather(1, pairs)
+            if self.way == "predictors":
+                symmetric, plain = self.predicted(pairs)
+                y = self.happened(pairs)
+            d, error = plain - symmetric, huber(symmetric, y)
+            self.usual = torch.where(self.usual > 0, self.usual.lerp(error, 0.01), error)
+        p = p[..., None] if self.way == "predictors" else p
         of_alpha = huber(symmetric + p * d, y) / self.usual.clamp(min=1e-12)
-        return loss + of_alpha + PRIOR * p.square().mean(dim=1)
+        return loss + of_alpha + PRIOR * p.square().flatten(1).mean(dim=1)
+
+    def predicted(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Reward and change of place, `[seeds, k, 1 + cells]`: the orbit's mean, and plain."""
+        room, entries = self.room, 1 + grids.SIZE**2
+        given = self.predictor(room.inputs)[0].view(self.seeds, -1, entries)
+        along = room.moved[:, pairs].transpose(0, 1)  # [seeds, |G|, k]
+        rows = along.flatten(1)[..., None].expand(-1, -1, entries)
+        each = given.gather(1, rows).view(*along.shape, entries)
+        back = torch.cat([torch.zeros(room.order, 1).long(), 1 + room.cells], dim=1)
+        each = each.gather(3, back[None, :, None].expand_as(each))
+        return each.mean(dim=1), each[:, 0]
+
+    def happened(self, pairs: Tensor) -> Tensor:
+        """What `predicted` should be."""
+        room = self.room
+        change = room.place[room.next[pairs]] - room.place[pairs // ACTIONS]
+        return torch.cat([room.reward[pairs][..., None], change], dim=2)
 
     def step(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
@@ -183,7 +218,8 @@ class Agents:
 
 
 def huber(given: Tensor, y: Tensor) -> Tensor:
-    return F.smooth_l1_loss(given, y, reduction="none").mean(dim=1)
+    """The mean of each seed, `[seeds, …] -> [seeds]`."""
+    return F.smooth_l1_loss(given, y, reduction="none").flatten(1).mean(dim=1)
 
 
 def run(task: str, method: str, way: str, first: int, seeds: int, steps: int) -> list[Any]:

@@ -11,12 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
 from equirl.symmetrize import RelaxedWeighting, relaxation
+from equirl.symmetrize.structures import map_parts
 
 if TYPE_CHECKING:
     from equirl.agents.dqn.dqn import EquivariantDQN
@@ -37,18 +39,21 @@ def relaxed_loss(model: EquivariantDQN, sample: ReplayBufferSamples, targets: Te
         sample: a minibatch.
         targets: y, ``[batch, 1]``.
     """
-    symmetrized = model.q_net.symmetrized
-    parts = relaxation(symmetrized, sample.observations)
-    loss = F.smooth_l1_loss(_chosen(parts.value, sample, targets), targets)
-    loss = loss + F.smooth_l1_loss(_chosen(parts.plain, sample, targets), targets)
-    newest = newest_transitions(model, len(targets))
-    targets = model.targets(newest)
-    parts = relaxation(symmetrized, newest.observations)
-    symmetric, plain = (_chosen(q, newest, targets) for q in (parts.symmetric, parts.plain))
+    symmetrized, count = model.q_net.symmetrized, len(targets)
+    newest = newest_transitions(model, count)
+    both = map_parts(lambda a, b: torch.cat([a, b]), sample.observations, newest.observations)
+    parts = relaxation(symmetrized, both)  # one pass in place of two
+    actions = torch.cat([sample.actions, newest.actions]).long()
+    value, symmetric, plain = (
+        q.gather(1, actions).to(targets.dtype) for q in (parts.value, parts.symmetric, parts.plain)
+    )
     evidence = parts.evidence
     if evidence.dim() == 2:  # of every action
-        evidence = _chosen(evidence, newest, targets)[:, 0]
-    of_alpha: Tensor = symmetrized.weighting.loss(evidence, symmetric, plain, targets)
+        evidence = evidence.gather(1, actions)[:, 0]
+    loss = F.smooth_l1_loss(value[:count], targets) + F.smooth_l1_loss(plain[:count], targets)
+    of_alpha: Tensor = symmetrized.weighting.loss(
+        evidence[count:], symmetric[count:], plain[count:], model.targets(newest)
+    )
     return loss + of_alpha
 
 
@@ -78,16 +83,13 @@ def alpha_loss(model: Any, newest: ReplayBufferSamples, targets: Tensor) -> Tens
 
 
 def newest_transitions(model: OffPolicyAlgorithm, count: int) -> ReplayBufferSamples:
-    """The last transitions of the replay buffer, at most ``count``."""
+    """The last transitions of the replay buffer, at most ``count`` and at most a tenth of it."""
     buffer: Any = model.replay_buffer
-    last = np.arange(buffer.pos - min(count, buffer.size()), buffer.pos) % buffer.buffer_size
+    count = max(1, min(count, buffer.size() // 10))  # in a small one all were trained on
+    last = np.arange(buffer.pos - count, buffer.pos) % buffer.buffer_size
     # Of several environments SB3 draws one from NumPy's global state (NPY002), which minibatches
     # are drawn from: leave it as they would find it.
     random_state = np.random.get_state()  # noqa: NPY002
     newest: ReplayBufferSamples = buffer._get_samples(last, env=model._vec_normalize_env)
     np.random.set_state(random_state)  # noqa: NPY002  # as above
     return newest
-
-
-def _chosen(q_values: Tensor, sample: ReplayBufferSamples, targets: Tensor) -> Tensor:
-    return q_values.gather(1, sample.actions.long()).to(targets.dtype)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from learners import build
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import LinearSchedule
 from studies import main
 
@@ -20,23 +21,26 @@ import equirl.envs  # noqa: F401  # registers its environments
 from equirl.agents.equivariance_metrics import alphas
 from equirl.agents.training.evaluation import play_episodes
 
+N_ENVS = 8
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "exact": ("CartPole-v1", {}),
     "push": ("equirl/BrokenCartPole-v0", {"share": 0.5, "push": 0.1}),
     "everywhere": ("equirl/BrokenCartPole-v0", {"share": 1.0, "push": 0.1}),
 }
-SETTINGS: dict[str, Any] = {  # configs/tuned/dqn/cartpole.yaml
+SETTINGS: dict[str, Any] = {
+    # configs/tuned/dqn/cartpole.yaml, but for eight environments, half as many minibatches of twice
+    # the size, and half the width
     "buffer_size": 100_000,
     "learning_starts": 1000,
-    "batch_size": 64,
+    "batch_size": 128,
     "gamma": 0.99,
     "target_update_interval": 10,
-    "train_freq": 256,
-    "gradient_steps": 128,
+    "train_freq": 256 // N_ENVS,
+    "gradient_steps": 64,
     "n_steps": 5,
     "exploration_fraction": 0.16,
     "exploration_final_eps": 0.04,
-    "policy_kwargs": {"net_arch": [256, 256]},
+    "policy_kwargs": {"net_arch": [128, 128]},
     "device": "cpu",
 }
 
@@ -53,7 +57,8 @@ class Watch(BaseCallback):
             self.found["steps"].append(self.num_timesteps)
             self.found["returns"].append(play_episodes(self.model, self.make_env, seeds).mean)
             buffer = self.model.replay_buffer
-            seen = torch.as_tensor(buffer.observations[max(0, buffer.pos - 1000) : buffer.pos, 0])
+            rows = buffer.observations[max(0, buffer.pos - 125) : buffer.pos]
+            seen = torch.as_tensor(rows.reshape(-1, rows.shape[-1]))
             self.model.policy.set_training_mode(False)
             alpha = alphas(self.model, seen)
             self.found["alpha"].append(None if alpha is None else float(alpha.mean()))
@@ -81,8 +86,9 @@ def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     env_id, kwargs = TASKS[task]
     rate = LinearSchedule(2.3e-3, 0, 1.0)
     settings = {**SETTINGS, "learning_rate": rate, "seed": seed}
-    model = build(gym.make(env_id, **kwargs), method, settings)
-    watch = Watch(lambda: gym.make(env_id, **kwargs), 1000, 5)
+    env = make_vec_env(env_id, N_ENVS, seed=seed, env_kwargs=kwargs)
+    model = build(env, method, settings)
+    watch = Watch(lambda: gym.make(env_id, **kwargs), 1000 // N_ENVS, 5)
     model.learn(steps, callback=watch)
     found: dict[str, Any] = {**watch.found}
     fresh = range(2_000_000, 2_000_050)
@@ -92,15 +98,12 @@ def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
         model.policy.set_training_mode(False)
         alpha = alphas(model, torch.as_tensor(seen))
         assert alpha is not None
-        values, x = alpha.numpy(), seen[:, 0]
-        for name, where in (("asymmetric", broken), ("symmetric", ~broken)):
+        values = alpha.numpy()
+        for name, where in (("broken", broken), ("other", ~broken)):
             if where.any():
                 found[f"alpha_{name}"] = float(values[where].mean())
-        bins = np.linspace(-2.4, 2.4, 25)
-        place = np.digitize(x, bins)
-        found["alpha_by_x"] = [
-            float(values[place == k].mean()) if (place == k).any() else None for k in range(26)
-        ]
+                found[f"above_half_{name}"] = float((values[where] > 0.5).mean())
+                found[f"below_tenth_{name}"] = float((values[where] < 0.1).mean())
     found["seconds"] = time.process_time() - started
     return found
 

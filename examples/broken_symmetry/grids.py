@@ -3,7 +3,8 @@
     python examples/broken_symmetry/grids.py TASK METHOD SEED,SEED,… FOLDER [WAY [STEPS]]
 
 Reported after every few steps: the return of the greedy policy, averaged over all starts (no noise
-of evaluation), and of `relaxed` the mean of alpha over states by how asymmetric Q* is there.
+of evaluation), and of `relaxed` the mean of alpha over the states that the room calls broken, over
+all others, and by how asymmetric Q* is there.
 """
 
 from __future__ import annotations
@@ -16,23 +17,25 @@ import numpy as np
 import torch
 from learners import build
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
 from studies import main
 
 from equirl.agents.equivariance_metrics import alphas
 from equirl.envs import symmetry_of
 
-SIZE, GAMMA = 5, 0.95
+SIZE, GAMMA, N_ENVS = 5, 0.95, 4
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "exact": ("equirl/GridWorld-v0", {}),
     "wall": ("equirl/BrokenGridWorld-v0", {"broken_by": "wall", "share": 0.32}),
+    "column": ("equirl/BrokenGridWorld-v0", {"broken_by": "slope", "share": 0.2}),
     "slope": ("equirl/BrokenGridWorld-v0", {"broken_by": "slope", "share": 0.4}),
     "all": ("equirl/BrokenGridWorld-v0", {"broken_by": "slope", "share": 1.0}),
 }
 SETTINGS: dict[str, Any] = {
-    "learning_rate": 1e-3,
+    "learning_rate": 2e-3,
     "buffer_size": 15_000,
     "learning_starts": 300,
-    "batch_size": 32,
+    "batch_size": 128,
     "gamma": GAMMA,
     "target_update_interval": 250,
     "train_freq": 1,
@@ -41,8 +44,8 @@ SETTINGS: dict[str, Any] = {
     "policy_kwargs": {"net_arch": [64, 64]},
     "device": "cpu",
 }
-ASYMMETRIC = 0.05
-"""Where Q* differs from its mean over the orbit by more than this, for some action."""
+ASYMMETRIC, SYMMETRIC = 0.05, 0.01
+"""By how much Q* differs from its mean over the orbit, for some action: more, and less."""
 
 
 class Table:
@@ -90,9 +93,9 @@ class Table:
 
 
 class Watch(BaseCallback):
-    def __init__(self, table: Table, asymmetric: np.ndarray, every: int) -> None:
+    def __init__(self, table: Table, parts: dict[str, np.ndarray], every: int) -> None:
         super().__init__()
-        self.table, self.asymmetric, self.every = table, asymmetric, every
+        self.table, self.parts, self.every = table, parts, every
         self.found: dict[str, list[Any]] = {"steps": [], "returns": [], "errors": []}
 
     def _on_step(self) -> bool:
@@ -111,41 +114,60 @@ class Watch(BaseCallback):
         found["errors"].append(float(np.sqrt(((q - self.table.best) ** 2).mean())))
         alpha = alphas(self.model, obs)
         if alpha is not None:
-            a = alpha.numpy()
-            for name, where in (("asymmetric", self.asymmetric), ("symmetric", ~self.asymmetric)):
-                if where.any():
-                    found.setdefault(f"alpha_{name}", []).append(float(a[where].mean()))
-                    high = float((a[where] > 0.5).mean())
-                    found.setdefault(f"above_half_{name}", []).append(high)
-                    low = float((a[where] < 0.1).mean())
-                    found.setdefault(f"below_tenth_{name}", []).append(low)
+            describe_alpha(found, alpha.numpy(), self.parts)
+
+
+def describe_alpha(
+    found: dict[str, list[Any]], alpha: np.ndarray, parts: dict[str, np.ndarray]
+) -> None:
+    """Its mean, and of every part of the states also where it is high and where it is low."""
+    found.setdefault("alpha", []).append(float(alpha.mean()))
+    for name, where in parts.items():
+        if where.any():
+            a = alpha[where]
+            found.setdefault(f"alpha_{name}", []).append(float(a.mean()))
+            found.setdefault(f"above_half_{name}", []).append(float((a > 0.5).mean()))
+            found.setdefault(f"below_tenth_{name}", []).append(float((a < 0.1).mean()))
+
+
+def by_agent(table: Table, values: np.ndarray) -> list[list[float]]:
+    """The mean over goals of what each state has, by the agent's cell."""
+    cells = np.full((SIZE, SIZE, SIZE, SIZE), np.nan)
+    for (agent, goal), value in zip(table.states, values.tolist(), strict=True):
+        cells[(*agent, *goal)] = value
+    shown: list[list[float]] = np.nanmean(cells, axis=(2, 3)).tolist()
+    return shown
 
 
 def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     started = time.process_time()
     env_id, kwargs = TASKS[task]
-    env = gym.make(env_id, size=SIZE, **kwargs)
+    kwargs = {"size": SIZE, **kwargs}
+    env = make_vec_env(env_id, N_ENVS, seed=seed, env_kwargs=kwargs)
     model = build(env, method, {**SETTINGS, "seed": seed})
-    table = Table(gym.make(env_id, size=SIZE, **kwargs).unwrapped)
-    asymmetry = table.asymmetry(symmetry_of(env))
-    asymmetric = asymmetry > ASYMMETRIC
-    watch = Watch(table, asymmetric, 750)
+    table = Table(gym.make(env_id, **kwargs).unwrapped)
+    asymmetry = table.asymmetry(symmetry_of(gym.make(env_id, **kwargs)))
+    parts = {
+        "broken": table.broken,
+        "other": ~table.broken,
+        "asymmetric": asymmetry > ASYMMETRIC,
+        "symmetric": asymmetry < SYMMETRIC,
+    }
+    watch = Watch(table, parts, 500 // N_ENVS)
     model.learn(steps, callback=watch)
     found: dict[str, Any] = {**watch.found}
     found["optimal"] = table.greedy_return(table.best)
-    found["share_asymmetric"] = float(asymmetric.mean())
+    found["share_asymmetric"] = float(parts["asymmetric"].mean())
     if method.startswith("relaxed"):
         model.policy.set_training_mode(False)
         alpha = alphas(model, model.policy.obs_to_tensor(table.observations)[0])
         assert alpha is not None
-        cells = np.full((SIZE, SIZE, SIZE, SIZE), np.nan)
-        by_cell = np.full((SIZE, SIZE, SIZE, SIZE), np.nan)
-        for (a, g), value, asym in zip(table.states, alpha.tolist(), asymmetry, strict=True):
-            cells[(*a, *g)], by_cell[(*a, *g)] = value, asym
-        found["alpha_by_agent"] = np.nanmean(cells, axis=(2, 3)).tolist()
-        found["asymmetry_by_agent"] = np.nanmean(by_cell, axis=(2, 3)).tolist()
+        found["alpha_by_agent"] = by_agent(table, alpha.numpy())
+        found["asymmetry_by_agent"] = by_agent(table, asymmetry)
         found["correlation"] = (
-            float(np.corrcoef(alpha.numpy(), asymmetry)[0, 1]) if asymmetric.any() else None
+            float(np.corrcoef(alpha.numpy(), asymmetry)[0, 1])
+            if asymmetry.any() and alpha.std() > 0
+            else None
         )
     found["seconds"] = time.process_time() - started
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -44,58 +45,114 @@ def build(env: Any, method: str, settings: dict[str, Any]) -> Any:
     return EquivariantDQN("MlpPolicy", env, method=name, **options, **settings)
 
 
-def vary(ways: str) -> None:
-    """Other ways of learning alpha, for the comparison of ways alone; several joined by commas."""
-    for way in ways.split(","):
-        if way.startswith("prior"):
-            relaxing.PRIOR = float(way.removeprefix("prior"))
-        if way == "unitplain":  # the usual error is that of M
-            RelaxedWeighting.loss = by_plain  # type: ignore[method-assign]
-        if way in LOSSES:
-            terms = LOSSES[way]
-
-            def loss(self: Any, sample: Any, targets: torch.Tensor, terms: Any = terms) -> Any:
-                symmetrized = self.q_net.symmetrized
-                parts = relaxation(symmetrized, sample.observations)
-                q = {
-                    name: getattr(parts, name).gather(1, sample.actions.long())
-                    for name in ("value", "symmetric", "plain")
-                }
-                own = sum(torch.nn.functional.smooth_l1_loss(q[term], targets) for term in terms)
-                evidence, symmetric, plain = parts.evidence, q["symmetric"], q["plain"]
-                if "seen" not in ways:
-                    sample = newest_transitions(self, len(targets))
-                    targets = self.targets(sample)
-                    parts = relaxation(symmetrized, sample.observations)
-                    evidence = parts.evidence
-                    symmetric, plain = (
-                        part.gather(1, sample.actions.long())
-                        for part in (parts.symmetric, parts.plain)
-                    )
-                return own + symmetrized.weighting.loss(evidence, symmetric, plain, targets)
-
-            EquivariantDQN.loss = loss  # type: ignore[method-assign]
-
-
-LOSS = RelaxedWeighting.loss
-
-
-def by_plain(
-    self: Any, evidence: Any, symmetric: Any, plain: Any, target: torch.Tensor
-) -> torch.Tensor:
-    whole = LOSS(self, evidence, symmetric, plain, target)
-    prior = relaxing.PRIOR * evidence.square().mean()
-    fit = (whole - prior) * self.running_error
-    with torch.no_grad():
-        error = torch.nn.functional.smooth_l1_loss(plain, target)
-        self.by_plain = getattr(self, "by_plain", error).lerp(error, 0.01)
-    return fit / self.by_plain + prior
-
-
-LOSSES = {
+TERMS = {
     "noaux": ("value",),
     "aux": ("value", "plain"),
     "both": ("symmetric", "plain"),
     "three": ("value", "symmetric", "plain"),
 }
 """What is drawn to the target: Q_R, Q_G and Q."""
+
+
+def vary(ways: str) -> None:
+    """Other ways of learning alpha, for the comparison of ways alone; several joined by commas.
+
+    priorX: kappa is X. paceX: p is X times what its network gives, which moves it more slowly.
+    seen: alpha learns from the minibatch itself. local: y = r + gamma max of
+    the symmetric target network, which differs along an orbit only where the step itself does.
+    predictors: of reward and next state, in place of the two Q-values. Or a key of `TERMS`.
+    """
+    names = [way for way in ways.split(",") if not way.startswith(("prior", "pace"))]
+    for way in set(ways.split(",")) - set(names):
+        if way.startswith("prior"):
+            relaxing.PRIOR = float(way.removeprefix("prior"))
+        else:
+            slow_down(float(way.removeprefix("pace")))
+    if names:
+
+        def loss(self: Any, sample: Any, targets: torch.Tensor) -> Any:
+            return varied_loss(self, sample, targets, names)
+
+        EquivariantDQN.loss = loss  # type: ignore[method-assign]
+
+
+def slow_down(pace: float) -> None:
+    evidence = RelaxedWeighting.evidence
+
+    def slower(self: Any, features: Any) -> Any:
+        return pace * evidence(self, features)
+
+    RelaxedWeighting.evidence = slower  # type: ignore[method-assign]
+
+
+def varied_loss(model: Any, sample: Any, targets: torch.Tensor, ways: list[str]) -> torch.Tensor:
+    symmetrized = model.q_net.symmetrized
+    parts = relaxation(symmetrized, sample.observations)
+    terms = next((TERMS[way] for way in ways if way in TERMS), TERMS["aux"])
+    q = [getattr(parts, term).gather(1, sample.actions.long()) for term in terms]
+    own = torch.stack([torch.nn.functional.smooth_l1_loss(each, targets) for each in q]).sum()
+    judged = sample if "seen" in ways else newest_transitions(model, len(targets))
+    parts = relaxation(symmetrized, judged.observations)
+    if "predictors" in ways:
+        predictors = vars(model).setdefault("predictors", Predictors(symmetrized))
+        predictors.learn(sample)
+        return own + symmetrized.weighting.loss(parts.evidence, *predictors.judge(judged))
+    y = local_targets(model, judged) if "local" in ways else model.targets(judged)
+    symmetric, plain = (
+        each.gather(1, judged.actions.long()) for each in (parts.symmetric, parts.plain)
+    )
+    return own + symmetrized.weighting.loss(parts.evidence, symmetric, plain, y)
+
+
+@torch.no_grad()
+def local_targets(model: Any, sample: Any) -> torch.Tensor:
+    following = relaxation(model.q_net_target.symmetrized, sample.next_observations).symmetric
+    return sample.rewards + (1 - sample.dones) * model.gamma * following.amax(dim=1, keepdim=True)
+
+
+class Predictors(torch.nn.Module):
+    """Reward and next observation of each action, by a plain network and by its orbit's mean."""
+
+    def __init__(self, symmetrized: Any) -> None:
+        super().__init__()
+        self.observations = symmetrized.input_action
+        self.q_values = symmetrized.output_action
+        self.shape = self.observations.leaves[0].shape
+        self.entries, (actions,) = math.prod(self.shape), self.q_values.leaves[0].shape
+        order = self.observations.group.order
+        index = torch.arange(float(actions)).expand(order, 1, actions).contiguous()
+        self.index = self.q_values.pull_back(index)[:, 0].long()  # of the action, for each g
+        self.net = torch.nn.Sequential(
+            torch.nn.Linear(self.entries, 64), torch.nn.ReLU(),
+            torch.nn.Linear(64, 64), torch.nn.ReLU(),
+            torch.nn.Linear(64, actions * (1 + self.entries)),
+        )  # fmt: skip
+        self.optimizer = torch.optim.Adam(self.parameters(), 1e-3)
+
+    def forward(self, sample: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the actions taken, `[batch, 1 + entries]`: the orbit's mean, and the plain network."""
+        orbit = self.observations.orbit(sample.observations / 255)  # 0 or 255
+        order, batch = orbit.shape[:2]
+        given = self.net(orbit.flatten(0, 1).flatten(1)).view(order, batch, -1, 1 + self.entries)
+        taken = self.index[:, sample.actions[:, 0].long()]  # [order, batch]
+        rows = taken[..., None, None].expand(order, batch, 1, 1 + self.entries)
+        given = given.gather(2, rows)[:, :, 0]
+        change = given[..., 1:].reshape(order, batch, *self.shape)
+        change = self.observations.pull_back(change).flatten(2)
+        along = torch.cat([given[..., :1], change], dim=2)
+        return along.mean(dim=0), along[0]
+
+    def learn(self, sample: Any) -> None:
+        losses = [(given - happened(sample)).square().mean() for given in self(sample)]
+        self.optimizer.zero_grad()
+        torch.stack(losses).sum().backward()
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def judge(self, sample: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return *self(sample), happened(sample)
+
+
+def happened(sample: Any) -> torch.Tensor:
+    change = sample.next_observations / 255 - sample.observations / 255
+    return torch.cat([sample.rewards, change.flatten(1)], dim=1)

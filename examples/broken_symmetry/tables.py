@@ -16,60 +16,87 @@ from matplotlib.figure import Figure
 
 Runs = dict[tuple[str, str, str, str], list[dict[str, Any]]]
 METHODS = ("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp", "relaxed")
-TITLES = {
-    "slope": "slope on 2 of 5 columns", "wall": "wall on one side", "exact": "exact symmetry",
-    "all": "slope everywhere",
-}  # fmt: skip
+TITLES = {"column": "slope on 1 of 5 columns", "wall": "wall on one side"}
 
 
 def read(folder: Path) -> Runs:
     runs: Runs = defaultdict(list)
     for file in sorted(folder.rglob("*.json")):
         kind = file.name.partition("-")[0]
-        if kind in ("grid", "cartpole", "actor_critic"):
+        if kind in ("grid", "table", "cartpole", "actor_critic"):
             run = json.loads(file.read_text())
             runs[kind, run["task"], run["method"], run["way"]].append(run)
     return runs
 
 
-def interval(values: list[float]) -> str:
-    """The mean, and the 95 % interval of a bootstrap over seeds."""
-    rng, sample = np.random.default_rng(0), np.array(values, float)
-    means = rng.choice(sample, (5000, len(sample))).mean(axis=1)
+def resampled(values: list[float], stream: int = 0) -> np.ndarray:
+    """Means of a bootstrap over seeds."""
+    rng, sample = np.random.default_rng(stream), np.array(values, float)
+    means: np.ndarray = rng.choice(sample, (5000, len(sample))).mean(axis=1)
+    return means
+
+
+def interval(means: np.ndarray, centre: float) -> str:
+    """The mean, and its 95 % interval."""
     low, high = np.quantile(means, [0.025, 0.975])
-    return f"{sample.mean():.3g} [{low:.3g}, {high:.3g}]"
+    return f"{centre:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def last(run: dict[str, Any], key: str) -> float:
-    return float(run[key][-1] if isinstance(run[key], list) else run[key])
+def end(run: dict[str, Any]) -> float:
+    """After training: of the last three evaluations, or of episodes of their own."""
+    return float(run["final"] if "final" in run else np.mean(run["returns"][-3:]))
+
+
+def over_training(run: dict[str, Any]) -> float:
+    return float(np.mean(run["returns"]))
+
+
+def late(run: dict[str, Any], key: str) -> float:
+    """Mean of the last four evaluations."""
+    return float(np.mean(run[key][-4:]) if isinstance(run[key], list) else run[key])
 
 
 def tables(runs: Runs) -> None:
-    for (kind, task, method, way), found in sorted(runs.items()):
-        if kind == "grid":
-            final = interval([float(np.mean(run["returns"][-3:])) for run in found])
-        else:
-            final = interval([run["final"] for run in found])
-        area = interval([float(np.mean(run["returns"])) for run in found])
-        cells = [kind, task, method, way, f"{len(found)} seeds", final, area]
-        if kind == "grid":
-            cells.append(f"rmse {np.mean([last(run, 'errors') for run in found]):.3f}")
-        if "alpha" in found[0] and found[0]["alpha"][0] is not None:
-            cells.append(f"α in training {np.mean([np.mean(r['alpha']) for r in found]):.3f}")
-        for key in sorted(found[0]):
-            if key.startswith(("alpha_a", "alpha_s", "above", "below")) and "by_" not in key:
-                cells.append(f"{key} {np.mean([last(run, key) for run in found]):.2f}")
-        if found[0].get("correlation") is not None:
-            cells.append(f"correlation {np.mean([run['correlation'] for run in found]):.2f}")
-        cells.append(f"{np.mean([run['seconds'] for run in found]):.0f} s")
-        print(" | ".join(cells))
+    """Of every task the methods, and by how much `relaxed` is better than each."""
+    for kind, task in sorted({key[:2] for key in runs}):
+        print(f"\n{kind} {task}\n\n| method | seeds | end | relaxed is better by |"
+              " over training | relaxed is better by |\n|---|---|---|---|---|---|")  # fmt: skip
+        ours = runs.get((kind, task, "relaxed", "-"), [])
+        ways = [key for key in runs if key[:2] == (kind, task)]
+        for key in sorted(ways, key=lambda key: (METHODS.index(key[2]), key[3])):
+            cells = [key[2] if key[3] == "-" else f"{key[2]}, {key[3]}", str(len(runs[key]))]
+            for measure in (end, over_training):
+                values = [measure(run) for run in runs[key]]
+                means = resampled(values)
+                cells.append(interval(means, float(np.mean(values))))
+                own = [measure(run) for run in ours]
+                if not own or key[2:] == ("relaxed", "-"):
+                    cells.append("")
+                    continue
+                better = float(np.mean(own) - np.mean(values))
+                cells.append(interval(resampled(own, stream=1) - means, better))
+            print("| " + " | ".join(cells) + " |")
+        for key in ways:
+            if key[2] == "relaxed":
+                print("\n" + key[3], *alpha_cells(runs[key]), sep="; ")
 
 
-def alpha_figure(runs: Runs, path: Path) -> None:
+def alpha_cells(found: list[dict[str, Any]]) -> list[str]:
+    cells = []
+    if "alpha" in found[0]:
+        cells.append(f"α over training {np.mean([np.mean(run['alpha']) for run in found]):.3f}")
+    for key in found[0]:
+        if key.startswith(("alpha_", "above", "below")) and "by_" not in key:
+            cells.append(f"{key} {np.mean([late(run, key) for run in found]):.2f}")
+    seconds = np.mean([run["seconds"] for run in found])
+    return [*cells, f"{seconds:.0f} s"]
+
+
+def alpha_figure(runs: Runs, path: Path, kind: str = "table") -> None:
     figure = Figure(figsize=(6.4, 5), layout="constrained")
     axes = figure.subplots(2, 2)
-    for row, task in zip(axes, ("slope", "wall"), strict=True):
-        found = runs["grid", task, "relaxed", "-"]
+    for row, task in zip(axes, TITLES, strict=True):
+        found = runs[kind, task, "relaxed", "-"]
         alpha = np.mean([run["alpha_by_agent"] for run in found], axis=0)
         asymmetry = np.mean([run["asymmetry_by_agent"] for run in found], axis=0)
         for ax, shown, title, top in (
@@ -83,17 +110,18 @@ def alpha_figure(runs: Runs, path: Path) -> None:
     figure.savefig(path, dpi=75)
 
 
-def curves_figure(runs: Runs, path: Path) -> None:
-    figure = Figure(figsize=(7, 5.2), layout="constrained")
-    for ax, task in zip(figure.subplots(2, 2).ravel(), TITLES, strict=True):
+def curves_figure(runs: Runs, path: Path, kind: str = "table") -> None:
+    figure = Figure(figsize=(7, 2.8), layout="constrained")
+    for ax, task in zip(figure.subplots(1, 2).ravel(), TITLES, strict=True):
         for method in METHODS:
-            found = runs.get(("grid", task, method, "-"), [])
+            found = runs.get((kind, task, method, "-"), [])
             if found:
                 mean = np.mean([run["returns"] for run in found], axis=0)
                 width = 2 if method == "relaxed" else 1
-                ax.plot(found[0]["steps"], mean, label=method, linewidth=width)
+                label = f"{method} ({len(found)} seeds)"
+                ax.plot(found[0]["steps"], mean, label=label, linewidth=width)
         ax.set_title(TITLES[task], fontsize=9)
-    ax.legend(fontsize=7)
+        ax.legend(fontsize=7)
     figure.supxlabel("environment steps", fontsize=9)
     figure.supylabel("return of the greedy policy", fontsize=9)
     figure.savefig(path, dpi=75)

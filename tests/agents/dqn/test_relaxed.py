@@ -53,7 +53,7 @@ def test_a_new_agent_is_exactly_equivariant_and_trains(inner: str) -> None:
 def test_the_loss_draws_both_values_to_the_target_and_alpha_to_what_is_new() -> None:
     model = let_go_somewhere(agent().learn(100))
     sample, newest = model.replay_buffer.sample(32), newest_transitions(model, 32)
-    assert np.array_equal(newest.observations, model.replay_buffer.observations[68:100, 0])
+    assert np.array_equal(newest.observations, model.replay_buffer.observations[90:100, 0])
     symmetrized = model.q_net.symmetrized
     symmetrized.weighting.eval()
 
@@ -146,7 +146,7 @@ def test_other_agents_have_no_alpha() -> None:
 
 def test_each_action_learns_what_is_let_go_of_by_itself(tmp_path: Path) -> None:
     model = agent(per_action=True).learn(100)
-    newest, count = newest_transitions(model, 32), 32
+    newest, count = newest_transitions(model, 32), 10
     sample = model.replay_buffer.sample(32)
     symmetrized = model.q_net.symmetrized
     symmetrized.weighting.eval()

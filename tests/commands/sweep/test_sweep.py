@@ -93,13 +93,13 @@ class Faulty(CartPoleEnv):
         raise RuntimeError("no more steps")
 
 def register():
-    gym.register("Faulty-v0", Faulty)
+    gym.register("Stopping-v0", Faulty)
 """
 
 
 def test_a_run_that_fails_says_why(equirl_command: Command, folder: Path) -> None:
     (folder / "faulty.py").write_text(FAULTY)
-    env = ("env.id=Faulty-v0", "env.register=faulty:register", "method=plain")
+    env = ("env.id=Stopping-v0", "env.register=faulty:register", "method=plain")
     outcome = equirl_command("train", *KEYS, *env, *BASIC)
     assert (outcome.code, outcome.err) == (1, "equirl train: 1 of 1 runs failed\n")
     assert "no more steps" in outcome.out

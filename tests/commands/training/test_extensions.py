@@ -197,5 +197,5 @@ def test_wandb_gets_the_curves_offline(
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     train(equirl_command, folder / "run", "env=cartpole", "loggers=[wandb]", "total_timesteps=64")
-    (log,) = (folder / "run" / "wandb").glob("offline-run-*-run/*.wandb")
+    (log,) = (folder / "run" / "wandb").glob("offline-run-*/*.wandb")
     assert b"eval/mean_reward" in log.read_bytes()

@@ -70,7 +70,7 @@ class Symmetrized(Steps):
         >>> from equirl.groups import cyclic
         >>> turns = [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
         >>> turn = GroupAction.on_vectors(cyclic(3), permutations=turns)
-        >>> model = Symmetrized(nn.Linear(3, 3), turn, turn, method="equizero")
+        >>> model = Symmetrized(torch.nn.Linear(3, 3), turn, turn, method="equizero")
         >>> x = torch.randn(5, 3)
         >>> torch.allclose(model(turn.transform(1, x)), turn.transform(1, model(x)), atol=1e-6)
         True

@@ -83,7 +83,6 @@ HEAVY = {"torch", "stable_baselines3", "gymnasium", "hydra", "numpy"}
 MODULES = """
 import sys
 from equirl.commands import main
-from shared.rarely import rarely
 try:
     main(sys.argv[1:])
 except SystemExit:

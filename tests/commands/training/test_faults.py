@@ -202,7 +202,9 @@ def test_a_policy_that_diverges_in_the_middle_of_an_update_ends_the_training(
     run, keys = tmp_path / "run", [key for key in KEYS if not key.startswith("algorithm.")]
     ppo = ("algorithm=ppo", "algorithm.n_steps=32", "algorithm.batch_size=8")
     outcome = equirl_command("train", *keys, *ppo, "env=cartpole", f"run_dir={run}")
-    ends(outcome, 2, "training diverged: action_net", "a lower learning_rate", step=None)
+    # Of the parameters; or of the loss, where the checks of PyTorch's distributions are off in this
+    # process, as they were once after other tests.
+    ends(outcome, 2, "training diverged: ", "a lower ", "learning_rate", step=None)
 
 
 @pytest.mark.parametrize("method", ["plain", "equitune"])

@@ -45,12 +45,12 @@ def drawn_of_few(
     if kind is CategoricalDistribution:
         logits = given - given.max(axis=1, keepdims=True)
         logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        likely = np.ascontiguousarray(np.exp(logits))  # random numbers come in memory's order
-        if deterministic:
-            chosen = torch.from_numpy(likely.argmax(axis=1))
-        else:
-            chosen = torch.multinomial(torch.from_numpy(likely), 1, True)[:, 0]
-        return chosen, torch.from_numpy(logits[np.arange(len(logits)), chosen.numpy()])
+        likely = np.exp(logits)
+        if not deterministic:  # the largest pᵢ / Eᵢ, as `torch.multinomial` finds it, unchecked
+            likely /= torch.empty(given.shape, dtype=parameters.dtype).exponential_().numpy()
+        chosen = likely.argmax(axis=1)
+        log_prob = logits[np.arange(len(logits)), chosen]
+        return torch.from_numpy(chosen), torch.from_numpy(log_prob)
     if kind is DiagGaussianDistribution:
         log_std: Array = policy.symmetric_log_std().detach().numpy()
         std = np.exp(log_std)

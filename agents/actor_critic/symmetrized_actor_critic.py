@@ -21,7 +21,16 @@ from equirl.errors import MethodError
 from equirl.symmetrize import Branches, Relaxation, Weights, relaxation
 from equirl.symmetrize.weightings import magnitude
 
-PARTS = ("_plain", "_latents", "_with_latents", "_outputs", "_critic", "_scores", "_choice", "_weighed")
+PARTS = (
+    "_plain",
+    "_latents",
+    "_with_latents",
+    "_outputs",
+    "_critic",
+    "_scores",
+    "_choice",
+    "_weighed",
+)
 """What `parameters_and_values` is made of."""
 
 

@@ -15,7 +15,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import Tensor, nn
 
 from equirl.agents.gradient_steps import overrides
-from equirl.agents.shortcuts.layers import Array, Layers, layers_of, run
+from equirl.agents.shortcuts.layers import Array, Layers, each_of, layers_of, run
 from equirl.agents.shortcuts.perceptron import has_no_hooks
 from equirl.agents.shortcuts.points import FEW_ROWS, Points, are_vectors
 from equirl.symmetrize import LambdaWeighting, Symmetrized
@@ -32,13 +32,13 @@ def actor_critic_of_few(policy: SymmetrizedActorCritic, obs: Any) -> tuple[Tenso
     """
     if not _may_run(policy, policy.symmetrized, obs) or not _flattens(policy.pi_features_extractor):
         return None
-    networks = [_critic_layers(policy, obs.dtype)]
-    if networks[0] is not None:
-        for modules in (policy.mlp_extractor.policy_net, [policy.action_net]):
-            networks.append(layers_of(modules, obs.dtype))
-    if None in networks:
+    judging = _critic_layers(policy, obs.dtype)
+    if judging is None:
         return None
-    (*critic, value), actor, head = networks
+    acting = each_of((policy.mlp_extractor.policy_net, [policy.action_net]), obs.dtype)
+    if acting is None:
+        return None
+    (*critic, value), (actor, head) = judging, acting
     points = Points(policy.symmetrized, obs)
     if points.rows is None:
         return None
@@ -93,8 +93,8 @@ def actor_of_few(actor: SymmetrizedActor, obs: Any) -> Tensor | None:
         critics = getattr(critic, "standard_networks", lambda: None)()
         if critics is None or not _flattens(critic.features_extractor):
             return None
-    networks = [layers_of(network, obs.dtype) for network in (modules, *heads, *critics)]
-    if None in networks:
+    networks = each_of((modules, *heads, *critics), obs.dtype)
+    if networks is None:
         return None
     hidden, *others = networks
     points = Points(actor.symmetrized, obs)

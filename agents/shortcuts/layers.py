@@ -1,5 +1,4 @@
-"""Layers of a perceptron in NumPy: for a few rows PyTorch's calls take longer than their arithmetic.
-"""
+"""Layers in NumPy: for a few rows PyTorch's calls take longer than their arithmetic."""
 
 from __future__ import annotations
 
@@ -36,6 +35,17 @@ def layers_of(modules: Iterable[nn.Module], dtype: torch.dtype) -> Layers | None
             found.append(module)
         else:
             return None
+    return found
+
+
+def each_of(networks: Iterable[Iterable[nn.Module]], dtype: torch.dtype) -> list[Layers] | None:
+    """`layers_of` of each; None where it is for one of them."""
+    found = []
+    for network in networks:
+        layers = layers_of(network, dtype)
+        if layers is None:
+            return None
+        found.append(layers)
     return found
 
 

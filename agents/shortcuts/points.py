@@ -21,6 +21,7 @@ from equirl.recording import is_recording
 from equirl.symmetrize import INFINITE_BETA, TIE_TOLERANCE, LambdaWeighting, Symmetrized
 from equirl.symmetrize.lexicographic import FEW
 
+
 def are_vectors(network: Any, symmetrized: Symmetrized, obs: Any) -> bool:
     """Whether NumPy may look at these observations and move them as the reference does."""
     space, inverse = network.observation_space, symmetrized.output_action

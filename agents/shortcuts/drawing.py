@@ -37,7 +37,7 @@ def drawn_of_few(
         deterministic: the most likely actions.
     """
     kind = type(policy.action_dist)
-    if parameters.requires_grad or len(parameters) > FEW_ROWS or not _may_look(policy, parameters):
+    if not _may_look(policy, parameters) or len(parameters) > FEW_ROWS or parameters.requires_grad:
         return None
     given: Array = parameters.numpy()
     if not math.isfinite(given.sum()):
@@ -100,9 +100,9 @@ def evaluated(
 
 def _may_look(policy: Any, parameters: Tensor) -> bool:
     return (
-        policy.shortcuts
+        policy.symmetrized.order > 1
+        and policy.shortcuts
         and not is_recording()
-        and policy.symmetrized.order > 1
         and type(parameters) is Tensor
         and parameters.device.type == "cpu"
         and not torch.compiler.is_compiling()

@@ -30,10 +30,10 @@ def minimize(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
 
 def overrides(model: object, base: type, names: tuple[str, ...]) -> bool:
     """Whether a class, or the model itself, has other methods of these names than ``base``."""
-    return any(
-        getattr(type(model), name) is not getattr(base, name) or name in vars(model)
-        for name in names
-    )
+    kind = type(model)
+    if not vars(model).keys().isdisjoint(names):
+        return True
+    return any(getattr(kind, name) is not getattr(base, name) for name in names)
 
 
 class WithLoss(torch.autograd.Function):

@@ -21,6 +21,7 @@ from equirl.agents.shortcuts.few_rows import actor_of_few
 from equirl.agents.symmetrized_critic import SymmetrizedCritic
 from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
 from equirl.errors import AgentError
+from equirl.recording import is_recording
 from equirl.symmetrize import Branches, RelaxedWeights, Symmetrized
 from equirl.symmetrize.methods import Relaxed
 from equirl.symmetrize.structures import map_parts
@@ -69,7 +70,17 @@ class SymmetrizedActor(SymmetrizationArguments):
         """The action in -1 … 1 that the plain actor means by its outputs, ``[rows, actions]``."""
 
     def weigh(self, obs: PyTorchObs) -> Weighed:
-        """The weights of a batch of states, once for everybody who needs them."""
+        """The weights of a batch of states, once for everybody who needs them.
+
+        Where one g of each orbit is chosen, s is moved by it here, once for actor and critics.
+        """
+        weighed, method = self._weigh(obs), self.symmetrized.method
+        if weighed.weights is None or not (method.is_hard and method.is_plain) or is_recording():
+            return weighed
+        weights = self.symmetrized.with_chosen(obs, weighed.weights)
+        return weighed._replace(weights=weights)
+
+    def _weigh(self, obs: PyTorchObs) -> Weighed:
         symmetrized, method = self.symmetrized, self.symmetrized.method
         if symmetrized.order == 1 or method.is_average:
             return Weighed(None, None)
@@ -89,7 +100,7 @@ class SymmetrizedActor(SymmetrizationArguments):
 
     def weights(self, obs: PyTorchObs) -> Weights | None:
         """The weights alone, see `weigh`."""
-        return self.weigh(obs).weights
+        return self._weigh(obs).weights
 
     def combined(self, obs: PyTorchObs, weighed: Weighed | None = None) -> Tensor:
         """The outputs of the symmetrized actor, ``[batch, outputs]``."""
@@ -97,7 +108,7 @@ class SymmetrizedActor(SymmetrizationArguments):
         if few is not None:
             return few
         if weighed is None and self.symmetrized.method.needs_scores:
-            weighed = self.weigh(obs)
+            weighed = self._weigh(obs)
         outputs: Tensor
         if weighed is not None and weighed.is_plain and weighed.outputs is not None:
             outputs = weighed.outputs[0]
@@ -110,7 +121,7 @@ class SymmetrizedActor(SymmetrizationArguments):
     @torch.no_grad()
     def branches(self, obs: PyTorchObs) -> Branches:
         """The branches g⁻¹π(gs), ``[|G|, batch, outputs]``, and their weights."""
-        weights = self.weigh(obs).weights
+        weights = self._weigh(obs).weights
         if weights is None:
             return self.symmetrized.branches(obs)
         outputs, _ = self.symmetrized.outputs(obs)

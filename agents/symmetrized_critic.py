@@ -79,7 +79,8 @@ class SymmetrizedCritic(SymmetrizationArguments):
         method = self._method()
         self._needs_actor = method.needs_scores or method.needs_features or method.scores_input
         symmetry = carried(self.symmetry, self)
-        self.points = StatesAndActions(symmetry.observations, symmetry.scaled_actions)
+        self._actions = symmetry.scaled_actions
+        self.points = StatesAndActions(symmetry.observations, self._actions)
         self.symmetrized = self._symmetrized(self._plain, self.value_shape)
 
     @abstractmethod
@@ -123,6 +124,11 @@ class SymmetrizedCritic(SymmetrizationArguments):
                 f"critics of method={self.symmetry_args['method']} need the actor of their policy, "
                 "which weighs the branches: save and load the policy, or the agent"
             )
+        if weights is not None and weights.chosen is not None:
+            g, points = weights.chosen
+            moved = self.points.join(points, self._actions.move_each(g, actions))
+            chosen: Tensor = symmetrized.model(moved)  # invariant: nothing is to be moved back
+            return chosen
         values: Tensor = symmetrized(self.points.join(observations, actions), _constant(weights))
         return values
 

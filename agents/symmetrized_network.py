@@ -27,8 +27,13 @@ from equirl.symmetrize import (
 from equirl.symmetrize.methods import Relaxed
 from equirl.symmetry import Symmetry
 
-FUSED = (torch.optim.Adam, torch.optim.AdamW)
-"""Optimizers that step all parameters in one kernel, also on a CPU."""
+AT_ONCE: dict[type[torch.optim.Optimizer], str] = {
+    torch.optim.Adam: "fused",
+    torch.optim.AdamW: "fused",
+    torch.optim.RMSprop: "foreach",
+}
+"""Optimizers that step all parameters in one kernel, or in one call for each operation, also on a
+CPU; and the option by which they do."""
 
 
 def spelled(method: Method) -> dict[str, Any]:
@@ -117,13 +122,14 @@ class SymmetrizationArguments(BaseModel):
         super().__init__(*args, **others)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        """Of a policy: its networks, and an Adam that takes one kernel for all parameters.
+        """Of a policy: its networks, and an optimizer that steps all parameters at once.
 
         For the trivial group everything stays bit for bit SB3's; so does what the user chose.
         """
         chosen = {"fused", "foreach", "capturable", "differentiable"} & set(self.optimizer_kwargs)
-        if self.symmetry.group.order > 1 and self.optimizer_class in FUSED and not chosen:
-            self.optimizer_kwargs = {"fused": True, **self.optimizer_kwargs}
+        option = AT_ONCE.get(self.optimizer_class)
+        if self.symmetry.group.order > 1 and option is not None and not chosen:
+            self.optimizer_kwargs = {option: True, **self.optimizer_kwargs}
         parent: Any = super()
         parent._build(lr_schedule)
 

@@ -19,11 +19,11 @@ from equirl.actions import GroupAction
 from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
 from equirl.agents.features import ForDicts, ForImages
 from equirl.agents.gradient_steps import overrides
-from equirl.agents.shortcuts.few_rows import drawn_of_few
+from equirl.agents.shortcuts.drawing import drawn_of_few, evaluated
 from equirl.errors import MethodError
 
 DRAWING = ("_distribution", "symmetric_log_std")
-"""What actions are drawn by."""
+"""What actions are drawn, and their probabilities computed, by."""
 
 
 class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
@@ -86,6 +86,10 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
         self, parameters: Tensor, actions: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """log π(a | s) and the entropy, each ``[batch]``, of these parameters of π."""
+        if not overrides(self, EquivariantActorCriticPolicy, DRAWING):
+            found = evaluated(self, parameters, actions)
+            if found is not None:
+                return found
         distribution = self._distribution(parameters)
         return distribution.log_prob(actions), distribution.entropy()
 

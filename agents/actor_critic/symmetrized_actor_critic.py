@@ -15,13 +15,22 @@ from torch import Tensor, nn
 from equirl.actions import GroupAction
 from equirl.agents.equivariance_metrics import actor_critic_metrics
 from equirl.agents.gradient_steps import overrides
-from equirl.agents.shortcuts.few_rows import actor_critic_of_few
+from equirl.agents.shortcuts.few_rows import actor_critic_of_chosen, actor_critic_of_few
 from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
 from equirl.errors import MethodError
 from equirl.symmetrize import Branches, Relaxation, Weights, relaxation
 from equirl.symmetrize.weightings import magnitude
 
-PARTS = ("_plain", "_latents", "_with_latents", "_outputs", "_scores", "_weighed")
+PARTS = (
+    "_plain",
+    "_latents",
+    "_with_latents",
+    "_outputs",
+    "_critic",
+    "_scores",
+    "_choice",
+    "_weighed",
+)
 """What `parameters_and_values` is made of."""
 
 
@@ -108,6 +117,9 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
             few = actor_critic_of_few(self, obs)
             if few is not None:
                 return few
+            chosen = actor_critic_of_chosen(self, obs)
+            if chosen is not None:
+                return chosen[:, :-1], chosen[:, -1:]
         if not method.needs_scores:
             outputs = symmetrized(obs)
         elif method.is_hard and torch.is_grad_enabled():

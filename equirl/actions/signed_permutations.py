@@ -183,6 +183,6 @@ class SignedPermutations(Maps):
 def _to_dtype(constant: Any, x: Any) -> Any:
     if isinstance(x, torch.Tensor):
         return constant if x.dtype.is_floating_point else constant.long().to(x.dtype)
-    if np.issubdtype(x.dtype, np.floating):
+    if x.dtype.kind == "f":
         return constant
     return constant.astype(np.int64).astype(x.dtype)

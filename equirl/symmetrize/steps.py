@@ -13,7 +13,7 @@ from equirl.actions import GroupAction
 from equirl.errors import MethodError
 from equirl.symmetrize.methods import Method, Orbit
 from equirl.symmetrize.structures import each_part, first, map_parts, parts
-from equirl.symmetrize.weightings import Weights, largest_entry, magnitude
+from equirl.symmetrize.weightings import Chosen, Weights, largest_entry, magnitude
 
 
 class Branches(NamedTuple):
@@ -115,6 +115,13 @@ class Steps(nn.Module):
         own = None if features is None else first(features)
         return Orbit(x, self.input_action, like, scores, scale, own)
 
+    def with_chosen(self, x: Any, weights: Weights) -> Weights:
+        """The same weights; where one g counts alone for every x, with it and gx (`Chosen`)."""
+        _, g = chosen_pairs(weights.values)
+        if len(g) != weights.values.shape[1]:
+            return weights
+        return weights._replace(chosen=Chosen(g, self.input_action.move_each(g, x)))
+
     def combine(self, outputs: Any, weights: Weights | Tensor) -> Any:
         """Σ_g w_g(x) · g⁻¹M(gx), ``[|G|, batch, *Y] -> [batch, *Y]``.
 
@@ -190,6 +197,12 @@ class Steps(nn.Module):
 
 def as_weights(weights: Weights | Tensor) -> Weights:
     return Weights(weights) if isinstance(weights, Tensor) else weights
+
+
+def chosen_pairs(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Every x whose branch g has a weight ``[|G|, batch]`` above 0, by number, and that g."""
+    owner, g = weights.transpose(0, 1).nonzero().unbind(dim=1)
+    return owner, g
 
 
 def _weighted_sum(weights: Tensor, values: Any) -> Any:

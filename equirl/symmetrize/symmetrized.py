@@ -12,7 +12,7 @@ from equirl.actions import GroupAction
 from equirl.errors import MethodError
 from equirl.recording import is_recording
 from equirl.symmetrize.methods import Method, resolve
-from equirl.symmetrize.steps import Steps, as_weights, in_dtype
+from equirl.symmetrize.steps import Steps, as_weights, chosen_pairs, in_dtype
 from equirl.symmetrize.structures import OutputAction, each_part, first, map_parts, parts
 from equirl.symmetrize.weightings import Weights, largest_entry
 
@@ -143,7 +143,7 @@ class Symmetrized(Steps):
         Args:
             x: a tensor or a dict of tensors.
             weights: what `weights` or `fixed_weights` gave for these x, of this or of another
-                model; computed here if left out.
+                model; computed here if left out. `with_chosen` spares moving x.
             scores: of every gx, ``[|G|, batch]``, in place of the method's own; a critic's, say.
             kwargs: passed on to the model as they are: the group does not move them, and they do
                 not follow the rows, which are those of the orbits.
@@ -169,7 +169,7 @@ class Symmetrized(Steps):
                 return self.combine(outputs, weights)
         given = self.weights(x, scores=scores) if weights is None else as_weights(weights)
         if self.method.is_hard and (given.surrogate is None or not learning):
-            return self._run_chosen(x, given.values, kwargs)
+            return self._run_chosen(x, given, kwargs)
         return self.combine(self.outputs(x, **kwargs)[0], given)
 
     def _recorded(
@@ -198,10 +198,13 @@ class Symmetrized(Steps):
         values = self._run_each(g, map_parts(lambda part: part.index_select(0, owner), x), kwargs)
         return map_parts(lambda y: y.view(batch, k, *y.shape[1:]).mean(dim=1), values)
 
-    def _run_chosen(self, x: Any, weights: Tensor, kwargs: Any) -> Any:
+    def _run_chosen(self, x: Any, given: Weights, kwargs: Any) -> Any:
         """Σ_g w_g(x) g⁻¹M(gx), running M only where w_g(x) > 0."""
+        if given.chosen is not None:
+            return self._run_at(*given.chosen, kwargs)
+        weights = given.values
         batch = weights.shape[1]
-        owner, g = weights.transpose(0, 1).nonzero().unbind(dim=1)
+        owner, g = chosen_pairs(weights)
         if len(owner) == batch:  # no ties: one chosen element for each x, in order
             return self._run_each(g, x, kwargs)
 
@@ -215,7 +218,11 @@ class Symmetrized(Steps):
 
     def _run_each(self, g: Tensor, x: Any, kwargs: Any) -> Any:
         """g⁻¹M(gx) row by row, ``[rows, *X] -> [rows, *Y]``."""
-        outputs, _ = self._run(self.input_action.move_each(g, x), kwargs)
+        return self._run_at(g, self.input_action.move_each(g, x), kwargs)
+
+    def _run_at(self, g: Tensor, points: Any, kwargs: Any) -> Any:
+        """g⁻¹M(gx) row by row, of the points gx."""
+        outputs, _ = self._run(points, kwargs)
         return each_part(self.output_action, outputs, lambda action, y: action.pull_back_each(g, y))
 
     def extra_repr(self) -> str:

@@ -32,6 +32,18 @@ INFINITE_BETA = 20.0
 """From this β on, in units of the typical spread of scores along an orbit, λ is equizero."""
 
 
+class Chosen(NamedTuple):
+    """The one element for each x that counts alone, where there is one.
+
+    Args:
+        g: its number, ``[batch]``.
+        points: gx, ``[batch, *X]``.
+    """
+
+    g: Tensor
+    points: Any
+
+
 class Weights(NamedTuple):
     """How much each branch counts.
 
@@ -39,10 +51,13 @@ class Weights(NamedTuple):
         values: w_g(x), ``[|G|, batch]``; columns sum to one.
         surrogate: weights of the same shape whose weighted sum lends its gradient to that of a hard
             choice (straight through); None where the gradient is that of ``values`` themselves.
+        chosen: where one element counts alone for every x, and somebody has moved x by it already,
+            so that several models need not do it again.
     """
 
     values: Tensor
     surrogate: Tensor | None = None
+    chosen: Chosen | None = None
 
 
 def shared_among_best(scores: Tensor, scale: Tensor) -> Tensor:

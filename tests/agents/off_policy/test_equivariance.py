@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from equirl.actions import GroupAction
 from equirl.agents.policy_spaces import for_policy
+from equirl.agents.symmetrized_actor import critic_values
 from equirl.testing import assert_equivariant
 from shared.off_policy_agents import ALGORITHMS, BOXES, OBSERVATIONS, Double, agent, environment
 from shared.tried import examples
@@ -103,6 +104,38 @@ def check_critic(critic: Any, x: Any, dtype: torch.dtype) -> None:
     if hasattr(critic, "q1_forward"):
         both = critic.q1_forward(x, actions), critic(x, actions)[0]
         torch.testing.assert_close(*both)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("method", ["equizero", "canonical"])
+@pytest.mark.parametrize("algorithm", ["sac", "td3", "tqc"])
+def test_a_point_chosen_once_gives_actor_and_critics_what_they_choose_themselves(
+    algorithm: str, method: str, ties: bool
+) -> None:
+    model: Any = agent(algorithm, method)
+    x = states(model, 6, 3)[0 if ties else 2 :]
+    weighed = model.actor.weigh(x)
+    assert (weighed.weights.chosen is None) == ties
+    actions = torch.rand(len(x), 3) * 2 - 1
+    found = (
+        (model.actor, model.actor.combined(x, weighed), model.actor.combined(x)),
+        (
+            model.critic,
+            critic_values(model.critic, x, actions, weighed),
+            model.critic.values(x, actions),
+        ),
+    )
+    for network, shared, alone in found:
+        torch.testing.assert_close(shared, alone)
+        learned = [p for p in network.parameters() if p.requires_grad]
+        slopes = [
+            torch.autograd.grad(each.square().sum(), learned, allow_unused=True)
+            for each in (shared, alone)
+        ]
+        for mine, theirs in zip(*slopes, strict=True):
+            assert (mine is None) == (theirs is None)
+            if mine is not None:
+                torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["equitune", "lambda", "equizero", "canonical"])

@@ -1,4 +1,4 @@
-"""Acting in NumPy gives the numbers of the reference, and is not taken where it must not be."""
+"""Acting and choosing in NumPy give the numbers of the reference, and happen where they may."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from equirl.agents import EquivariantPPO, EquivariantSAC, EquivariantTD3
+from equirl.agents import EquivariantA2C, EquivariantPPO, EquivariantSAC, EquivariantTD3
 from equirl.agents.shortcuts import few_rows
 
 MIRROR = {"mirror": ([1, -1, -1], [-1])}
@@ -19,7 +19,7 @@ METHODS = ("equitune", "lambda", "equizero", "canonical")
 
 def model_of(cls: type[Any], env: str, method: str, **options: Any) -> Any:
     symmetry = {"symmetry": MIRROR} if env == "Pendulum-v1" else {}
-    size = {} if cls is EquivariantPPO else {"buffer_size": 10}
+    size = {} if cls in (EquivariantA2C, EquivariantPPO) else {"buffer_size": 10}
     model = cls("MlpPolicy", env, method, **symmetry, **size, **options, seed=0, device="cpu")
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -73,8 +73,55 @@ def test_actors_of_continuous_actions_act_as_the_reference_does(
     np.testing.assert_allclose(*found, atol=2e-5)
 
 
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_the_loss_and_its_gradient_are_those_of_the_reference(
+    env: str, method: str, ties: bool
+) -> None:
+    model = model_of(EquivariantPPO, env, method, n_steps=8, batch_size=8)
+    model.policy.set_training_mode(False)  # λ's running spread stays as it is
+    points = states(model, 40) if ties else states(model, 40)[:-1]
+    if env == "CartPole-v1":
+        actions = torch.randint(0, 2, (len(points),))
+    else:
+        actions = torch.randn(len(points), 1)
+    chooses = method in ("equizero", "canonical") and not ties
+    assert (few_rows.actor_critic_of_chosen(model.policy, points) is not None) == chooses
+    found = []
+    for on in (True, False):
+        switch(model, on)
+        values, log_prob, entropy = model.policy.evaluate_actions(points, actions)
+        loss = (values[:, 0] * log_prob).mean() + 0.3 * entropy.mean() + values.square().mean()
+        parameters = list(model.policy.parameters())
+        slopes = torch.autograd.grad(loss, parameters, allow_unused=True)
+        found.append([values, log_prob, entropy, *(slope for slope in slopes if slope is not None)])
+    assert len(found[0]) == len(found[1])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("method", ["equizero", "canonical"])
+def test_numbers_that_are_not_finite_are_refused_as_by_the_reference(method: str) -> None:
+    model = model_of(EquivariantPPO, "CartPole-v1", method, n_steps=8, batch_size=8)
+    with torch.no_grad():
+        model.policy.action_net.bias[0] = torch.nan
+    with pytest.raises(ValueError, match="logits"):
+        model.policy.evaluate_actions(states(model, 5), torch.zeros(5, dtype=torch.int64))
+
+
+def test_an_optimizer_that_is_asked_to_stays_as_it_is() -> None:
+    """Of A2C, whose RMSprop takes one call for all parameters unless told otherwise."""
+    options = {"foreach": False}
+    model = model_of(EquivariantA2C, "CartPole-v1", "equitune", n_steps=8)
+    assert model.policy.optimizer.defaults["foreach"]
+    kwargs = {"optimizer_class": torch.optim.RMSprop, "optimizer_kwargs": options}
+    model = model_of(EquivariantA2C, "CartPole-v1", "equitune", policy_kwargs=kwargs)
+    assert model.policy.optimizer.defaults["foreach"] is False
+
+
 def test_it_is_taken_in_acting_and_in_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = model_of(EquivariantPPO, "CartPole-v1", "equizero", n_steps=8, batch_size=8)
+    model = model_of(EquivariantPPO, "CartPole-v1", "lambda", n_steps=8, batch_size=8)
     runs: list[int] = []
     run = few_rows.run
     monkeypatch.setattr(few_rows, "run", lambda *given: runs.append(1) or run(*given))

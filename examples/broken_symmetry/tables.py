@@ -29,17 +29,12 @@ def read(folder: Path) -> Runs:
     return runs
 
 
-def resampled(values: list[float], stream: int = 0) -> np.ndarray:
-    """Means of a bootstrap over seeds."""
-    rng, sample = np.random.default_rng(stream), np.array(values, float)
-    means: np.ndarray = rng.choice(sample, (5000, len(sample))).mean(axis=1)
-    return means
-
-
-def interval(means: np.ndarray, centre: float) -> str:
-    """The mean, and its 95 % interval."""
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{centre:.3g} [{low:.3g}, {high:.3g}]"
+def interval(values: list[float]) -> str:
+    """The mean over seeds and its 95 % interval of a bootstrap."""
+    sample = np.array(values, float)
+    drawn = np.random.default_rng(0).choice(sample, (10_000, len(sample))).mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return f"{sample.mean():.3g} [{low:.3g}, {high:.3g}]"
 
 
 def end(run: dict[str, Any]) -> float:
@@ -57,28 +52,24 @@ def late(run: dict[str, Any], key: str) -> float:
 
 
 def tables(runs: Runs) -> None:
-    """Of every task the methods, and by how much `relaxed` is better than each."""
-    for kind, task in sorted({key[:2] for key in runs}):
-        print(f"\n{kind} {task}\n\n| method | seeds | end | relaxed is better by |"
-              " over training | relaxed is better by |\n|---|---|---|---|---|---|")  # fmt: skip
-        ours = runs.get((kind, task, "relaxed", "-"), [])
-        ways = [key for key in runs if key[:2] == (kind, task)]
-        for key in sorted(ways, key=lambda key: (METHODS.index(key[2]), key[3])):
-            cells = [key[2] if key[3] == "-" else f"{key[2]}, {key[3]}", str(len(runs[key]))]
-            for measure in (end, over_training):
-                values = [measure(run) for run in runs[key]]
-                means = resampled(values)
-                cells.append(interval(means, float(np.mean(values))))
-                own = [measure(run) for run in ours]
-                if not own or key[2:] == ("relaxed", "-"):
-                    cells.append("")
-                    continue
-                better = float(np.mean(own) - np.mean(values))
-                cells.append(interval(resampled(own, stream=1) - means, better))
-            print("| " + " | ".join(cells) + " |")
-        for key in ways:
-            if key[2] == "relaxed":
-                print("\n" + key[3], *alpha_cells(runs[key]), sep="; ")
+    """Of every task the methods, and by how much `relaxed` is better than each, seed by seed."""
+    print("| task | method | seeds | end | relaxed is better by | over training |"
+          " relaxed is better by |\n|---|---|---|---|---|---|---|")  # fmt: skip
+    for kind, task, method, way in sorted(runs, key=lambda key: (*key[:2], METHODS.index(key[2]))):
+        found = {run["seed"]: run for run in runs[kind, task, method, way]}
+        ours = {run["seed"]: run for run in runs.get((kind, task, "relaxed", "-"), [])}
+        pairs = [(ours[seed], found[seed]) for seed in sorted({*ours} & {*found})]
+        if (method, way) == ("relaxed", "-"):
+            pairs = []
+        cells = [f"{kind} {task}", method if way == "-" else f"{method}, {way}", str(len(found))]
+        for measure in (end, over_training):
+            cells.append(interval([measure(run) for run in found.values()]))
+            better = [measure(own) - measure(other) for own, other in pairs]
+            cells.append(interval(better) if better else "")
+        print("| " + " | ".join(cells) + " |")
+    for key in runs:
+        if key[2] == "relaxed":
+            print("\n" + " ".join(key), *alpha_cells(runs[key]), sep="; ")
 
 
 def alpha_cells(found: list[dict[str, Any]]) -> list[str]:

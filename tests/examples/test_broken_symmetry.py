@@ -27,7 +27,7 @@ def test_a_training_step_of_many_seeds_is_that_of_the_library(
     # In the library an agent after some training, its α neither 0 nor 1 ...
     env_id, kwargs = grids.TASKS["wall"]
     env = make_vec_env(env_id, grids.N_ENVS, seed=0, env_kwargs={"size": grids.SIZE, **kwargs})
-    model = learners.build(env, method, {**grids.SETTINGS, "seed": 0}).learn(700)
+    model = learners.build(env, method, {**grids.SETTINGS, "seed": 0}).learn(500)
     if method == "relaxed":
         nn.init.constant_(model.q_net.symmetrized.weighting.h[-1].bias, 0.5)
         nn.init.normal_(model.q_net.symmetrized.weighting.h[-1].weight, std=0.1)
@@ -79,7 +79,7 @@ def parameters(agents: Any) -> list[tuple[Tensor, Tensor]]:
 
 
 def entries(layer: nn.Linear, name: str) -> tuple[Tensor, Tensor]:
-    """Weight and bias, or their gradients: ``[in, out]``, of the room without walls, ``[1, out]``."""
+    """Weight without what is for walls, ``[in, out]``, and bias, ``[1, out]``; or the gradients."""
     weight, bias = getattr(layer.weight, name), getattr(layer.bias, name)
     return weight.t()[25 if layer.in_features == 75 else 0 :], bias[None]
 

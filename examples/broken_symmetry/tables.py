@@ -17,6 +17,19 @@ from matplotlib.figure import Figure
 Runs = dict[tuple[str, str, str, str], list[dict[str, Any]]]
 METHODS = ("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp", "relaxed")
 TITLES = {"column": "slope on 1 of 5 columns", "wall": "wall on one side"}
+NAMES = {
+    ("table", "wall"): "wall",
+    ("table", "column"): "slope, 1 of 5 columns",
+    ("table", "slope"): "slope, 2 of 5 columns",
+    ("cartpole", "stuck"): "CartPole, `stuck`",
+    ("cartpole", "push"): "CartPole, `push`",
+    ("table", "exact"): "exact room",
+    ("cartpole", "exact"): "exact CartPole",
+    ("table", "all"): "slope everywhere",
+    ("grid", "wall"): "wall, by the library",
+    ("grid", "column"): "slope, 1 of 5 columns, by the library",
+}
+"""Tasks, in the order of the table; others follow."""
 
 
 def read(folder: Path) -> Runs:
@@ -55,13 +68,17 @@ def tables(runs: Runs) -> None:
     """Of every task the methods, and by how much `relaxed` is better than each, seed by seed."""
     print("| task | method | seeds | end | relaxed is better by | over training |"
           " relaxed is better by |\n|---|---|---|---|---|---|---|")  # fmt: skip
-    for kind, task, method, way in sorted(runs, key=lambda key: (*key[:2], METHODS.index(key[2]))):
+    order = [*NAMES, *sorted({key[:2] for key in runs} - {*NAMES})]
+    for kind, task, method, way in sorted(
+        runs, key=lambda key: (order.index(key[:2]), METHODS.index(key[2]), key[3])
+    ):
         found = {run["seed"]: run for run in runs[kind, task, method, way]}
         ours = {run["seed"]: run for run in runs.get((kind, task, "relaxed", "-"), [])}
         pairs = [(ours[seed], found[seed]) for seed in sorted({*ours} & {*found})]
         if (method, way) == ("relaxed", "-"):
             pairs = []
-        cells = [f"{kind} {task}", method if way == "-" else f"{method}, {way}", str(len(found))]
+        name = NAMES.get((kind, task), f"{kind} {task}")
+        cells = [name, f"`{method}`" if way == "-" else f"`{method}`, {way}", str(len(found))]
         for measure in (end, over_training):
             cells.append(interval([measure(run) for run in found.values()]))
             better = [measure(own) - measure(other) for own, other in pairs]

@@ -93,9 +93,9 @@ def alpha_cells(found: list[dict[str, Any]]) -> list[str]:
     cells = []
     if "alpha" in found[0]:
         cells.append(f"α over training {np.mean([np.mean(run['alpha']) for run in found]):.3f}")
-    for key in found[0]:
+    for key in sorted(set().union(*found)):  # an agent may never meet some of the states
         if key.startswith(("alpha_", "above", "below")) and "by_" not in key:
-            cells.append(f"{key} {np.mean([late(run, key) for run in found]):.2f}")
+            cells.append(f"{key} {np.mean([late(run, key) for run in found if key in run]):.2f}")
     seconds = np.mean([run["seconds"] for run in found])
     return [*cells, f"{seconds:.0f} s"]
 

@@ -42,12 +42,18 @@ def read(folder: Path) -> Runs:
     return runs
 
 
-def interval(values: list[float]) -> str:
-    """The mean over seeds and its 95 % interval of a bootstrap."""
+def interval(values: list[float], beside: float | None = None) -> str:
+    """The mean over seeds and its 95 % interval of a bootstrap, bold where it leaves a number out.
+
+    Of fewer than five seeds it is their range.
+    """
     sample = np.array(values, float)
+    if len(sample) < 5:
+        return f"{sample.mean():.3g} ({sample.min():.3g} to {sample.max():.3g})"
     drawn = np.random.default_rng(0).choice(sample, (10_000, len(sample))).mean(axis=1)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return f"{sample.mean():.3g} [{low:.3g}, {high:.3g}]"
+    shown = f"{sample.mean():.3g} [{low:.3g}, {high:.3g}]"
+    return shown if beside is None or low <= beside <= high else f"**{shown}**"
 
 
 def end(run: dict[str, Any]) -> float:
@@ -82,7 +88,7 @@ def tables(runs: Runs) -> None:
         for measure in (end, over_training):
             cells.append(interval([measure(run) for run in found.values()]))
             better = [measure(own) - measure(other) for own, other in pairs]
-            cells.append(interval(better) if better else "")
+            cells.append(interval(better, beside=0) if better else "")
         print("| " + " | ".join(cells) + " |")
     for key in runs:
         if key[2] == "relaxed":

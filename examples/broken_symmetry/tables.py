@@ -17,6 +17,19 @@ from matplotlib.figure import Figure
 Runs = dict[tuple[str, str, str, str], list[dict[str, Any]]]
 METHODS = ("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp", "relaxed")
 TITLES = {"column": "slope on 1 of 5 columns", "wall": "wall on one side"}
+NAMES = {
+    ("table", "wall"): "wall",
+    ("table", "column"): "slope, 1 of 5 columns",
+    ("table", "slope"): "slope, 2 of 5 columns",
+    ("cartpole", "stuck"): "CartPole, `stuck`",
+    ("cartpole", "push"): "CartPole, `push`",
+    ("table", "exact"): "exact room",
+    ("cartpole", "exact"): "exact CartPole",
+    ("table", "all"): "slope everywhere",
+    ("grid", "wall"): "wall, by the library",
+    ("grid", "column"): "slope, 1 of 5 columns, by the library",
+}
+"""Tasks, in the order of the table; others follow."""
 
 
 def read(folder: Path) -> Runs:
@@ -29,17 +42,18 @@ def read(folder: Path) -> Runs:
     return runs
 
 
-def resampled(values: list[float], stream: int = 0) -> np.ndarray:
-    """Means of a bootstrap over seeds."""
-    rng, sample = np.random.default_rng(stream), np.array(values, float)
-    means: np.ndarray = rng.choice(sample, (5000, len(sample))).mean(axis=1)
-    return means
+def interval(values: list[float], beside: float | None = None) -> str:
+    """The mean over seeds and its 95 % interval of a bootstrap, bold where it leaves a number out.
 
-
-def interval(means: np.ndarray, centre: float) -> str:
-    """The mean, and its 95 % interval."""
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{centre:.3g} [{low:.3g}, {high:.3g}]"
+    Of fewer than five seeds it is their range.
+    """
+    sample = np.array(values, float)
+    if len(sample) < 5:
+        return f"{sample.mean():.3g} ({sample.min():.3g} to {sample.max():.3g})"
+    drawn = np.random.default_rng(0).choice(sample, (10_000, len(sample))).mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    shown = f"{sample.mean():.3g} [{low:.3g}, {high:.3g}]"
+    return shown if beside is None or low <= beside <= high else f"**{shown}**"
 
 
 def end(run: dict[str, Any]) -> float:
@@ -57,37 +71,37 @@ def late(run: dict[str, Any], key: str) -> float:
 
 
 def tables(runs: Runs) -> None:
-    """Of every task the methods, and by how much `relaxed` is better than each."""
-    for kind, task in sorted({key[:2] for key in runs}):
-        print(f"\n{kind} {task}\n\n| method | seeds | end | relaxed is better by |"
-              " over training | relaxed is better by |\n|---|---|---|---|---|---|")  # fmt: skip
-        ours = runs.get((kind, task, "relaxed", "-"), [])
-        ways = [key for key in runs if key[:2] == (kind, task)]
-        for key in sorted(ways, key=lambda key: (METHODS.index(key[2]), key[3])):
-            cells = [key[2] if key[3] == "-" else f"{key[2]}, {key[3]}", str(len(runs[key]))]
-            for measure in (end, over_training):
-                values = [measure(run) for run in runs[key]]
-                means = resampled(values)
-                cells.append(interval(means, float(np.mean(values))))
-                own = [measure(run) for run in ours]
-                if not own or key[2:] == ("relaxed", "-"):
-                    cells.append("")
-                    continue
-                better = float(np.mean(own) - np.mean(values))
-                cells.append(interval(resampled(own, stream=1) - means, better))
-            print("| " + " | ".join(cells) + " |")
-        for key in ways:
-            if key[2] == "relaxed":
-                print("\n" + key[3], *alpha_cells(runs[key]), sep="; ")
+    """Of every task the methods, and by how much `relaxed` is better than each, seed by seed."""
+    print("| task | method | seeds | end | relaxed is better by | over training |"
+          " relaxed is better by |\n|---|---|---|---|---|---|---|")  # fmt: skip
+    order = [*NAMES, *sorted({key[:2] for key in runs} - {*NAMES})]
+    for kind, task, method, way in sorted(
+        runs, key=lambda key: (order.index(key[:2]), METHODS.index(key[2]), key[3])
+    ):
+        found = {run["seed"]: run for run in runs[kind, task, method, way]}
+        ours = {run["seed"]: run for run in runs.get((kind, task, "relaxed", "-"), [])}
+        pairs = [(ours[seed], found[seed]) for seed in sorted({*ours} & {*found})]
+        if (method, way) == ("relaxed", "-"):
+            pairs = []
+        name = NAMES.get((kind, task), f"{kind} {task}")
+        cells = [name, f"`{method}`" if way == "-" else f"`{method}`, {way}", str(len(found))]
+        for measure in (end, over_training):
+            cells.append(interval([measure(run) for run in found.values()]))
+            better = [measure(own) - measure(other) for own, other in pairs]
+            cells.append(interval(better, beside=0) if better else "")
+        print("| " + " | ".join(cells) + " |")
+    for key in runs:
+        if key[2] == "relaxed":
+            print("\n" + " ".join(key), *alpha_cells(runs[key]), sep="; ")
 
 
 def alpha_cells(found: list[dict[str, Any]]) -> list[str]:
     cells = []
     if "alpha" in found[0]:
         cells.append(f"α over training {np.mean([np.mean(run['alpha']) for run in found]):.3f}")
-    for key in found[0]:
+    for key in sorted(set().union(*found)):  # an agent may never meet some of the states
         if key.startswith(("alpha_", "above", "below")) and "by_" not in key:
-            cells.append(f"{key} {np.mean([late(run, key) for run in found]):.2f}")
+            cells.append(f"{key} {np.mean([late(run, key) for run in found if key in run]):.2f}")
     seconds = np.mean([run["seconds"] for run in found])
     return [*cells, f"{seconds:.0f} s"]
 

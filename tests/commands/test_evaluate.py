@@ -20,7 +20,7 @@ from equirl.envs import SymmetryWrapper, TransformWrapper
 
 ELEMENTS = ("e", "r", "r²", "r³", "s", "rs", "r²s", "r³s")
 SEED = 1_000_000
-EPISODES = 20
+EPISODES = 8
 
 
 def trained(equirl_command: Callable[..., Any], folder: Path, method: str) -> Path:

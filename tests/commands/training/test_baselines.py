@@ -15,6 +15,7 @@ from gymnasium import spaces
 from stable_baselines3 import DQN
 
 from equirl.envs import SymmetryWrapper
+from shared.rarely import rarely
 from shared.refusals import SHORT, Refused
 from shared.sampled import Sampled
 from shared.short_training import train
@@ -41,7 +42,7 @@ gym.register("equirl-test/Dict-v0", dict_env)
 gym.register("equirl-test/Shifted-v0", shifted_env)
 
 
-@pytest.fixture(scope="module", params=NATIVE)
+@pytest.fixture(scope="module", params=rarely(NATIVE, "linear"))
 def agent(
     request: pytest.FixtureRequest,
     equirl_command: Callable[..., Any],

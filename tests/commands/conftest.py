@@ -86,6 +86,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report without what takes most of its time, and other tests look at."""
+    monkeypatch.setattr("equirl.reporting.write.draw_figures", lambda _: {})
+
+
+@pytest.fixture
 def refused(equirl_command: Command, folder: Path) -> Refused:
     """The one line with which the command refuses."""
 

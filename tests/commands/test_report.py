@@ -30,12 +30,6 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes most of the time, and other tests look at."""
-    monkeypatch.setattr("equirl.reporting.write.draw_figures", lambda _: {})
-
-
-@pytest.fixture
 def runs(folder: Path) -> Path:
     """Two methods, two seeds, and a run that is not finished."""
     for method, top in (("plain", 200), ("lambda", 100)):

@@ -202,9 +202,10 @@ def test_a_policy_that_diverges_in_the_middle_of_an_update_ends_the_training(
 
     monkeypatch.setattr(PPO, "train", diverging)
     run, keys = tmp_path / "run", [key for key in KEYS if not key.startswith("algorithm.")]
-    ppo = ("algorithm=ppo", "algorithm.n_steps=32", "algorithm.batch_size=8")
+    short = ("algorithm.n_steps=32", "algorithm.batch_size=32", "algorithm.n_epochs=1")
+    ppo = ("algorithm=ppo", "algorithm.n_envs=1", *short)
     outcome = equirl_command("train", *keys, *ppo, "env=cartpole", f"run_dir={run}")
-    said = ("training diverged: ", " is not finite after 256 steps (a lower learning_rate may help")
+    said = ("training diverged: ", " is not finite after 32 steps (a lower learning_rate may help")
     ends(outcome, 2, *said, step=None)
 
 

@@ -18,9 +18,6 @@ from equirl.actions.signed_permutations import SignedPermutations
 from equirl.errors import SymmetryError
 from equirl.groups import FiniteGroup
 
-if TYPE_CHECKING:
-    from equirl.actions.group_actions import GroupAction
-
 Made = TypeVar("Made", bound="Constructions")
 
 
@@ -146,7 +143,7 @@ class Constructions:
         return cls._on_array(group, SignedPermutations(index), shape)
 
     @classmethod
-    def direct_sum(cls: type[Made], *actions: GroupAction) -> Made:
+    def direct_sum(cls: type[Made], *actions: Constructions) -> Made:
         """The action on concatenated flat points (x, y, …) ↦ (gx, gy, …), a vector.
 
         Args:

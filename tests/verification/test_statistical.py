@@ -78,7 +78,7 @@ def test_a_breach_is_refused(env: Any, quantity: str) -> None:
 def test_a_discrete_state_is_a_category() -> None:
     env = games.lake(games.HOLE_MOVED)
     symmetry = Symmetry.from_generators(env.observation_space, env.action_space, games.DIAGONAL)
-    played = collect(env, 15_000, 0)
+    played = collect(env, 10_000, 0)
     verdicts = check_statistically(symmetry, "t", played, 0.05, measure_sensitivity=False)
     assert "termination" in refused(verdicts)
     ended = next(v for v in verdicts if v.quantity == "termination").counter_example

@@ -37,12 +37,8 @@ class EnvConfig:
     frame_stack: int = key(1, "frames in one observation", least=1)
     install: Optional[str] = key(None, 'the extra that brings it: pip install "equirl[…]"')
     symmetry: Optional[str] = key(None, "module:object; null is the registered symmetry")
-    state_maps: Optional[str] = key(
-        None, "module:object, for equirl check; null is the registered ones"
-    )
-    target_return: Optional[float] = key(
-        None, "training ends when an evaluation and fresh episodes reach it"
-    )
+    state_maps: Optional[str] = key(None, "as symmetry, of the simulator, for equirl check")
+    target_return: Optional[float] = key(None, "reached in fresh episodes too, it ends training")
     threshold_return: Optional[float] = key(None, "solved, for equirl report: times to reach it")
     eval_every: int = key(2000, "environment steps, where eval.every= is not given")
     eval_episodes: int = key(20, "episodes, where eval.episodes= is not given")
@@ -84,9 +80,7 @@ class TrainConfig:
     env: EnvConfig = group("the task")
     algorithm: Any = group("what learns, and its hyper-parameters")
     method: Any = group("how symmetry enters")
-    normalize: bool = key(
-        False, "observations and rewards by running statistics that keep the symmetry"
-    )
+    normalize: bool = key(False, "observations and rewards, in a way that keeps the symmetry")
     pretrained: Optional[str] = key(None, f"{AGENT}, whose weights training begins with")
     seed: int = key(0, "of everything random in training", least=0, most=2**32 - 1)
     total_timesteps: int = key(MISSING, "environment steps", least=1)
@@ -240,9 +234,7 @@ class ReportConfig:
 
     runs: list[str] = key(MISSING, "run directories, or folders to be searched for them")
     baseline: str = key("plain", "the method that the others are compared with")
-    threshold: Any = key(
-        None, "mean return, or {environment: return}; null is env.threshold_return"
-    )
+    threshold: Any = key(None, "mean return, or {env: return}; null is env.threshold_return")
     unfinished: bool = key(False, "take runs that are not finished, as far as they came")
     reps: int = key(2000, "bootstrap resamples of every interval", least=100)
     seed: int = key(0, "of the resampling", least=0, most=2**32 - 1)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from absl.logging import get_absl_handler
+from torch.distributions import Distribution
 
 from shared.covering import mark_what_is_covered_already
 from shared.tried import examples as examples  # whose profile a command line may name
@@ -27,12 +28,25 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def own_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command looks for modules in the current folder; later tests, and their processes, do not.
-
-    In the checkout they would find a package without its parts.
-    """
+def process_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What holds for the whole process is the same for every test, in whatever order they run."""
+    # A command looks for modules in the current folder; later tests, and their processes, do not:
+    # in the checkout they would find a package without its parts.
     monkeypatch.setattr(sys, "path", [*sys.path])
+    # The first `torch.compile` in a process turns these checks off for good.
+    monkeypatch.setattr(Distribution, "_validate_args", Distribution._validate_args)
+    before = _switches()
+    yield
+    assert _switches() == before
+
+
+def _switches() -> tuple[object, ...]:
+    return (
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_grad_enabled(),
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before what is slow is deselected

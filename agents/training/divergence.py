@@ -27,11 +27,7 @@ class DivergenceCallback(BaseCallback):
         for name, loss in self.logger.name_to_value.items():
             if name.startswith("train/") and name.endswith("loss") and not np.isfinite(loss):
                 what = name.removeprefix("train/").replace("_", " ")
-                raise RunError(
-                    f"training diverged: the {what} is {loss} after {self.num_timesteps} steps "
-                    "(a lower algorithm.learning_rate may help)",
-                    code=2,
-                )
+                raise _divergence(self.model) or _diverged(f"the {what} is {loss}", self.model)
 
 
 def check_parameters(model: BaseAlgorithm) -> None:
@@ -49,7 +45,8 @@ def check_parameters(model: BaseAlgorithm) -> None:
 def divergence_is_named(model: BaseAlgorithm) -> Iterator[None]:
     """Says so where training ends with parameters that are not finite.
 
-    Distributions of PyTorch refuse such parameters in words of their own; Q-networks take them.
+    Distributions of PyTorch refuse such parameters in words of their own; Q-networks take them, and
+    so do distributions once `torch.compile` was used in the process: it turns their checks off.
 
     Raises:
         RunError: a parameter is not finite.
@@ -69,9 +66,13 @@ def divergence_is_named(model: BaseAlgorithm) -> Iterator[None]:
 def _divergence(model: BaseAlgorithm) -> RunError | None:
     for name, parameter in model.policy.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
-            return RunError(
-                f"training diverged: {name} is not finite after {model.num_timesteps} steps "
-                "(a lower learning_rate may help; rewards must be finite)",
-                code=2,
-            )
+            return _diverged(f"{name} is not finite", model)
     return None
+
+
+def _diverged(what: str, model: BaseAlgorithm) -> RunError:
+    return RunError(
+        f"training diverged: {what} after {model.num_timesteps} steps "
+        "(a lower learning_rate may help; rewards must be finite)",
+        code=2,
+    )

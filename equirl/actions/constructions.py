@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,16 +18,17 @@ from equirl.actions.signed_permutations import SignedPermutations
 from equirl.errors import SymmetryError
 from equirl.groups import FiniteGroup
 
-if TYPE_CHECKING:
-    from equirl.actions.group_actions import GroupAction
-
 Made = TypeVar("Made", bound="Constructions")
 
 
 class Constructions:
-    """What `GroupAction` inherits: on vectors, images and tokens, and sums of other actions."""
+    """What `GroupAction` inherits: on vectors, images and tokens, and made of other actions."""
 
     if TYPE_CHECKING:
+        group: FiniteGroup
+        leaves: tuple[Leaf, ...]
+        blocks: tuple[Block, ...]
+        maps: tuple[Maps, ...]
 
         def __init__(
             self,
@@ -141,7 +143,7 @@ class Constructions:
         return cls._on_array(group, SignedPermutations(index), shape)
 
     @classmethod
-    def direct_sum(cls: type[Made], *actions: GroupAction) -> Made:
+    def direct_sum(cls: type[Made], *actions: Constructions) -> Made:
         """The action on concatenated flat points (x, y, …) ↦ (gx, gy, …), a vector.
 
         Args:
@@ -180,6 +182,53 @@ class Constructions:
             sum((leaf.values for leaf in leaves if leaf.values), ()) if True in finite else None,
         )
         return cls(group, (leaf,), ((0,),), (joined,))
+
+    def copies(self: Made, n: int) -> Made:
+        """The same action on each of n points, ``[n, *shape]``: (x₁, …, xₙ) ↦ (gx₁, …, gxₙ).
+
+        Example:
+            >>> from equirl import GroupAction
+            >>> from equirl.groups import cyclic
+            >>> swap = GroupAction.on_vectors(cyclic(2), permutations=[[0, 1], [1, 0]])
+            >>> swap.copies(2).transform(1, np.array([[1.0, 2.0], [3.0, 4.0]]))
+            array([[2., 1.],
+                   [4., 3.]])
+        """
+        if n < 1:
+            raise SymmetryError(f"copies(n) needs n ≥ 1, got {n}")
+        together = self.direct_sum(*[self] * n)
+        leaf = replace(together.leaves[0], shape=(n, *self.leaves[0].shape))
+        return type(self)(self.group, (leaf,), together.blocks, together.maps)
+
+    def rearranged(
+        self: Made, leaves: Sequence[Leaf], axes: Mapping[str | None, Sequence[int]] | None = None
+    ) -> Made:
+        """The same action on points whose keys stand in another order, or with axes exchanged.
+
+        Args:
+            leaves: those of this action, in their new order; shapes and dtypes are the new ones.
+            axes: by key, what `numpy.transpose` does to the arrays that are not as they were.
+        """
+        position = {leaf.key: j for j, leaf in enumerate(leaves)}
+        old = [position[leaf.key] for leaf in self.leaves]
+        blocks, stacks = [], []
+        for block, maps in zip(self.blocks, self.maps, strict=True):
+            order, start = {}, 0
+            for j in block:
+                leaf = self.leaves[j]
+                entries = start + np.arange(leaf.size).reshape(leaf.shape)
+                turned = (axes or {}).get(leaf.key)
+                order[old[j]] = (entries if turned is None else entries.transpose(turned)).ravel()
+                start += leaf.size
+            blocks.append(tuple(sorted(order)))
+            stacks.append(maps.relabelled(np.concatenate([order[j] for j in sorted(order)])))
+        by_first = sorted(range(len(blocks)), key=lambda b: blocks[b])
+        return type(self)(
+            self.group,
+            tuple(leaves),
+            tuple(blocks[b] for b in by_first),
+            tuple(stacks[b] for b in by_first),
+        )
 
     @classmethod
     def _on_array(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -98,61 +98,15 @@ class GroupAction(Constructions):
     def __deepcopy__(self, memo: dict[int, Any]) -> GroupAction:
         return self  # immutable
 
-    def copies(self, n: int) -> GroupAction:
-        """The same action on each of n points, ``[n, *shape]``: (x₁, …, xₙ) ↦ (gx₁, …, gxₙ).
-
-        Example:
-            >>> from equirl.groups import cyclic
-            >>> swap = GroupAction.on_vectors(cyclic(2), permutations=[[0, 1], [1, 0]])
-            >>> swap.copies(2).transform(1, np.array([[1.0, 2.0], [3.0, 4.0]]))
-            array([[2., 1.],
-                   [4., 3.]])
-        """
-        if n < 1:
-            raise SymmetryError(f"copies(n) needs n ≥ 1, got {n}")
-        together = self.direct_sum(*[self] * n)
-        leaf = replace(together.leaves[0], shape=(n, *self.leaves[0].shape))
-        return GroupAction(self.group, (leaf,), together.blocks, together.maps)
-
-    def rearranged(
-        self, leaves: Sequence[Leaf], axes: Mapping[str | None, Sequence[int]] | None = None
-    ) -> GroupAction:
-        """The same action on points whose keys stand in another order, or with axes exchanged.
-
-        Args:
-            leaves: those of this action, in their new order; shapes and dtypes are the new ones.
-            axes: by key, what `numpy.transpose` does to the arrays that are not as they were.
-        """
-        position = {leaf.key: j for j, leaf in enumerate(leaves)}
-        old = [position[leaf.key] for leaf in self.leaves]
-        blocks, stacks = [], []
-        for block, maps in zip(self.blocks, self.maps, strict=True):
-            order, start = {}, 0
-            for j in block:
-                leaf = self.leaves[j]
-                entries = start + np.arange(leaf.size).reshape(leaf.shape)
-                turned = (axes or {}).get(leaf.key)
-                order[old[j]] = (entries if turned is None else entries.transpose(turned)).ravel()
-                start += leaf.size
-            blocks.append(tuple(sorted(order)))
-            stacks.append(maps.relabelled(np.concatenate([order[j] for j in sorted(order)])))
-        by_first = sorted(range(len(blocks)), key=lambda b: blocks[b])
-        return GroupAction(
-            self.group,
-            tuple(leaves),
-            tuple(blocks[b] for b in by_first),
-            tuple(stacks[b] for b in by_first),
-        )
-
     def same_as(self, other: GroupAction) -> bool:
         """Whether the same elements move the same points alike; keys may stand in another order."""
         mine, theirs = ({leaf.key: leaf for leaf in a.leaves} for a in (self, other))
         if self.group != other.group or mine != theirs:
             return False
-        other = other.rearranged(self.leaves)
-        return self.rearranged(self.leaves).blocks == other.blocks and all(
+        one, other = (action.rearranged(self.leaves) for action in (self, other))
+        return one.blocks == other.blocks and all(
             type(a) is type(b) and bool(a.equal(b).all())
-            for a, b in zip(self.rearranged(self.leaves).maps, other.maps, strict=True)
+            for a, b in zip(one.maps, other.maps, strict=True)
         )
 
     def transform(self, g: Elements, x: Any) -> Any:

@@ -1,9 +1,9 @@
 """Compiling maps, given as ordinary functions, by calling them on a few chosen points.
 
 Which entry of the point decides which entry of the result is found for all entries at once
-(`sources`); blocks of leaves that depend on each other follow from it. Signs, offsets, matrices
-and tables are then read off, and each compiled map is compared with its function on further
-points. The function is never called again afterwards.
+(`Reading`); blocks of leaves that depend on each other follow from it. Signs, offsets, matrices and
+tables are then read off, and each compiled map is compared with its function on further points. The
+function is never called again afterwards.
 
 What is certain and what is tested. A map that belongs here (a permutation of the entries with
 signs and offsets, an affine map, a renaming of finite values) is always recognised. Any other is
@@ -17,22 +17,13 @@ it is what its compiled form says.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from equirl.actions import Affines, Block, Lookups, Maps, SignedPermutations
-from equirl.declaring.probes import (
-    MATCHING,
-    NOTHING,
-    SEVERAL,
-    Array,
-    Probe,
-    Window,
-    joined,
-    leaf_sources,
-    sources,
-)
+from equirl.declaring.probes import SEVERAL, Probe, joined, leaf_sources
+from equirl.declaring.readings import Reading, places
+from equirl.declaring.windows import Array
 from equirl.errors import SymmetryError
 
 MAX_DENSE_ENTRIES = 2048
@@ -40,37 +31,6 @@ MAX_DENSE_ENTRIES = 2048
 
 MAX_VALUES = 2**16
 """Values of all finite entries together, each entry counted with as many as the largest has."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What calling one map has told.
-
-    Args:
-        probe: the map.
-        entry: int64 ``[entries]``, the entry each entry of the result depends on, or NOTHING or
-            SEVERAL.
-        slope: ``[entries]``, by how much the result changes with that entry.
-        centre: ``[entries]``, what the window's centre becomes.
-        points: what is compared: points, how far from the centre their entries lie, and results.
-    """
-
-    probe: Probe
-    entry: Array
-    slope: Array
-    centre: Array
-    points: tuple[tuple[Array, Array, Array], ...]
-
-    @classmethod
-    def of(cls, probe: Probe) -> Reading:
-        window = probe.window
-        entry = sources(probe, np.arange(len(window.leaf)))
-        entry = np.where(window.fixed & (entry == NOTHING), np.arange(len(entry)), entry)
-        start, other = window.two_points()
-        change, step = window.wrapped(probe(other) - probe(start)), (other - start)[entry]
-        slope = np.divide(change, step, out=np.ones_like(change), where=step != 0)
-        points = tuple((x, reach, probe(x)) for x, reach in window.random_points())
-        return cls(probe, entry, slope, probe(window.centre), points)
 
 
 def compiled(probes: Sequence[Probe]) -> tuple[list[Block], list[tuple[Maps, ...]]]:
@@ -133,8 +93,8 @@ def _signed_permutation(reading: Reading, block: Block) -> SignedPermutations | 
     if not np.array_equal(np.sort(entry), np.sort(where)) or (np.abs(sign) != 1).any():
         return None
     offset = reading.centre[where] - sign * window.centre[entry] + 0.0
-    found = SignedPermutations(_places(window, where)[entry][None], sign[None], offset[None])
-    return found if _mismatch(reading, where, found) is None else None
+    found = SignedPermutations(places(window, where)[entry][None], sign[None], offset[None])
+    return found if reading.mismatch(where, found) is None else None
 
 
 def _affines(reading: Reading, blocks: list[Block]) -> dict[Block, Affines]:
@@ -177,7 +137,7 @@ def _affines(reading: Reading, blocks: list[Block]) -> dict[Block, Affines]:
 
 def _check_affine(reading: Reading, where: Array, maps: Affines) -> None:
     probe, window = reading.probe, reading.probe.window
-    mismatch = _mismatch(reading, where, maps)
+    mismatch = reading.mismatch(where, maps)
     if mismatch is not None:
         entry, got, expected = mismatch
         bounds = f"{window.low[entry]:g} … {window.high[entry]:g}"
@@ -291,8 +251,8 @@ def _lookup(
                 f"{probe.title} is not a permutation of the values of entry "
                 f"{probe.entry_name(where[i])}: it gives {reached}"
             )
-    found = Lookups(_places(window, where)[entry][None], table[None], low[None])
-    mismatch = _mismatch(reading, where, found)
+    found = Lookups(places(window, where)[entry][None], table[None], low[None])
+    mismatch = reading.mismatch(where, found)
     return found if mismatch is None else _depends_on_several(probe, mismatch[0])
 
 
@@ -301,26 +261,3 @@ def _depends_on_several(probe: Probe, entry: int) -> SymmetryError:
         f"{probe.title} lets entry {probe.entry_name(entry)} depend on several entries: it must "
         "copy one entry, or rename its values"
     )
-
-
-def _mismatch(reading: Reading, where: Array, maps: Maps) -> tuple[int, float, float] | None:
-    """The first entry where function and compiled map differ: (entry, function's, compiled's)."""
-    window = reading.probe.window
-    exact = ~window.is_float[where]
-    for point, reach, result in reading.points:
-        got = result[where]
-        given = point[where].astype(np.int64) if isinstance(maps, Lookups) else point[where]
-        expected = maps.orbit(given[None])[0, 0].astype(np.float64)
-        rounding = MATCHING * (reach[where] + np.abs(got) + np.abs(expected))
-        off = np.abs(window.wrapped(got - expected, where)) > np.where(exact, 0, rounding)
-        if off.any():
-            i = int(np.argmax(off))
-            return int(where[i]), float(got[i]), float(expected[i])
-    return None
-
-
-def _places(window: Window, where: Array) -> Array:
-    """For each flat entry of the space, its position in the block with the entries ``where``."""
-    places = np.zeros(len(window.leaf), dtype=np.int64)
-    places[where] = np.arange(len(where))
-    return places

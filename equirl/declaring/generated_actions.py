@@ -22,7 +22,8 @@ from equirl.actions import (
 )
 from equirl.declaring.compilation import compiled
 from equirl.declaring.observation_maps import ObservationMap
-from equirl.declaring.probes import Probe, Window
+from equirl.declaring.probes import Probe
+from equirl.declaring.windows import Window
 from equirl.errors import GroupError, SymmetryError
 from equirl.groups import MAX_ORDER, Closure, FiniteGroup, close_generators
 

@@ -1,6 +1,7 @@
 """Any model made exactly equivariant: `Symmetrized`, its methods and their weights."""
 
-from equirl.symmetrize.methods import METHODS, OPTIONS, Method, resolve, resolve_saved
+from equirl.symmetrize.contract import Method
+from equirl.symmetrize.methods import METHODS, OPTIONS, resolve, resolve_saved
 from equirl.symmetrize.relaxing import (
     Relaxation,
     RelaxedWeighting,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from equirl.actions import GroupAction
 from equirl.errors import MethodError
-from equirl.symmetrize.methods import Method, Orbit
+from equirl.symmetrize.contract import Method, Orbit
 from equirl.symmetrize.structures import each_part, first, map_parts, parts
 from equirl.symmetrize.weightings import Chosen, Weights, largest_entry, magnitude
 

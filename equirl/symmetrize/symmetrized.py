@@ -11,7 +11,8 @@ from torch import Tensor
 from equirl.actions import GroupAction
 from equirl.errors import MethodError
 from equirl.recording import is_recording
-from equirl.symmetrize.methods import Method, resolve
+from equirl.symmetrize.contract import Method
+from equirl.symmetrize.methods import resolve
 from equirl.symmetrize.steps import Steps, as_weights, chosen_pairs, in_dtype
 from equirl.symmetrize.structures import OutputAction, each_part, first, map_parts, parts
 from equirl.symmetrize.weightings import Weights, largest_entry

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from equirl.commands import main
+from shared.rarely import rarely
 
 DECLARATIONS = """
 import gymnasium as gym
@@ -113,7 +114,10 @@ wrong_sign = {"legs": (lambda s: s[legs] * np.where(np.arange(17) == 9, -1, 1), 
 
 
 @pytest.mark.parametrize(
-    ("table", "entries"), [("right", []), ("swapped_pair", [3, 4, 6, 7]), ("wrong_sign", [9])]
+    ("table", "entries"),
+    rarely(
+        [("right", []), ("swapped_pair", [3, 4, 6, 7]), ("wrong_sign", [9])], ("wrong_sign", [9])
+    ),
 )
 def test_a_table_with_a_mistake_is_refused_with_the_entries_named(
     table: str, entries: list[int], folder: Path, capsys: pytest.CaptureFixture[str]
@@ -155,7 +159,8 @@ def test_a_wrong_symmetry_of_dicts_exits_with_one_and_numbers_by_key(
 
 
 def test_a_black_box_is_checked_statistically(capsys: pytest.CaptureFixture[str]) -> None:
-    assert check("env.id=MountainCar-v0", "env.symmetry=declared_for_check:car") == 1
+    car = ("env.id=MountainCar-v0", "env.symmetry=declared_for_check:car")
+    assert check(*car, "transitions=4000") == 1
     assert "statistical" in capsys.readouterr().out
 
 
@@ -167,7 +172,7 @@ def test_state_maps_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_a_state_map_leaves_out_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("Box2D", reason='needs pip install "equirl[box2d]"')
-    assert check("env=bipedalwalker", "transitions=2000") == 0
+    assert check("env=bipedalwalker", "transitions=1000") == 0
     out = capsys.readouterr().out
     assert "the order in which Box2D solves" in out
     assert "the symmetry holds" in out

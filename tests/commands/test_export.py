@@ -95,11 +95,11 @@ def test_nothing_in_a_file_is_run_unless_it_is_trusted(
     for whole, name in ((agent, "ours"), (plain_agent, "plain")):
         bad = f"agent={name}.zip"
         trapped(whole, Path(f"{name}.zip"), witness)
+        good = equirl_command("evaluate", f"agent={whole}", *play, "trust=pickle")
+        interval = re.compile(r"[-\d.]+ ± [\d.]+")
         for trust in ((), ("trust=weights",)):
             outcome = equirl_command("evaluate", bad, *play, *trust)
             assert outcome.code == 0, outcome.err
-            good = equirl_command("evaluate", f"agent={whole}", *play, "trust=pickle")
-            interval = re.compile(r"[-\d.]+ ± [\d.]+")
             assert interval.findall(outcome.out) == interval.findall(good.out)
         exported = (bad, "env=cartpole", "format=torch", f"output={name}.pt2")
         assert equirl_command("export", *exported).code == 0

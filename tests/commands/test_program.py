@@ -111,9 +111,13 @@ def test_help_lists_the_commands(
     ("command", "keys"),
     [
         ("train", ("env.id", "method.init", "seed", "run_dir", "algorithm.learning_rate")),
-        ("evaluate", ("agent", "env.symmetry", "episodes", "transform", "video")),
         ("transfer", ("agent", "stage", "methods", "weights.steps", "finetune.steps", "run_dir")),
-        ("check", ("transitions", "level", "discover")),
+        pytest.param(
+            "evaluate",
+            ("agent", "env.symmetry", "episodes", "transform", "video"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("check", ("transitions", "level", "discover"), marks=pytest.mark.slow),
     ],
 )
 def test_help_of_a_command_lists_its_keys(

@@ -64,6 +64,7 @@ def test_what_it_leaves_behind_and_prints(
     assert "runs/going" in (written / "report.md").read_text()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_runs_of_train_are_read(equirl_command: Callable[..., Any], folder: Path) -> None:
     for method in ("plain", "equitune"):
         keys = ("env=cartpole", f"method={method}", "total_timesteps=64", "eval.every=32")
@@ -80,6 +81,7 @@ def test_runs_of_train_are_read(equirl_command: Callable[..., Any], folder: Path
     assert " env=cartpole method=plain total_timesteps=64 eval.every=32`" in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_runs_can_be_listed_with_and_without_a_key_and_have_any_name(
     equirl_command: Callable[..., Any], folder: Path
 ) -> None:
@@ -93,6 +95,7 @@ def test_runs_can_be_listed_with_and_without_a_key_and_have_any_name(
     assert len(rows_of(folder / "other" / "report.csv")) == 1
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_unfinished_runs_on_request(
     equirl_command: Callable[..., Any], runs: Path, folder: Path
 ) -> None:
@@ -132,6 +135,7 @@ def test_mistakes_are_refused_in_one_line(
     assert all(word in line for word in words), line
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_damaged_run_is_left_out_unless_nothing_remains(
     equirl_command: Callable[..., Any], refused: Refused, runs: Path
 ) -> None:
@@ -141,6 +145,7 @@ def test_a_damaged_run_is_left_out_unless_nothing_remains(
     assert f"left out: runs/{damaged}" in report(equirl_command, "runs", "run_dir=report").out
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_run_that_was_done_twice_counts_once(
     equirl_command: Callable[..., Any], runs: Path, folder: Path
 ) -> None:

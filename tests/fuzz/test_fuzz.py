@@ -32,14 +32,14 @@ from shared.sampled import Sampled
 from shared.saved_agents import rewritten
 
 SHARE = {
-    "declarations": 300,
+    "declarations": 150,
     "agents": 60,
-    "overrides": 20,
+    "overrides": 10,
     "environments": 150,
     "spaces": 20,
     "observations": 20,
 }
-"""Inputs of the default test run; with ``-m slow`` a hundred times as many (57,000)."""
+"""Inputs of the default test run; with ``-m slow`` a hundred times as many (41,000)."""
 
 
 def fuzzed(inputs: int) -> settings:

@@ -164,6 +164,7 @@ def test_every_method_is_told_by_colour_line_and_marker() -> None:
     assert styles_of(["lambda"])["lambda"] == styles["lambda"]
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_files(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "run", STEPS, STEPS / 100)
     one, other = (tmp_path / name for name in ("one", "other"))

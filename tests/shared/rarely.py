@@ -9,7 +9,11 @@ import pytest
 
 
 def rarely(values: Iterable[Any], *rare: Any) -> list[Any]:
-    """The values as parameters, those that are rare marked slow."""
+    """The values as parameters, tuples as several, those that are rare marked slow."""
     return [
-        pytest.param(value, marks=pytest.mark.slow if value in rare else ()) for value in values
+        pytest.param(
+            *(value if isinstance(value, tuple) else (value,)),
+            marks=pytest.mark.slow if value in rare else (),
+        )
+        for value in values
     ]

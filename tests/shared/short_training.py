@@ -8,6 +8,7 @@ from typing import Any
 
 SHORT = (
     "progress=false",
+    "algorithm=dqn",  # which auto would compose the configuration once more to find
     "algorithm.net_arch=[8]",
     "algorithm.learning_starts=50",
     "algorithm.train_freq=16",

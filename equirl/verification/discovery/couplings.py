@@ -194,17 +194,14 @@ def couplings_of(played: Play, actions: FloatArray, are_choices: bool) -> Coupli
     moved = np.hstack([np.abs(outcomes[:, :n]), np.zeros_like(actions)])
     signs = np.sign(z)
     columns = np.hstack([np.ones((len(z), 1)), z, outcomes, np.abs(z), moved, signs, signs != 0])
-    whole, *without = _moments(columns, group, n, z.shape[1])
-    first = played.times == 0
-    start, *starts = _moments(columns[first], group[first], n, z.shape[1])
+    everything, first = _moments(columns, group, n, z.shape[1]), played.times == 0
+    starts = _moments(columns[first], group[first], n, z.shape[1])
 
-    def estimate(name: str, scale: FloatArray, uneven: float = UNEVEN_VISITS) -> Estimate:
-        values = [getattr(moments, name) for moments in (whole, *without)]
-        return Estimate(values[0], np.stack(values[1:]), scale, uneven)
-
-    def of_start(name: str, scale: FloatArray) -> Estimate:
-        values = [getattr(moments, name) for moments in (start, *starts)]
-        return Estimate(values[0], np.stack(values[1:]), scale, UNEVEN_VISITS)
+    def estimate(
+        name: str, scale: FloatArray, uneven: float = UNEVEN_VISITS, of: list[_Moments] = everything
+    ) -> Estimate:
+        value, *without = (getattr(moments, name) for moments in of)
+        return Estimate(value, np.stack(without), scale, uneven)
 
     spread = z.std(axis=0)
     per_unit = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
@@ -227,7 +224,7 @@ def couplings_of(played: Play, actions: FloatArray, are_choices: bool) -> Coupli
             estimate("covariance", both),
             estimate("jacobian", np.outer(changes, per_unit), UNEVEN_EFFECTS),
         ],
-        [of_start("mean", spread), of_start("covariance", both)],
+        [estimate("mean", spread, of=starts), estimate("covariance", both, of=starts)],
     )
 
 

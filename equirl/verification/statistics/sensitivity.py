@@ -94,33 +94,23 @@ def sensitivity(
         in_time: whether there is time for more.
     """
     try:
-        return _smallest_found(play, encoder, ground, quantity, critical, generator, in_time)
+        plans = [_plan(play, encoder, ground, quantity, generator) for _ in range(PLANTS)]
+        for step in range(len(SHIFTS)):
+            found = []
+            for plan in plans:
+                if not in_time():
+                    return Sensitivity(None, UNMEASURED[1])
+                found.append(
+                    _share_found(plan(step), encoder, ground, quantity, critical, generator)
+                )
+                if len(plans) * FOUND > sum(found) + len(plans) - len(found):
+                    break
+            else:
+                smallest = plans[0](step)
+                return Sensitivity(smallest.size, smallest.what)
+        return Sensitivity(None, "none of the planted violations was found")
     except KeyboardInterrupt:
         return Sensitivity(None, INTERRUPTED)
-
-
-def _smallest_found(
-    play: Play,
-    encoder: Encoder,
-    ground: Groundwork,
-    quantity: str,
-    critical: dict[str, float],
-    generator: np.random.Generator,
-    in_time: Callable[[], bool],
-) -> Sensitivity:
-    plans = [_plan(play, encoder, ground, quantity, generator) for _ in range(PLANTS)]
-    for step in range(len(SHIFTS)):
-        found = []
-        for plan in plans:
-            if not in_time():
-                return Sensitivity(None, UNMEASURED[1])
-            found.append(_share_found(plan(step), encoder, ground, quantity, critical, generator))
-            if len(plans) * FOUND > sum(found) + len(plans) - len(found):
-                break
-        else:
-            smallest = plans[0](step)
-            return Sensitivity(smallest.size, smallest.what)
-    return Sensitivity(None, "none of the planted violations was found")
 
 
 def _share_found(

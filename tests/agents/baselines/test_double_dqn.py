@@ -46,7 +46,7 @@ def test_without_double_q_it_is_stock_dqn_bit_for_bit() -> None:
 
 
 def test_while_both_networks_are_the_same_it_is_stock_dqn() -> None:
-    always = {**SMALL, "target_update_interval": 1, "train_freq": 1}
+    always = {**SMALL, "target_update_interval": 1}
     stock = trained(DQN("MlpPolicy", cartpole(), **always))
     double = trained(DoubleDQN("MlpPolicy", cartpole(), **always))
     for key, value in stock.items():

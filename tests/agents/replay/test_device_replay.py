@@ -106,7 +106,7 @@ def test_training_is_the_same_bit_for_bit():
             "MlpPolicy", "CartPole-v1", learning_starts=50, train_freq=4, seed=0, device="cpu",
             buffer_size=200, **kwargs,
         )  # fmt: skip
-        model.learn(400)
+        model.learn(200)
         return list(model.policy.state_dict().values())
 
     for a, b in zip(trained(), trained(replay_buffer_class=DeviceReplayBuffer), strict=True):

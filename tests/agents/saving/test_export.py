@@ -72,6 +72,8 @@ CASES += RARE[4:]
 RARE += [("uint16", "canonical"), ("multi-discrete", "canonical")]
 RARE += [("mlp", method) for method in ("equitune", "equizero", "canonical")]
 RARE += [("dict", method) for method in ("lambda", "canonical")]
+RARE += [("cnn", "lambda"), ("multi-binary", "lambda")]
+RARE += [("mlp", "lambda-from-equizero"), ("mlp", "canonical-learned")]
 """Only with ``-m slow``: what is different about them others have, too."""
 
 
@@ -176,6 +178,7 @@ def test_an_exported_policy_is_the_agent_and_as_equivariant(
     np.testing.assert_array_equal(moved_actions[sure], there[sure])
 
 
+@pytest.mark.slow
 def test_a_group_of_eight_and_its_orbits_are_exported(tmp_path: Path) -> None:
     env = SymmetryWrapper(gym.make("equirl/GridWorld-v0", size=4))
     model = EquivariantDQN("MlpPolicy", env, "canonical", buffer_size=1, device="cpu")
@@ -191,11 +194,10 @@ def test_a_group_of_eight_and_its_orbits_are_exported(tmp_path: Path) -> None:
         )
 
 
-def test_a_torch_program_says_what_it_is(tmp_path: Path) -> None:
-    model, _ = agent("cnn", "canonical")
-    export_policy(model, tmp_path / "policy.pt2", "torch")
+def test_a_torch_program_says_what_it_is(folder: Path) -> None:
+    exported("cnn", "canonical", folder)
     metadata = {"equirl.json": ""}
-    torch.export.load(tmp_path / "policy.pt2", extra_files=metadata)
+    torch.export.load(folder / "cnn-canonical.pt2", extra_files=metadata)
     said = json.loads(metadata["equirl.json"])
     assert (said["method"], said["group"]) == ("canonical", ["e", "mirror"])
     assert said["observations"] == {"observation": {"shape": [9, 8, 3], "dtype": "uint8"}}

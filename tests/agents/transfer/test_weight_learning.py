@@ -134,6 +134,7 @@ def learned(half_blind: Path) -> tuple[EquivariantDQN, LearnedWeights, int]:
         return learned_model(half_blind)
 
 
+@pytest.mark.slow
 def test_learned_weights_find_the_half_of_the_world_that_the_network_knows(
     half_blind: Path, learned: tuple[EquivariantDQN, LearnedWeights, int]
 ) -> None:

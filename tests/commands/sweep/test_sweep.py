@@ -173,7 +173,6 @@ def job_name(run_dir: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("env=cartpole", "seed=-2,-1"), "seed must be between 0 and 4294967295, got -2"),
         (("env=cartpole", "seed=0,-1"), "seed must be between 0 and 4294967295, got -1"),
         (("env=cartpole,cartpool",), "did you mean 'cartpole'?"),
         (("env=cartpole", "method=plain,equitun"), "did you mean 'equitune'?"),

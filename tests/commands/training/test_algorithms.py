@@ -48,6 +48,7 @@ def keys_of(algorithm: str) -> tuple[str, ...]:
     return (f"algorithm={algorithm}", *TINY, *TASKS[algorithm])
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", ["plain", "equitune"])
 @pytest.mark.parametrize("algorithm", TASKS)
 def test_every_algorithm_trains_and_what_it_exports_acts_as_it_does(

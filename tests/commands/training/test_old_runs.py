@@ -86,6 +86,7 @@ def test_an_old_agent_is_evaluated_in_its_environment_and_exported(
     assert action.shape == (1,)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_old_runs_are_reported(equirl_command: Command, runs: Path) -> None:
     pytest.importorskip("rliable")
     keys = ("baseline=augment", "reps=100", "run_dir=report", "progress=false")

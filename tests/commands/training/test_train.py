@@ -24,6 +24,7 @@ from equirl.configs.schema import TrainConfig
 from shared.rarely import rarely
 from shared.short_training import train
 
+RARE = ("augment", "mirror_loss", "equitune", "equizero", "canonical")
 EQUIVARIANT = ("equitune", "lambda", "equizero", "canonical")
 METHODS = ("plain", "augment", "mirror_loss", "native", *EQUIVARIANT)
 STEPS = 1040  # equirl/* is measured every 1000 steps
@@ -68,7 +69,7 @@ class Run(NamedTuple):
         return getattr(HParamsPluginData.FromString(metadata.plugin_data.content), part)
 
 
-@pytest.fixture(scope="module", params=rarely(METHODS, "augment", "equitune", "canonical"))
+@pytest.fixture(scope="module", params=rarely(METHODS, *RARE))
 def run(
     request: pytest.FixtureRequest,
     equirl_command: Callable[..., Any],

@@ -15,6 +15,7 @@ from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN
 from equirl.agents.saving.reading.saved_normalisation import read_normalisation
+from shared.rarely import rarely
 from shared.refusals import Refused
 from shared.short_training import SHORT, train
 
@@ -150,7 +151,9 @@ def test_an_environment_of_a_module_in_the_current_folder_is_found(
     assert outcome.code == 0, outcome.err
 
 
-@pytest.mark.parametrize(("algorithm", "method"), [("ppo", "equitune"), ("dqn", "augment")])
+@pytest.mark.parametrize(
+    ("algorithm", "method"), rarely([("ppo", "equitune"), ("dqn", "augment")], ("ppo", "equitune"))
+)
 def test_a_normalised_training_goes_on_bit_for_bit_and_plays_by_its_statistics(
     equirl_command: Callable[..., Any], tmp_path: Path, algorithm: str, method: str
 ) -> None:

@@ -15,6 +15,7 @@ from equirl.envs.known_symmetries.mujoco import even_legs, straight_pole
 from equirl.envs.registry import registered_state_maps, registered_tolerance
 from equirl.verification.exact import check_symmetry
 from equirl.verification.verdicts import SymmetryReport
+from shared.rarely import rarely
 
 REMEDIES: dict[str, Callable[[Any], Any]] = {
     "InvertedPendulum-v5": straight_pole,
@@ -42,13 +43,13 @@ def report_of(env_id: str, make: Callable[[], Any]) -> SymmetryReport:
     )
 
 
-@pytest.mark.parametrize("env_id", REMEDIES)
+@pytest.mark.parametrize("env_id", rarely(REMEDIES, "Humanoid-v5", "BipedalWalker-v3"))
 def test_behind_its_remedy_the_environment_is_symmetric(env_id: str) -> None:
     report = report_of(env_id, lambda: REMEDIES[env_id](made(env_id)))
     assert report.holds, report
 
 
-@pytest.mark.parametrize("env_id", REMEDIES)
+@pytest.mark.parametrize("env_id", rarely(REMEDIES, "Humanoid-v5", "BipedalWalker-v3"))
 def test_without_the_remedy_the_symmetry_is_refused(env_id: str) -> None:
     assert report_of(env_id, lambda: made(env_id)).is_refuted
 

@@ -43,7 +43,7 @@ HOLDING = [one for one in registered_ids() if one not in UNEVEN and "Broken" not
 
 def first_of_its_kind(env_id: str) -> bool:
     """Not another size, version or kind of action of one before it."""
-    kinds = [re.split(r"-?[SN]?\d|-v|Continuous", one)[0] for one in HOLDING]
+    kinds = [re.split(r"-?[SN]?\d|-v|Continuous|Crossing|Gap|-Random", one)[0] for one in HOLDING]
     return HOLDING.index(env_id) == kinds.index(kinds[HOLDING.index(env_id)])
 
 

@@ -48,7 +48,7 @@ def gentle(
     """Hyper-parameters that do not lose at once what an agent can do already.
 
     A value-based agent does at the learning rate it was trained with (LunarLander: from 171 to -336
-    in 1,000 steps); an actor keeps its own, for at a tenth of it nothing is gained in as many steps.
+    in 1,000 steps). An actor keeps its own: SAC on Pendulum loses at a tenth of it.
 
     Args:
         algorithm: as `FAMILIES` names it; what it does not have is left out.
@@ -63,9 +63,9 @@ def gentle(
     given: dict[str, Any] = {}
     if algorithm in VALUE_BASED:
         given = {"n_steps": n_steps, "exploration_initial_eps": exploration_initial_eps}
-        if learning_rate == "auto":
-            learning_rate = LEARNING_RATE
-    if learning_rate not in (None, "auto"):
+    if learning_rate == "auto":
+        learning_rate = LEARNING_RATE if algorithm in VALUE_BASED else None
+    if learning_rate is not None:
         given["learning_rate"] = LinearSchedule(learning_rate, 0.0, 1.0)
     return {name: value for name, value in given.items() if value is not None}
 

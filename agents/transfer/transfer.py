@@ -151,7 +151,7 @@ def transfer_agent(
         weight_steps: environment steps to learn λ with.
         finetune_method: the equivariant one to train further.
         finetune_steps: environment steps of each.
-        finetune_every: environment steps between two points of its curve, the best of which is kept.
+        finetune_every: environment steps between two points of its curve; the best is kept.
         finetune_episodes: of each point.
         finetune_kwargs: hyper-parameters of the algorithm to train with; they count before the
             agent's own. None: `gentle` ones.

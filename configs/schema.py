@@ -148,11 +148,13 @@ class FinetuneConfig:
 
     method: str = key("equitune", "of the equivariant version")
     steps: int = key(50_000, "environment steps of each")
-    every: int = key(2500, "environment steps between two evaluations")
+    every: int = key(2500, "environment steps between two evaluations; the best is taken")
     episodes: int = key(20, "of each evaluation")
-    learning_rate: Optional[float] = key(1e-4, "falls to 0; null: as the agent was trained")
-    n_steps: Optional[int] = key(5, "of the returns it learns from; null: as the agent was trained")
-    exploration_initial_eps: Optional[float] = key(0.3, "null: as the agent was trained")
+    learning_rate: Any = key(
+        "auto", "falls to 0; null: as it was trained; auto: 1e-4 of DQN and QR-DQN, else null"
+    )
+    n_steps: Optional[int] = key(5, "of the returns of DQN and QR-DQN; null: as it was trained")
+    exploration_initial_eps: Optional[float] = key(0.3, "of these two; null: as it was trained")
 
 
 @dataclass

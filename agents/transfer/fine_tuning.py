@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3 import TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -24,9 +27,12 @@ from equirl.errors import AgentError
 
 VALUE_BASED = ("dqn", "qrdqn")
 
+LEARNING_RATE = 1e-4
+"""From which the learning rate of a value-based agent falls to 0."""
+
 LEARNING_STARTS = 1000
 """Environment steps played before the first gradient step: the replay buffer begins empty. With
-random actions of a value-based agent, and with its own of an actor."""
+random actions of a value-based agent; of an actor, half with random ones and half with its own."""
 
 EXPLORATION = 0.1
 """Standard deviation, in units of half the box, of the noise on the actions of a deterministic
@@ -35,17 +41,19 @@ actor that was trained without; as in arXiv 1802.09477."""
 
 def gentle(
     algorithm: str = "dqn",
-    learning_rate: float | None = 1e-4,
+    learning_rate: float | Literal["auto"] | None = "auto",
     n_steps: int | None = 5,
     exploration_initial_eps: float | None = 0.3,
 ) -> dict[str, Any]:
     """Hyper-parameters that do not lose at once what an agent can do already.
 
-    At the learning rate it was trained with it does (LunarLander: from 171 to -336 in 1,000 steps).
+    A value-based agent does at the learning rate it was trained with (LunarLander: from 171 to -336
+    in 1,000 steps). An actor keeps its own: SAC on Pendulum loses at a tenth of it.
 
     Args:
         algorithm: as `FAMILIES` names it; what it does not have is left out.
-        learning_rate: falls to 0 while it learns.
+        learning_rate: falls to 0 while it learns. ``"auto"`` is `LEARNING_RATE` of a value-based
+            agent, and None of an actor.
         n_steps: of the returns that a value-based agent learns from.
         exploration_initial_eps: of its exploration at the beginning.
 
@@ -55,6 +63,8 @@ def gentle(
     given: dict[str, Any] = {}
     if algorithm in VALUE_BASED:
         given = {"n_steps": n_steps, "exploration_initial_eps": exploration_initial_eps}
+    if learning_rate == "auto":
+        learning_rate = LEARNING_RATE if algorithm in VALUE_BASED else None
     if learning_rate is not None:
         given["learning_rate"] = LinearSchedule(learning_rate, 0.0, 1.0)
     return {name: value for name, value in given.items() if value is not None}
@@ -99,6 +109,11 @@ class Curve:
     steps: list[int]
     episodes: list[Episodes]
 
+    @property
+    def best(self) -> int:
+        """Which point has the highest mean return; the first of equal ones."""
+        return int(np.argmax([played.mean for played in self.episodes]))
+
     def steps_to(self, target: float) -> int | None:
         """Environment steps until a mean return of ``target`` was first seen; None: never."""
         pairs = zip(self.steps, self.episodes, strict=True)
@@ -116,6 +131,7 @@ class _CurveCallback(PeriodicCallback):
         super().__init__(every)
         self.make_env, self.seeds, self.note_step = make_env, seeds, on_step
         self.curve = Curve([], [])
+        self.best: _Learned | None = None
 
     def _on_training_start(self) -> None:
         if not self.curve.steps:
@@ -133,6 +149,27 @@ class _CurveCallback(PeriodicCallback):
         """Evaluate now."""
         self.curve.steps.append(self.model.num_timesteps)
         self.curve.episodes.append(play_episodes(self.model, self.make_env, self.seeds))
+        if self.curve.best == len(self.curve.steps) - 1:
+            self.best = _Learned.of(self.model)
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """A copy of all that a gradient step changes: networks, optimisers, temperature."""
+
+    parameters: dict[str, Any]
+    variables: dict[str, torch.Tensor]
+
+    @classmethod
+    def of(cls, model: BaseAlgorithm) -> _Learned:
+        names = model._get_torch_save_params()[1]
+        variables = {name: attrgetter(name)(model).detach().clone() for name in names}
+        return cls(copy.deepcopy(model.get_parameters()), variables)
+
+    def give(self, model: BaseAlgorithm) -> None:
+        model.set_parameters(self.parameters, device=model.device)
+        for name, value in self.variables.items():
+            attrgetter(name)(model).data.copy_(value)
 
 
 def fine_tune(
@@ -143,15 +180,17 @@ def fine_tune(
     seeds: range,
     on_step: Callable[[], None] = lambda: None,
 ) -> Curve:
-    """Train everything of the agent.
+    """Train everything of the agent, and go back to the best point of its curve.
 
     The replay buffer begins empty. A value-based agent fills it with random actions: with few of
     them the buffer would hold nothing but what the agent does already, and what is learned from
-    that leads far away (LunarLander: from -40 to -500). An actor explores by its own distribution,
-    or by the noise that it was trained with (or `EXPLORATION`), and fills it so.
+    that leads far away (LunarLander: from -40 to -500; SAC Pendulum: from -700 to -1300). An actor
+    plays the first half with random actions, too, and the second by its own distribution, or by the
+    noise that it was trained with (or `EXPLORATION`).
 
     Args:
-        model: as `SavedAgent.build` makes it; is trained.
+        model: as `SavedAgent.build` makes it; is trained. At the end its networks, optimisers and
+            temperature are those of ``Curve.best``.
         make_env: makes one environment, for evaluation.
         steps: environment steps.
         every: environment steps between two evaluations.
@@ -168,11 +207,15 @@ def fine_tune(
         model.learn(steps, callback)
     if callback.curve.steps[-1] != model.num_timesteps:
         callback.note_point()
+    assert callback.best is not None  # from the first point on
+    callback.best.give(model)
     return callback.curve
 
 
 def _fill_buffer(model: OffPolicyAlgorithm, callback: PeriodicCallback) -> None:
-    """Let an actor play its first ``learning_starts`` steps without random actions or updates.
+    """Let an actor play its first ``learning_starts`` steps without updates.
+
+    Half of them with random actions: what it does already is too narrow to learn Q from.
 
     Args:
         model: is to learn on after it.
@@ -182,7 +225,7 @@ def _fill_buffer(model: OffPolicyAlgorithm, callback: PeriodicCallback) -> None:
         shape: Any = model.action_space.shape
         model.action_noise = NormalActionNoise(np.zeros(shape), np.full(shape, EXPLORATION))
     steps, gradient_steps = model.learning_starts, model.gradient_steps
-    model.learning_starts = model.gradient_steps = 0
+    model.learning_starts, model.gradient_steps = steps // 2, 0
     model.learn(steps, callback)
     model.gradient_steps = gradient_steps
     callback.restore(callback.state())

@@ -130,7 +130,8 @@ def transfer_agent(
     ``weights``      ``methods``, and λ learned with the networks frozen (`learn_weights`)
     ``relaxed``      these, and α over the learned λ (`learn_alpha`), of DQN agents: for a task
                      whose symmetry is broken in places
-    ``finetune``     the original and ``finetune_method`` trained further, everything trainable
+    ``finetune``     the original and ``finetune_method`` trained further, everything trainable,
+                     to the best point of the curve of each
     ``all``          all of these
     ===============  ==========================================================================
 
@@ -150,7 +151,7 @@ def transfer_agent(
         weight_steps: environment steps to learn λ with.
         finetune_method: the equivariant one to train further.
         finetune_steps: environment steps of each.
-        finetune_every: environment steps between two points of its curve.
+        finetune_every: environment steps between two points of its curve; the best is kept.
         finetune_episodes: of each point.
         finetune_kwargs: hyper-parameters of the algorithm to train with; they count before the
             agent's own. None: `gentle` ones.

@@ -89,7 +89,7 @@ def test_agent_that_is_none_is_refused(refused: Refused, agents: Path, command: 
         (("transfer", "env=cartpole", "finetune.method=x"), "finetune.method: 'x' is unknown"),
         (
             ("transfer", "env=cartpole", "finetune.learning_rate=0"),
-            "finetune.learning_rate must be above 0, got 0.0",
+            "finetune.learning_rate must be above 0, auto or null, got 0",
         ),
         (("transfer", "env=cartpole", "finetune.n_steps=0"), "finetune.n_steps must be at least 1"),
         (

@@ -96,10 +96,14 @@ def _check(settings: TransferConfig) -> None:
         if value is not None and value < least:
             raise ConfigError(f"{name} must be at least {least}, got {value}")
     rate, eps = settings.finetune.learning_rate, settings.finetune.exploration_initial_eps
-    if rate is not None and not (0 < rate < math.inf):
-        raise ConfigError(f"finetune.learning_rate must be above 0, got {rate}")
+    if rate not in (None, "auto") and not _is_rate(rate):
+        raise ConfigError(f"finetune.learning_rate must be above 0, auto or null, got {rate}")
     if eps is not None and not 0 <= eps <= 1:
         raise ConfigError(f"finetune.exploration_initial_eps must lie in [0, 1], got {eps}")
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, int | float) and value is not True and 0 < value < math.inf
 
 
 def _check_known(key: str, value: str, known: tuple[str, ...]) -> None:

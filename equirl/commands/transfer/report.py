@@ -65,6 +65,7 @@ def _version(result: Transferred, name: str) -> dict[str, Any]:
 def _curve(curve: Curve) -> dict[str, Any]:
     return {
         "steps": curve.steps,
+        "best_step": curve.steps[curve.best],
         "mean_return": [episodes.mean for episodes in curve.episodes],
         "half_width_95": [episodes.half_width for episodes in curve.episodes],
     }
@@ -93,6 +94,8 @@ def print_report(result: Transferred, title: str) -> None:
         print(f"learned λ: {learned.chosen}, β = {learned.beta:.2f}, {learned.steps} steps")
     if result.alpha is not None:
         print(f"learned α: {result.alpha:.2f} on average over the states played")
+    for name, curve in result.curves.items():
+        print(f"{name}, trained: the best of its curve, after {curve.steps[curve.best]} steps")
     if result.chosen == PLAIN:
         print("no version is better than the original with 95 % confidence: the original is kept")
 

@@ -17,7 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from equirl.agents import EquivariantMaskablePPO, from_pretrained, transfer_agent
-from equirl.agents.training.evaluation import play_episodes
+from equirl.agents.training.evaluation import Episodes, play_episodes
 from equirl.agents.transfer.branch_table import (
     acting_network,
     branch_table,
@@ -26,7 +26,7 @@ from equirl.agents.transfer.branch_table import (
 )
 from equirl.agents.transfer.disagreement import disagreement
 from equirl.agents.transfer.familiar import learn_familiarity
-from equirl.agents.transfer.fine_tuning import EXPLORATION, fine_tune, training_env
+from equirl.agents.transfer.fine_tuning import EXPLORATION, fine_tune, gentle, training_env
 from equirl.agents.transfer.transfer import LEARNED, PLAIN
 from equirl.envs import SymmetryWrapper, TransformWrapper
 from equirl.errors import AgentError
@@ -182,22 +182,60 @@ def test_rewards_stay_normalised_as_they_were_and_gsde_is_not_trained_on(tmp_pat
 
 
 @pytest.mark.parametrize("cls", [SAC, TD3])
-def test_an_actor_fills_its_buffer_itself_and_only_then_learns(
+def test_an_actor_fills_its_buffer_half_by_itself_and_only_then_learns(
     cls: type[BaseAlgorithm], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = cls("MlpPolicy", pendulum(), **small(), buffer_size=99, learning_starts=5)
     model: Any = from_pretrained(plain, pendulum(), device="cpu")
-    monkeypatch.setattr(model.action_space, "sample", lambda: pytest.fail("a random action"))
+    nowhere = np.full(1, 2, np.float32)
+    monkeypatch.setattr(model.action_space, "sample", lambda: nowhere)
     updates: list[int] = []  # before each step
     curve = fine_tune(model, pendulum, 50, 20, range(1), lambda: updates.append(model._n_updates))
     assert curve.steps == [0, 20, 40, 50]
     assert updates == [0] * 25 + list(range(25))
     assert model.replay_buffer.pos == 50
     states, actions = model.replay_buffer.observations[:25, 0], model.replay_buffer.actions[:25, 0]
+    assert (actions[:12] > 0.5).all()  # in units of half the box, and with noise
+    assert (actions[12:] < 0.5).any()
     own, _ = from_pretrained(plain, pendulum(), device="cpu").predict(states, deterministic=True)
-    assert 0 < np.std(actions - own / 2) < 2  # in units of half the box
+    noise = (actions - own / 2)[12:]
+    assert 0 < np.std(noise) < 2
     if cls is TD3:
-        assert np.abs(actions - own / 2).max() < 5 * EXPLORATION
+        assert np.abs(noise).max() < 5 * EXPLORATION
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_fine_tuning_ends_where_its_curve_was_best(
+    best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = SAC("MlpPolicy", pendulum(), **small(), buffer_size=99, batch_size=8)
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def learned() -> dict[str, torch.Tensor]:
+        moments = model.actor.optimizer.state_dict()["state"].get(0, {})
+        return {
+            **model.policy.state_dict(),
+            "temperature": model.log_ent_coef.detach(),
+            "moment": moments.get("exp_avg", torch.zeros(0)),
+        }
+
+    def played(*_: Any) -> Episodes:
+        seen.append({name: value.clone() for name, value in learned().items()})
+        returns = np.full(2, 1.0 if len(seen) - 1 == best else 0.0)
+        return Episodes(returns, np.ones(2, np.int64), None)
+
+    monkeypatch.setattr("equirl.agents.transfer.fine_tuning.play_episodes", played)
+    assert fine_tune(model, pendulum, 20, 10, range(2)).best == best
+    assert not torch.equal(seen[2]["temperature"], seen[1]["temperature"])
+    for name, value in learned().items():
+        assert torch.equal(value, seen[best][name]), name
+
+
+def test_an_actor_keeps_its_learning_rate_and_a_value_based_agent_is_given_one() -> None:
+    assert gentle("sac") == gentle("ppo") == gentle("dqn", None, None, None) == {}
+    for given in (gentle("qrdqn"), gentle("td3", 1e-4)):
+        rate = given["learning_rate"]
+        assert [rate(left) for left in (1, 0.5, 0)] == [1e-4, 5e-5, 0]
 
 
 def test_the_view_of_an_actor_critic_is_what_the_policy_combines() -> None:

@@ -172,7 +172,7 @@ def test_state_maps_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_a_state_map_leaves_out_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("Box2D", reason='needs pip install "equirl[box2d]"')
-    assert check("env=bipedalwalker", "transitions=1000") == 0
+    assert check("env=bipedalwalker", "transitions=2000") == 0
     out = capsys.readouterr().out
     assert "the order in which Box2D solves" in out
     assert "the symmetry holds" in out

@@ -58,8 +58,8 @@ def vary(ways: str) -> None:
     """Other ways of learning alpha, for the comparison of ways alone; several joined by commas.
 
     priorX: kappa is X. fading: it fades while alpha learns (`faded`). paceX: p is X times what its
-    network gives, which moves it more slowly. seen: alpha learns from the minibatch itself. local: y
-    = r + gamma max of the symmetric target network, which differs along an orbit only where the
+    network gives, which moves it more slowly. seen: alpha learns from the minibatch itself. local:
+    y = r + gamma max of the symmetric target network, which differs along an orbit only where the
     step itself does.
     predictors: of reward and next state, in place of the two Q-values. Or a key of `TERMS`.
     """

@@ -158,7 +158,7 @@ class GridWorld(RenderedBoard):
             walls = np.zeros((self.size, self.size), np.bool_)
             walls.flat[self.np_random.choice(walls.size, self._wall_count, replace=False)] = True
             goal = tuple(self.np_random.integers(self._goal_extent, size=2).tolist())
-            reached = _reachable(walls, goal)
+            reached = reachable(walls, goal)
         self.set_state(reached[self.np_random.integers(1, len(reached))], goal, walls)
         if self.render_mode == "human":
             self.render()
@@ -206,7 +206,7 @@ def is_free(cell: Cell, walls: NDArray[np.bool_]) -> bool:
     return inside and not walls[tuple(cell)]
 
 
-def _reachable(walls: NDArray[np.bool_], start: Cell) -> list[Cell]:
+def reachable(walls: NDArray[np.bool_], start: Cell) -> list[Cell]:
     """List the cells that a walk from `start` can reach, itself first; none if it is a wall."""
     unseen = set(map(tuple, np.argwhere(~walls).tolist()))
     reached, frontier = [], [start]

@@ -57,14 +57,17 @@ TERMS = {
 def vary(ways: str) -> None:
     """Other ways of learning alpha, for the comparison of ways alone; several joined by commas.
 
-    priorX: kappa is X. paceX: p is X times what its network gives, which moves it more slowly.
-    seen: alpha learns from the minibatch itself. local: y = r + gamma max of
-    the symmetric target network, which differs along an orbit only where the step itself does.
+    priorX: kappa is X. fading: it fades while alpha learns (`faded`). paceX: p is X times what its
+    network gives, which moves it more slowly. seen: alpha learns from the minibatch itself. local:
+    y = r + gamma max of the symmetric target network, which differs along an orbit only where the
+    step itself does.
     predictors: of reward and next state, in place of the two Q-values. Or a key of `TERMS`.
     """
-    names = [way for way in ways.split(",") if not way.startswith(("prior", "pace"))]
+    names = [way for way in ways.split(",") if not way.startswith(("prior", "pace", "fading"))]
     for way in set(ways.split(",")) - set(names):
-        if way.startswith("prior"):
+        if way == "fading":
+            fade()
+        elif way.startswith("prior"):
             relaxing.PRIOR = float(way.removeprefix("prior"))
         else:
             slow_down(float(way.removeprefix("pace")))
@@ -74,6 +77,27 @@ def vary(ways: str) -> None:
             return varied_loss(self, sample, targets, names)
 
         EquivariantDQN.loss = loss  # type: ignore[method-assign]
+
+
+FADES_AFTER = 500
+"""Updates after which the prior is half of what it was: with four steps to one, 2,000 steps."""
+
+
+def faded(prior: float, updates: int) -> float:
+    """kappa, of a prior that is worth a number of updates."""
+    return prior * FADES_AFTER / (FADES_AFTER + updates)
+
+
+def fade() -> None:
+    prior, loss = relaxing.PRIOR, RelaxedWeighting.loss
+
+    def fading(self: Any, *judged: torch.Tensor) -> torch.Tensor:
+        learned = vars(self).get("learned", 0)
+        relaxing.PRIOR = faded(prior, learned)
+        vars(self)["learned"] = learned + 1
+        return loss(self, *judged)
+
+    RelaxedWeighting.loss = fading  # type: ignore[method-assign]
 
 
 def slow_down(pace: float) -> None:

@@ -22,6 +22,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import torch.nn.functional as F
+from learners import faded
 from torch import Tensor
 
 from equirl.envs import symmetry_of
@@ -29,7 +30,7 @@ from equirl.symmetrize.relaxing import PRIOR, let_go
 
 WIDTH, GATE, ACTIONS = 64, 32, 4
 METHODS = ("plain", "augment", "mirror_loss", "equitune", "rpp", "relaxed")
-WAYS = ("-", "local", "seen", "noaux", "slow", "predictors")
+WAYS = ("-", "local", "seen", "noaux", "slow", "predictors", "fading")
 """Of learning alpha: see `learners.vary`; slow: p is a tenth of what its network gives."""
 
 
@@ -114,7 +115,7 @@ class Agents:
             groups.append({"params": list(self.residual.parameters()), "weight_decay": 1e-3})
         self.parameters = [p for group in groups for p in group["params"]]
         self.optimizer = torch.optim.Adam(groups, grids.SETTINGS["learning_rate"])
-        self.usual = torch.zeros(seeds)
+        self.usual, self.learned = torch.zeros(seeds), 0
         given = ACTIONS * (1 + grids.SIZE**2)
         self.predictor = Perceptrons(seeds, [inputs, WIDTH, WIDTH, given], inputs, self.draw)
         self.of_predictor = torch.optim.Adam(self.predictor.parameters(), 1e-3)
@@ -187,7 +188,9 @@ class Agents:
             self.usual = torch.where(self.usual > 0, self.usual.lerp(error, 0.01), error)
         p = p[..., None] if self.way == "predictors" else p
         of_alpha = huber(symmetric + p * d, y) / self.usual.clamp(min=1e-12)
-        return loss + of_alpha + PRIOR * p.square().flatten(1).mean(dim=1)
+        prior = faded(PRIOR, self.learned) if self.way == "fading" else PRIOR
+        self.learned += 1
+        return loss + of_alpha + prior * p.square().flatten(1).mean(dim=1)
 
     def predicted(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """Reward and change of place, `[seeds, k, 1 + cells]`: the orbit's mean, and plain."""

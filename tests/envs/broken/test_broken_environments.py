@@ -74,6 +74,26 @@ def test_a_room_differs_from_gridworld_in_the_cells_that_it_says(
     assert len(said) == min(most, 2 * round(share * 25 / 2) if broken_by == "wall" else share * 25)
 
 
+@pytest.mark.parametrize("walls", [0.0, 0.3])
+def test_every_goal_is_reached_and_none_through_the_unseen_wall(walls: float) -> None:
+    env = BrokenGridWorld("wall", 0.32, size=5, walls=walls)
+    for seed in range(30):
+        env.reset(seed=seed)
+        walk, frontier = {env.agent}, [env.agent]
+        while frontier:
+            agent = frontier.pop()
+            for action in range(4):
+                env.set_state(agent, env.goal, env.walls)
+                done = env.step(action)[2]
+                crossed = {agent[1], env.agent[1]} == {2, 3}
+                assert not (crossed and agent[0] < 4)
+                assert done == (env.agent == env.goal)
+                if env.agent not in walk:
+                    walk.add(env.agent)
+                    frontier += [] if done else [env.agent]
+        assert env.goal in walk
+
+
 def test_pushes_to_the_right_are_weaker_on_the_right_only() -> None:
     env = BrokenCartPole(share=0.25, push=0.5)
     env.reset(seed=0)

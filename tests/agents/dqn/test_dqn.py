@@ -65,7 +65,7 @@ def in_a_process(env: gym.Env[Any, Any]) -> Callable[[], gym.Env[Any, Any]]:
 
 
 def test_environments_in_processes_of_their_own() -> None:
-    envs = SubprocVecEnv([in_a_process(SymmetryWrapper(cartpole()))] * 4)
+    envs = SubprocVecEnv([in_a_process(SymmetryWrapper(cartpole()))] * 2)
     try:
         model = EquivariantDQN("MlpPolicy", envs, "lambda", **SMALL)
         assert model.symmetry == SymmetryWrapper(cartpole()).symmetry

@@ -232,6 +232,14 @@ def bellman_spread(weighting: LambdaWeighting, rows: BranchTable) -> float:
         return float((q - rows.rewards - rows.discounts * best).std())
 
 
+def fitted_weighting(model: EquivariantDQN, rows: BranchTable) -> LambdaWeighting:
+    weighting = copy.deepcopy(weighting_of(model)).eval()
+    weighting.load_state_dict(with_beta(weighting, 0.0, 1.0))
+    torch.manual_seed(0)
+    fit_bellman_error(weighting, rows)
+    return weighting
+
+
 def test_fitted_weights_trust_branches_of_small_bellman_error(
     table: tuple[EquivariantDQN, BranchTable],
 ) -> None:
@@ -239,8 +247,7 @@ def test_fitted_weights_trust_branches_of_small_bellman_error(
     weighting = copy.deepcopy(weighting_of(model)).eval()
     weighting.load_state_dict(with_beta(weighting, 0.0, 1.0))
     equal = bellman_spread(weighting, rows)
-    torch.manual_seed(0)
-    fit_bellman_error(weighting, rows)
+    weighting = fitted_weighting(model, rows)
     with torch.no_grad():
         weights = weighting(rows.now.scores, rows.now.values.abs().amax((0, 2)), rows.now.features)
     small = rows.bellman_errors().abs() < 0.02
@@ -301,7 +308,7 @@ def test_transitions_are_the_environments_own(half_blind: Path) -> None:
 
 
 def test_alpha_is_large_where_the_network_knows_better_than_the_symmetrized_one(
-    half_blind: Path, learned: tuple[EquivariantDQN, LearnedWeights, int]
+    half_blind: Path, table: tuple[EquivariantDQN, BranchTable]
 ) -> None:
     plain, model = versions(half_blind, Relaxed("lambda"))
     kept = copy.deepcopy(model.q_net.q_net.state_dict())
@@ -312,7 +319,7 @@ def test_alpha_is_large_where_the_network_knows_better_than_the_symmetrized_one(
     width = model.q_net.net_arch[-1]
     by_score = with_beta(LambdaWeighting(width), math.inf, 1.0)  # noise promises most
     found = []
-    for inner in (by_score, weighting_of(learned[0]).state_dict()):
+    for inner in (by_score, fitted_weighting(*table).state_dict()):
         mean = learn_alpha(model, played, inner, steps=300)
         alpha = alphas(model, model.policy.obs_to_tensor(np.stack(played.observations))[0])
         assert float(alpha.mean()) == pytest.approx(mean, abs=1e-4)

@@ -55,12 +55,12 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
     ) -> None:
         self.evaluate_only = evaluate_only
         super().__init__(*args, use_sde=use_sde, **kwargs)
-        if use_sde and not evaluate_only and not self._explores_as_parent:
+        if use_sde and not evaluate_only and not self._is_parent:
             _refuse_sde()
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions, ``[batch, *shape]``, V_G(s), ``[batch, 1]``, and log π_G(a | s), ``[batch]``."""
-        if self._explores_as_parent:
+        if self._is_parent:
             return super().forward(obs, deterministic)
         parameters, values = self.parameters_and_values(obs)
         shape: Any = self.action_space.shape
@@ -77,7 +77,7 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
         self, obs: PyTorchObs, actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """V_G(s), ``[batch, 1]``, log π_G(a | s), ``[batch]``, and the entropy, ``[batch]``."""
-        if self._explores_as_parent:
+        if self._is_parent:
             return super().evaluate_actions(obs, actions)
         parameters, values = self.parameters_and_values(obs)
         return values, *self.evaluate_parameters(parameters, actions)
@@ -95,16 +95,18 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
 
     def get_distribution(self, obs: PyTorchObs) -> Distribution:
         """π_G(· | s)."""
-        if self._explores_as_parent:
+        if self._is_parent:
             return super().get_distribution(obs)
         return self._distribution(self.parameters_and_values(obs)[0])
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         """V_G(s), ``[batch, 1]``."""
+        if self._is_parent:
+            return super().predict_values(obs)
         return self.parameters_and_values(obs)[1]
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        if not self.use_sde or self._explores_as_parent:
+        if not self.use_sde or self._is_parent:
             return super()._predict(observation, deterministic)
         if not deterministic:
             _refuse_sde()
@@ -128,14 +130,14 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
         Raises:
             MethodError: the group is not trivial.
         """
-        if not self._explores_as_parent:
+        if not self._is_parent:
             _refuse_sde()
         super().reset_noise(n_envs)
 
     @property
-    def _explores_as_parent(self) -> bool:
-        """Whether gSDE is `ActorCriticPolicy`'s own, as there is no symmetry for it to break."""
-        return self.use_sde and self.symmetrized.order == 1
+    def _is_parent(self) -> bool:
+        """Whether there is no symmetry, so that `ActorCriticPolicy` itself computes all."""
+        return bool(self.symmetrized.order == 1)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {

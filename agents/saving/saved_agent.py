@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,7 +53,10 @@ class SavedAgent(SavedDescription):
         try:
             env = cls._wrap_env(env, verbose=0)  # as the constructor does: images channel-first
             self.check_spaces(env.observation_space, env.action_space)
-            model = cls(policy, env, policy_kwargs=policy_kwargs, **{**arguments, **kwargs})
+            with warnings.catch_warnings():
+                if not given & {"n_steps", "batch_size"}:  # of a training on other environments
+                    warnings.filterwarnings("ignore", "You have specified a mini-batch size")
+                model = cls(policy, env, policy_kwargs=policy_kwargs, **{**arguments, **kwargs})
         except AssertionError as error:  # how SB3 says that an extractor cannot take these spaces
             raise AgentError(
                 f"{self.path} does not fit this environment: {_line(error, 0)}"

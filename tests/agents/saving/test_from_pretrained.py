@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib import TRPO
 from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from equirl.agents.saving.from_pretrained import from_pretrained
@@ -213,3 +215,15 @@ def test_a_model_in_memory_brings_its_own_classes() -> None:
     assert torch.equal(model.q_net.q_net[0].weight, plain.q_net.q_net[0].weight)
     with pytest.raises(AgentError, match="equivariant already"):
         from_pretrained(model, "CartPole-v1")
+
+
+def test_minibatches_larger_than_one_environments_rollout_are_no_warning(tmp_path: Path) -> None:
+    trained = PPO(
+        "MlpPolicy", make_vec_env("CartPole-v1", 4), n_steps=8, batch_size=32, device="cpu"
+    )
+    trained.save(tmp_path / "agent.zip")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        from_pretrained(tmp_path / "agent.zip", "CartPole-v1", device="cpu")
+    with pytest.warns(UserWarning, match="mini-batch size"):
+        from_pretrained(tmp_path / "agent.zip", "CartPole-v1", n_steps=16, device="cpu")

@@ -14,7 +14,10 @@ import equirl.envs  # noqa: F401  # registers its environments
 N_ENVS = 4
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "exact": ("equirl/Snake-v0", {"size": 6}),
-    "poison": ("equirl/BrokenSnake-v0", {"size": 6, "share": 0.25}),
+    # Every fruit lies in one of the images of a quadrant, so that no state keeps its symmetry.
+    "quadrant": ("equirl/BrokenSnake-v0", {"size": 6, "share": 0.25}),
+    # 2 × 2 cells; of four corners, symmetrically seen, eating is worth less than waiting.
+    "corner": ("equirl/BrokenSnake-v0", {"size": 6, "share": 1 / 9, "poison": 10.0}),
 }
 SETTINGS: dict[str, Any] = {
     # chosen by plain, one seed, among five

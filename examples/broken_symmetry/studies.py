@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import torch
-from learners import vary
+from learners import build, vary
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+from equirl.agents.equivariance_metrics import alphas
+from equirl.agents.training.evaluation import play_episodes
 
 
 def main(kind: str, run: Callable[[str, str, int, int], dict[str, Any]], steps: int) -> None:
@@ -33,3 +41,87 @@ def main(kind: str, run: Callable[[str, str, int, int], dict[str, Any]], steps: 
         (Path(folder) / name).write_text(json.dumps(found))
         final = found.get("final", found["returns"][-1])
         print(name, round(final, 3), round(found["seconds"]), flush=True)
+
+
+class Watch(BaseCallback):
+    def __init__(self, make_env: Any, every: int, episodes: int) -> None:
+        super().__init__()
+        self.make_env, self.every, self.episodes = make_env, every, episodes
+        self.found: dict[str, list[Any]] = {"steps": [], "returns": [], "alpha": []}
+
+    def _on_step(self) -> bool:
+        if self.n_calls % self.every == 0:
+            seeds = range(1_000_000, 1_000_000 + self.episodes)
+            self.found["steps"].append(self.num_timesteps)
+            self.found["returns"].append(play_episodes(self.model, self.make_env, seeds).mean)
+            buffer = self.model.replay_buffer
+            rows = buffer.observations[max(0, buffer.pos - 125) : buffer.pos]
+            seen = torch.as_tensor(rows.reshape(-1, *rows.shape[2:]))
+            self.model.policy.set_training_mode(False)
+            alpha = alphas(self.model, seen)
+            self.found["alpha"].append(None if alpha is None else float(alpha.mean()))
+        return True
+
+
+def states(env: gym.Env[Any, Any], model: Any, count: int) -> tuple[Any, Any]:
+    """Observations that the agent meets, a tenth of its actions random; is each broken?"""
+    rng = np.random.default_rng(0)
+    seen, broken = [], []
+    observation, _ = env.reset(seed=0)
+    while len(seen) < count:
+        seen.append(observation)
+        broken.append(bool(getattr(env.unwrapped, "is_broken", False)))
+        action = int(model.predict(observation, deterministic=True)[0])
+        action = int(rng.integers(env.action_space.n)) if rng.random() < 0.1 else action
+        observation, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            observation, _ = env.reset()
+    return np.array(seen), np.array(broken)
+
+
+def trained(
+    task: tuple[str, dict[str, Any]],
+    n_envs: int,
+    method: str,
+    settings: dict[str, Any],
+    steps: int,
+    every: int,
+    episodes: int,
+) -> dict[str, Any]:
+    """What was found of one agent.
+
+    Args:
+        task: an environment's id and arguments.
+        n_envs: environments it is trained on.
+        method: see `learners.build`.
+        settings: those of DQN, the seed among them.
+        steps: of all environments together.
+        every: steps between two evaluations.
+        episodes: of an evaluation; after training there are 50 others.
+    """
+    started = time.process_time()
+    env_id, kwargs = task
+
+    def make_env() -> gym.Env[Any, Any]:
+        return gym.make(env_id, **kwargs)
+
+    env = make_vec_env(env_id, n_envs, seed=settings["seed"], env_kwargs=kwargs)
+    model = build(env, method, settings)
+    watch = Watch(make_env, every // n_envs, episodes)
+    model.learn(steps, callback=watch)
+    found: dict[str, Any] = {**watch.found}
+    fresh = range(2_000_000, 2_000_050)
+    found["final"] = play_episodes(model, make_env, fresh).mean
+    if method.startswith("relaxed"):
+        seen, broken = states(make_env(), model, 3000)
+        model.policy.set_training_mode(False)
+        alpha = alphas(model, torch.as_tensor(seen))
+        assert alpha is not None
+        values = alpha.numpy()
+        for name, where in (("broken", broken), ("other", ~broken)):
+            if where.any():
+                found[f"alpha_{name}"] = float(values[where].mean())
+                found[f"above_half_{name}"] = float((values[where] > 0.5).mean())
+                found[f"below_tenth_{name}"] = float((values[where] < 0.1).mean())
+    found["seconds"] = time.process_time() - started
+    return found

@@ -21,6 +21,8 @@ NAMES = {
     ("table", "wall"): "wall",
     ("table", "column"): "slope, 1 of 5 columns",
     ("table", "slope"): "slope, 2 of 5 columns",
+    ("snake", "corner"): "Snake, `corner`",
+    ("snake", "quadrant"): "Snake, `quadrant`",
     ("cartpole", "stuck"): "CartPole, `stuck`",
     ("cartpole", "push"): "CartPole, `push`",
     ("table", "exact"): "exact room",
@@ -36,7 +38,7 @@ def read(folder: Path) -> Runs:
     runs: Runs = defaultdict(list)
     for file in sorted(folder.rglob("*.json")):
         kind = file.name.partition("-")[0]
-        if kind in ("grid", "table", "cartpole", "actor_critic"):
+        if kind in ("grid", "table", "snake", "cartpole", "actor_critic"):
             run = json.loads(file.read_text())
             runs[kind, run["task"], run["method"], run["way"]].append(run)
     return runs

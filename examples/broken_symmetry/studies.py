@@ -39,7 +39,7 @@ def main(kind: str, run: Callable[[str, str, int, int], dict[str, Any]], steps: 
         found |= {"task": task, "method": method, "seed": seed, "way": way}
         name = f"{kind}-{task}-{method}-{way}-{seed}.json"
         (Path(folder) / name).write_text(json.dumps(found))
-        final = found.get("final", found["returns"][-1])
+        final = found["final"] if "final" in found else found["returns"][-1]
         print(name, round(final, 3), round(found["seconds"]), flush=True)
 
 

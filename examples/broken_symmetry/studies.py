@@ -115,7 +115,7 @@ def trained(
     if method.startswith("relaxed"):
         seen, broken = states(make_env(), model, 3000)
         model.policy.set_training_mode(False)
-        alpha = alphas(model, torch.as_tensor(seen))
+        alpha = alphas(model, model.policy.obs_to_tensor(seen)[0])  # images channel-first
         assert alpha is not None
         values = alpha.numpy()
         for name, where in (("broken", broken), ("other", ~broken)):

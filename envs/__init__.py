@@ -51,3 +51,7 @@ gym.register(
     entry_point="equirl.envs.broken.lunar_lander:BrokenLunarLander",
     max_episode_steps=1000,
 )
+gym.register(
+    id="equirl/BrokenSpaceInvaders-v0",
+    entry_point="equirl.envs.broken.space_invaders:BrokenSpaceInvaders",
+)

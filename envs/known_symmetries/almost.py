@@ -7,6 +7,10 @@ are those of the environments that they were made of, so that a check finds the 
 from equirl.envs.boards.grid_world import GRID_WORLD_GENERATORS
 from equirl.envs.known_symmetries.box2d import lunar_lander, mirror_lunar_lander
 from equirl.envs.known_symmetries.classic_control import mirror_cartpole
+from equirl.envs.known_symmetries.minatar import (
+    mirror_space_invaders,
+    mirror_space_invaders_image,
+)
 from equirl.envs.known_symmetries.own import GRID_WORLD_STATE_MAPS, SNAKE_STATE_MAPS
 from equirl.envs.registry import register_symmetry
 
@@ -22,4 +26,9 @@ register_symmetry(
     lunar_lander,
     {"mirror": mirror_lunar_lander},
     tolerance=5e-3,
+)
+register_symmetry(
+    "equirl/BrokenSpaceInvaders-v0",
+    {"mirror": (mirror_space_invaders_image, [0, 2, 1, 3])},
+    {"mirror": mirror_space_invaders},
 )

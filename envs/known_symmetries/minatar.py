@@ -4,10 +4,11 @@ Observations are bool ``[row, column, channel]``, 10 × 10; the six actions are 
 right, down, fire; ``-v1`` keeps those that do something (minatar/gym.py). What the sticky
 actions repeat (`Environment.last_action`) is hidden state and mirrored with the rest.
 
-SpaceInvaders is missing because it has no mirror: when two columns of aliens are equally near,
-the left one always shoots (`_nearest_alien` sorts ``range(10)`` by distance, and sorting is
+SpaceInvaders is not registered, because it has no mirror: when two columns of aliens are equally
+near, the left one always shoots (`_nearest_alien` sorts ``range(10)`` by distance, and sorting is
 stable). Nothing else in it tells left from right, so a mirror with the alien_left and alien_right
-channels swapped is wrong only then.
+channels swapped is wrong only then: `known_symmetries.almost` declares it so for a game that is
+broken on purpose.
 """
 
 from __future__ import annotations
@@ -153,6 +154,23 @@ def mirror_seaquest(env: Any) -> None:
         moved = [[9 - x, y, not right, *rest] for x, y, right, *rest in getattr(game, name)]
         setattr(game, name, moved)
     game.random = MirroredDraws(game.random)
+
+
+# space_invaders.py: channels cannon, alien, alien_left, alien_right, friendly_bullet, enemy_bullet.
+DIRECTIONS_SWAPPED = [0, 1, 3, 2, 4, 5]
+
+
+def mirror_space_invaders_image(image: Image) -> Image:
+    """Swap left and right, and the two channels that say where aliens move to."""
+    return image[:, ::-1, DIRECTIONS_SWAPPED]
+
+
+def mirror_space_invaders(env: Any) -> None:
+    """Cannon, bullets and aliens; which of two equally near aliens shoots stays the left one."""
+    game = _game(env, LEFT_RIGHT)
+    game.pos, game.alien_dir = 9 - game.pos, -game.alien_dir
+    for name in ("f_bullet_map", "e_bullet_map", "alien_map"):
+        setattr(game, name, getattr(game, name)[:, ::-1].copy())
 
 
 def _game(env: Any, actions: list[int]) -> Any:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from studies import main, trained
+import gymnasium as gym
+from studies import kind_along_orbit, main, trained
 
 import equirl.envs  # noqa: F401  # registers its environments
 
@@ -35,9 +36,20 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def kind_of_state(env: gym.Env[Any, Any]) -> str:
+    """Of a snake: is its fruit spoilt in an image of this state, and can it be eaten now?"""
+    if kind_along_orbit(env) == "other":
+        return "other"
+    snake: Any = env.unwrapped
+    (row, column), (head_row, head_column) = snake.fruit, snake.snake[0]
+    return "broken" if abs(row - head_row) + abs(column - head_column) == 1 else "before"
+
+
 def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     settings = {**SETTINGS, "seed": seed}
-    return trained(TASKS[task], N_ENVS, method, settings, steps, every=4000, episodes=30)
+    return trained(
+        TASKS[task], N_ENVS, method, settings, steps, 4000, episodes=30, kind=kind_of_state
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import time
@@ -18,6 +19,10 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from equirl.agents.equivariance_metrics import alphas
 from equirl.agents.training.evaluation import play_episodes
+from equirl.envs import symmetry_of
+from equirl.envs.registry import registered_state_maps
+
+Kind = Callable[[gym.Env[Any, Any]], str]
 
 
 def main(kind: str, run: Callable[[str, str, int, int], dict[str, Any]], steps: int) -> None:
@@ -63,20 +68,36 @@ class Watch(BaseCallback):
         return True
 
 
-def states(env: gym.Env[Any, Any], model: Any, count: int) -> tuple[Any, Any]:
-    """Observations that the agent meets, a tenth of its actions random; is each broken?"""
+def kind_along_orbit(env: gym.Env[Any, Any]) -> str:
+    """``broken`` where the environment is, in this state or in an image of it; else ``other``.
+
+    An equivariant agent does the same in all of an orbit, so that one broken state of it is enough.
+    It needs an environment that can be copied, with registered state maps.
+    """
+    group, maps = symmetry_of(env).group, registered_state_maps(env.spec and env.spec.id)
+    for word in group.words(group.generators):
+        moved: Any = copy.deepcopy(env.unwrapped)
+        for k in word:
+            maps[group.names[group.generators[k]]](moved)
+        if moved.is_broken:
+            return "broken"
+    return "other"
+
+
+def states(env: gym.Env[Any, Any], model: Any, count: int, kind: Kind) -> tuple[Any, Any]:
+    """Observations that the agent meets, a tenth of its actions random, and their kinds."""
     rng = np.random.default_rng(0)
-    seen, broken = [], []
+    seen, kinds = [], []
     observation, _ = env.reset(seed=0)
     while len(seen) < count:
         seen.append(observation)
-        broken.append(bool(getattr(env.unwrapped, "is_broken", False)))
+        kinds.append(kind(env))
         action = int(model.predict(observation, deterministic=True)[0])
         action = int(rng.integers(env.action_space.n)) if rng.random() < 0.1 else action
         observation, _, terminated, truncated, _ = env.step(action)
         if terminated or truncated:
             observation, _ = env.reset()
-    return np.array(seen), np.array(broken)
+    return np.array(seen), np.array(kinds)
 
 
 def trained(
@@ -87,6 +108,7 @@ def trained(
     steps: int,
     every: int,
     episodes: int,
+    kind: Kind = kind_along_orbit,
 ) -> dict[str, Any]:
     """What was found of one agent.
 
@@ -98,6 +120,7 @@ def trained(
         steps: of all environments together.
         every: steps between two evaluations.
         episodes: of an evaluation; after training there are 50 others.
+        kind: of the state that an environment is in: of each kind alpha is told for itself.
     """
     started = time.process_time()
     env_id, kwargs = task
@@ -113,15 +136,16 @@ def trained(
     fresh = range(2_000_000, 2_000_050)
     found["final"] = play_episodes(model, make_env, fresh).mean
     if method.startswith("relaxed"):
-        seen, broken = states(make_env(), model, 3000)
+        seen, kinds = states(make_env(), model, 3000, kind)
         model.policy.set_training_mode(False)
         alpha = alphas(model, model.policy.obs_to_tensor(seen)[0])  # images channel-first
         assert alpha is not None
         values = alpha.numpy()
-        for name, where in (("broken", broken), ("other", ~broken)):
-            if where.any():
-                found[f"alpha_{name}"] = float(values[where].mean())
-                found[f"above_half_{name}"] = float((values[where] > 0.5).mean())
-                found[f"below_tenth_{name}"] = float((values[where] < 0.1).mean())
+        for name in np.unique(kinds):
+            where = kinds == name
+            found[f"alpha_{name}"] = float(values[where].mean())
+            found[f"above_half_{name}"] = float((values[where] > 0.5).mean())
+            found[f"below_tenth_{name}"] = float((values[where] < 0.1).mean())
+            found[f"share_{name}"] = float(where.mean())
     found["seconds"] = time.process_time() - started
     return found

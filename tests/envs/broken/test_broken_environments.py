@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 from typing import Any
 
 import gymnasium as gym
@@ -13,16 +15,22 @@ from equirl.envs.boards.grid_world import GridWorld
 from equirl.envs.broken.cartpole import BrokenCartPole
 from equirl.envs.broken.grid_world import BrokenGridWorld
 from equirl.envs.broken.snake import BrokenSnake
+from equirl.envs.registry import registered_state_maps
 
 PARENTS = {
     "equirl/BrokenGridWorld-v0": "equirl/GridWorld-v0",
     "equirl/BrokenSnake-v0": "equirl/Snake-v0",
     "equirl/BrokenCartPole-v0": "CartPole-v1",
     "equirl/BrokenLunarLander-v0": "LunarLander-v3",
+    "equirl/BrokenSpaceInvaders-v0": "MinAtar/SpaceInvaders-v1",
 }
 
 
 def made(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
+    if "Invaders" in env_id:
+        pytest.importorskip("minatar.gym", reason='needs pip install "equirl[minatar]"')
+        if "MinAtar/SpaceInvaders-v1" not in gym.registry:
+            importlib.import_module("minatar.gym").register_envs()
     try:
         return gym.make(env_id, **kwargs)
     except gym.error.DependencyNotInstalled:
@@ -44,7 +52,8 @@ def test_a_share_of_zero_is_the_parent(env_id: str) -> None:
             assert not ours[4]["is_broken"]
             if ours[2] or ours[3]:
                 break
-    assert symmetry_of(broken) == symmetry_of(parent)
+    if "Invaders" not in env_id:  # whose parent has no symmetry
+        assert symmetry_of(broken) == symmetry_of(parent)
 
 
 @pytest.mark.parametrize("broken_by", ["wall", "slope"])
@@ -124,6 +133,40 @@ def test_poisoned_fruit_costs_does_not_feed_and_vanishes() -> None:
     assert env.step(3)[1] == 1
 
 
+def test_a_jammed_gun_fires_nothing_and_costs() -> None:
+    env = made("equirl/BrokenSpaceInvaders-v0", share=0.2, cost=0.5, sticky_action_prob=0.0)
+    for column in range(10):
+        env.reset(seed=0)
+        game: Any = env.unwrapped.game.env  # type: ignore[attr-defined]
+        game.pos = column
+        observation, reward, _, _, info = env.step(3)
+        jammed = column >= 8
+        assert (observation[..., 4].sum(), reward, info["is_broken"]) == (
+            (0, -0.5, True) if jammed else (1, 0, False)
+        )
+
+
+def test_the_breach_of_space_invaders_itself_is_which_of_two_near_aliens_shoots() -> None:
+    env = made("equirl/BrokenSpaceInvaders-v0", share=0.0)
+    mirror = registered_state_maps("equirl/BrokenSpaceInvaders-v0")["mirror"]
+    env.action_space.seed(0)
+    for gap, differ in ([], False), ([5], True):
+        env.reset(seed=0)
+        env.unwrapped.game.env.alien_map[:, gap] = 0  # type: ignore[attr-defined]
+        bullets = 0
+        for _ in range(40):
+            twin: Any = copy.deepcopy(env)
+            mirror(twin.unwrapped)
+            ours = env.step(0)
+            theirs = twin.step(0)
+            assert ours[1:4] == theirs[1:4]
+            moved = symmetry_of(env).transform_observation("mirror", theirs[0])
+            different = ours[0] != moved
+            assert not different[..., :5].any()
+            bullets += different.sum()
+        assert (bullets > 0) == differ
+
+
 @pytest.mark.parametrize(
     ("cls", "kwargs", "named"),
     [
@@ -136,3 +179,11 @@ def test_poisoned_fruit_costs_does_not_feed_and_vanishes() -> None:
 def test_values_out_of_range_are_refused_by_name(cls: Any, kwargs: Any, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         cls(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "named"), [({"share": -0.1}, "share is -0.1"), ({"cost": -1}, "cost is -1")]
+)
+def test_space_invaders_refuses_by_name(kwargs: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        made("equirl/BrokenSpaceInvaders-v0", **kwargs)

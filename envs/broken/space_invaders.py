@@ -1,0 +1,86 @@
+"""MinAtar's Space Invaders with a gun that jams on one side (`pip install "equirl[minatar]"`)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+_COLUMNS = 10
+_WAIT, _FIRE = 0, 5
+
+Image = npt.NDArray[np.bool_]
+
+
+class BrokenSpaceInvaders(gym.Env[Image, int]):
+    """Space Invaders whose gun jams over the right part of the ground, which nothing shows.
+
+    The game has a breach of its own: when two columns of aliens are equally near, the left one
+    shoots. It stays, so that a share of 0 is MinAtar's game, and not quite symmetric.
+
+    Observations are bool `[10, 10, 6]`, row, column and channel: cannon, alien, alien moving left,
+    alien moving right, own bullet, enemy bullet. Actions are 0 wait, 1 left, 2 right and 3 fire,
+    of which MinAtar repeats the last with probability `sticky_action_prob`; +1 for an alien.
+
+    Args:
+        share: of the columns, from the right, where the gun jams, in [0, 1]; as near as whole
+            columns allow.
+        cost: what firing costs there, finite, at least 0.
+        kwargs: as MinAtar's environment takes them.
+
+    Raises:
+        ValueError: a parameter is out of its range.
+    """
+
+    def __init__(self, share: float = 0.5, cost: float = 1.0, **kwargs: Any) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is {share!r}, expected a fraction in [0, 1]")
+        if not 0 <= cost < np.inf:
+            raise ValueError(f"cost is {cost!r}, expected a finite number of at least 0")
+        minatar = importlib.import_module("minatar.gym")  # takes a second
+        self._minatar = minatar.BaseEnv("space_invaders", use_minimal_action_set=True, **kwargs)
+        self.game = self._minatar.game
+        self.metadata, self.render_mode = self._minatar.metadata, self._minatar.render_mode
+        self.observation_space = self._minatar.observation_space
+        self.action_space = self._minatar.action_space
+        self._jams_from = _COLUMNS - round(_COLUMNS * share)
+        self._cost = float(cost)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the cannon is where its gun jams."""
+        return bool(self.game.env.pos >= self._jams_from)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Image, dict[str, Any]]:
+        """See MinAtar's."""
+        observation, info = self._minatar.reset(seed=seed, options=options)
+        return observation, {**info}
+
+    def step(self, action: Any) -> tuple[Image, float, bool, bool, dict[str, Any]]:
+        """See MinAtar's; ``info["is_broken"]`` is said of the state before the step."""
+        broken, game = self.is_broken, self.game
+        # as minatar.Environment.act does it, for the gun jams at the action that is repeated
+        if game.random.rand() < game.sticky_action_prob:
+            chosen = game.last_action
+        else:
+            chosen = self._minatar.action_set[action]
+        game.last_action = chosen
+        jams = broken and chosen == _FIRE
+        reward, terminated = game.env.act(_WAIT if jams else chosen)
+        if self.render_mode == "human":
+            self.render()
+        reward = float(reward) - (self._cost if jams else 0.0)
+        return game.state(), reward, bool(terminated), False, {"is_broken": broken}
+
+    def render(self) -> Any:
+        """See MinAtar's."""
+        return self._minatar.render()
+
+    def close(self) -> None:
+        """See MinAtar's."""
+        self._minatar.close()

@@ -35,6 +35,8 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
         ValueError: a parameter is out of its range.
     """
 
+    metadata: dict[str, Any] = {"render_modes": ["human", "array", "rgb_array"]}  # noqa: RUF012
+
     def __init__(self, share: float = 0.5, cost: float = 1.0, **kwargs: Any) -> None:
         if not 0 <= share <= 1:
             raise ValueError(f"share is {share!r}, expected a fraction in [0, 1]")
@@ -43,7 +45,7 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
         minatar = importlib.import_module("minatar.gym")  # takes a second
         self._minatar = minatar.BaseEnv("space_invaders", use_minimal_action_set=True, **kwargs)
         self.game = self._minatar.game
-        self.metadata, self.render_mode = self._minatar.metadata, self._minatar.render_mode
+        self.render_mode = self._minatar.render_mode
         self.observation_space = self._minatar.observation_space
         self.action_space = self._minatar.action_space
         self._jams_from = _COLUMNS - round(_COLUMNS * share)

@@ -21,7 +21,10 @@ from equirl.symmetrize import RelaxedWeighting, relaxation, relaxing
 
 
 def build(env: Any, method: str, settings: dict[str, Any]) -> Any:
-    """A DQN agent; ``relaxed-equizero`` is `relaxed` over `equizero`."""
+    """A DQN agent; ``relaxed-equizero`` is `relaxed` over `equizero`.
+
+    ``relaxed-per_action`` is `relaxed` with an alpha of each action's own.
+    """
     symmetry = symmetry_of(env)
     if method == "plain":
         return DoubleDQN("MlpPolicy", env, double_q=False, **settings)
@@ -41,7 +44,9 @@ def build(env: Any, method: str, settings: dict[str, Any]) -> Any:
     if method == "rpp":
         return EquivariantDQN(ResidualPathwayPolicy, env, **settings)
     name, _, inner = method.partition("-")
-    options = {"inner": inner} if inner else {}
+    options: dict[str, Any] = {"inner": inner} if inner else {}
+    if inner == "per_action":
+        options = {"per_action": True}
     return EquivariantDQN("MlpPolicy", env, method=name, **options, **settings)
 
 

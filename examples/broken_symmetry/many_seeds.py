@@ -27,9 +27,10 @@ from torch import Tensor
 
 from equirl.envs import symmetry_of
 from equirl.symmetrize.relaxing import PRIOR, let_go
+from equirl.symmetrize.weightings import shared_among_best
 
 WIDTH, GATE, ACTIONS = 64, 32, 4
-METHODS = ("plain", "augment", "mirror_loss", "equitune", "rpp", "relaxed")
+METHODS = ("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp", "relaxed")
 WAYS = ("-", "local", "seen", "noaux", "slow", "predictors", "fading")
 """Of learning alpha: see `learners.vary`; slow: p is a tenth of what its network gives."""
 
@@ -135,7 +136,13 @@ class Agents:
     def symmetric(self, q: Tensor, pairs: Tensor) -> Tensor:
         """Q_G of these (s, a), `[seeds, k]`."""
         along = self.room.moved[:, pairs].transpose(0, 1)  # [seeds, |G|, k]
-        return q.gather(1, along.flatten(1)).view(along.shape).mean(dim=1)
+        values = q.gather(1, along.flatten(1)).view(along.shape)
+        if self.method != "equizero":
+            return values.mean(dim=1)
+        best = q.detach().view(self.seeds, -1, ACTIONS).amax(dim=2)
+        scores = best.gather(1, along.flatten(1) // ACTIONS).view(along.shape)
+        chosen = shared_among_best(scores.transpose(0, 1), scores.abs().amax(dim=1))
+        return (chosen.transpose(0, 1) * values).sum(dim=1)
 
     def acting(self, outputs: tuple[Tensor, Tensor, Tensor], pairs: Tensor) -> Tensor:
         """The Q-function that acts, of these (s, a), `[seeds, k]`."""

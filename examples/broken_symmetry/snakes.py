@@ -36,20 +36,25 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def place_of_fruit(env: gym.Env[Any, Any]) -> tuple[int, int, int]:
+    """Is the head not beside it; and its row and column."""
+    snake: Any = env.unwrapped
+    row, column = snake.fruit
+    head_row, head_column = snake.snake[0]
+    return int(abs(row - head_row) + abs(column - head_column) > 1), row, column
+
+
 def kind_of_state(env: gym.Env[Any, Any]) -> str:
-    """Of a snake: is its fruit spoilt in an image of this state, and can it be eaten now?"""
+    """``broken`` where fruit can be eaten now that is spoilt in this state or an image of it."""
     if kind_along_orbit(env) == "other":
         return "other"
-    snake: Any = env.unwrapped
-    (row, column), (head_row, head_column) = snake.fruit, snake.snake[0]
-    return "broken" if abs(row - head_row) + abs(column - head_column) == 1 else "before"
+    return "before" if place_of_fruit(env)[0] else "broken"
 
 
 def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     settings = {**SETTINGS, "seed": seed}
-    return trained(
-        TASKS[task], N_ENVS, method, settings, steps, 4000, episodes=30, kind=kind_of_state
-    )
+    looks = {"kind": kind_of_state, "place": place_of_fruit}
+    return trained(TASKS[task], N_ENVS, method, settings, steps, 4000, episodes=30, **looks)
 
 
 if __name__ == "__main__":

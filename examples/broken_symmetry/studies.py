@@ -23,6 +23,7 @@ from equirl.envs import symmetry_of
 from equirl.envs.registry import registered_state_maps
 
 Kind = Callable[[gym.Env[Any, Any]], str]
+Place = Callable[[gym.Env[Any, Any]], tuple[int, ...]]
 
 
 def main(kind: str, run: Callable[[str, str, int, int], dict[str, Any]], steps: int) -> None:
@@ -84,20 +85,23 @@ def kind_along_orbit(env: gym.Env[Any, Any]) -> str:
     return "other"
 
 
-def states(env: gym.Env[Any, Any], model: Any, count: int, kind: Kind) -> tuple[Any, Any]:
-    """Observations that the agent meets, a tenth of its actions random, and their kinds."""
+def states(
+    env: gym.Env[Any, Any], model: Any, count: int, kind: Kind, place: Place | None
+) -> tuple[Any, Any, Any]:
+    """Observations that the agent meets, a tenth of its actions random; their kinds and places."""
     rng = np.random.default_rng(0)
-    seen, kinds = [], []
+    seen, kinds, places = [], [], []
     observation, _ = env.reset(seed=0)
     while len(seen) < count:
         seen.append(observation)
         kinds.append(kind(env))
+        places.append(place(env) if place else ())
         action = int(model.predict(observation, deterministic=True)[0])
         action = int(rng.integers(env.action_space.n)) if rng.random() < 0.1 else action
         observation, _, terminated, truncated, _ = env.step(action)
         if terminated or truncated:
             observation, _ = env.reset()
-    return np.array(seen), np.array(kinds)
+    return np.array(seen), np.array(kinds), np.array(places)
 
 
 def trained(
@@ -109,6 +113,7 @@ def trained(
     every: int,
     episodes: int,
     kind: Kind = kind_along_orbit,
+    place: Place | None = None,
 ) -> dict[str, Any]:
     """What was found of one agent.
 
@@ -121,6 +126,7 @@ def trained(
         every: steps between two evaluations.
         episodes: of an evaluation; after training there are 50 others.
         kind: of the state that an environment is in: of each kind alpha is told for itself.
+        place: of the state in a picture of alpha.
     """
     started = time.process_time()
     env_id, kwargs = task
@@ -136,7 +142,7 @@ def trained(
     fresh = range(2_000_000, 2_000_050)
     found["final"] = play_episodes(model, make_env, fresh).mean
     if method.startswith("relaxed"):
-        seen, kinds = states(make_env(), model, 3000, kind)
+        seen, kinds, places = states(make_env(), model, 3000, kind, place)
         model.policy.set_training_mode(False)
         alpha = alphas(model, model.policy.obs_to_tensor(seen)[0])  # images channel-first
         assert alpha is not None
@@ -147,5 +153,14 @@ def trained(
             found[f"above_half_{name}"] = float((values[where] > 0.5).mean())
             found[f"below_tenth_{name}"] = float((values[where] < 0.1).mean())
             found[f"share_{name}"] = float(where.mean())
+            if values.ndim == 2:
+                found[f"by_action_{name}"] = values[where].mean(axis=0).tolist()
+        if place:
+            shape = tuple(places.max(axis=0) + 1)
+            sums, counts = np.zeros(shape), np.zeros(shape)
+            np.add.at(sums, tuple(places.T), values)
+            np.add.at(counts, tuple(places.T), 1)
+            found["alpha_by_place"] = (sums / np.maximum(counts, 1)).tolist()
+            found["seen_by_place"] = counts.tolist()
     found["seconds"] = time.process_time() - started
     return found

@@ -17,7 +17,7 @@ from equirl.agents.relaxed_loss import newest_transitions
 FOLDER = Path(__file__).parents[2] / "examples" / "broken_symmetry"
 
 
-@pytest.mark.parametrize("method", ["plain", "equitune", "rpp", "relaxed"])
+@pytest.mark.parametrize("method", ["plain", "equitune", "equizero", "rpp", "relaxed"])
 def test_a_training_step_of_many_seeds_is_that_of_the_library(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

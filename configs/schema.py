@@ -118,7 +118,9 @@ class EvaluateConfig:
     transform: str = key("e", "a group element, or all")
     trust: str = key("weights", TRUST, choices=("weights", "pickle"))
     video: bool = key(False, "record one episode")
-    alpha: bool = key(False, "draw where method=relaxed lets go of the symmetry, on boards")
+    alpha: bool = key(
+        False, "draw where method=relaxed lets go of the symmetry, on boards and small images"
+    )
     device: str = key("auto", DEVICE)
     progress: bool = key(True, PROGRESS)
 

@@ -42,11 +42,6 @@ class RenderedBoard(gym.Env[Image, np.int64]):
     _window: Any = None
     size: int
 
-    @property
-    @abstractmethod
-    def place(self) -> Cell:
-        """The cell of whoever acts."""
-
     @abstractmethod
     def draw(self) -> Image:
         """Return a picture `[height, width, 3]` of the present state."""

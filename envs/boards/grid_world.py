@@ -118,11 +118,6 @@ class GridWorld(RenderedBoard):
         self._goal_extent = _GOAL_EXTENT[goal_region](self.size)
         self.set_state((0, 0), (self.size - 1, self.size - 1))
 
-    @property
-    def place(self) -> Cell:
-        """See `RenderedBoard`."""
-        return self.agent
-
     def set_state(self, agent: Cell, goal: Cell, walls: ArrayLike | None = None) -> Image:
         """Put the environment in a given state and return its observation.
 

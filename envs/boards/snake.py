@@ -117,11 +117,6 @@ class Snake(RenderedBoard):
         self.cell_order = self._cells()
         self.set_state([(0, 2), (0, 1), (0, 0)], (self.size - 1, self.size - 1))
 
-    @property
-    def place(self) -> Cell:
-        """See `RenderedBoard`: the head's."""
-        return self.snake[0]
-
     def set_state(self, snake: Sequence[Cell], fruit: Cell | None, hunger: int = 0) -> Image:
         """Put the environment in a given state, `cell_order` left alone; return its observation.
 

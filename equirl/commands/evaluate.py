@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,13 +25,13 @@ from equirl.commands.filming import pictured
 from equirl.commands.loading import environment_of, load_model, named_agent, with_agent
 from equirl.configs.schema import EvaluateConfig
 from equirl.envs import TransformWrapper
-from equirl.envs.boards.board_rendering import RenderedBoard
 from equirl.errors import ConfigError
 from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
+from equirl.verification.boards import LARGEST, boards_of, shows_board
 
-STATES, RANDOM = 3000, 0.2
-"""Steps that the picture of α looks at, and the share of random ones."""
+STATES, RANDOM, BOARDS = 3000, 0.2, 3
+"""Steps that the picture of α looks at, the share of random ones, and how many boards it has."""
 
 
 def evaluate(config: DictConfig) -> float:
@@ -101,44 +100,50 @@ def _check_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any]) -> None:
     space = model.observation_space
     if alphas(model, model.policy.obs_to_tensor(space.sample())[0]) is None:
         raise ConfigError("alpha=true is for agents with method=relaxed: say alpha=false")
-    if not isinstance(env.unwrapped, RenderedBoard):
+    if not shows_board(env.observation_space):
         raise ConfigError(
-            f"alpha=true draws the boards of equirl.envs, got {type(env.unwrapped).__name__}: say "
-            "alpha=false, and see equirl/alpha in TensorBoard"
+            f"alpha=true draws boards of at most {LARGEST} × {LARGEST} cells, got "
+            f"{env.observation_space}: say alpha=false, and see equirl/alpha in TensorBoard"
         )
 
 
 def _draw_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any], path: Path, seed: int) -> None:
-    """A picture of the mean of α over the states with the agent in each cell of a board.
+    """Pictures of the mean of α, by the cell of whatever tells best where it is large.
 
     The states are those of `STATES` steps, a fifth of them random, so that every cell is seen.
-    Where each action has an α of its own, each has a picture.
+    Where each action has an α of its own, each has a column of pictures.
     """
-    board = cast(RenderedBoard, env.unwrapped)
-    seen: dict[Any, list[Any]] = defaultdict(list)
+    observations, values = [], []
     rng = np.random.default_rng(seed)
     env.action_space.seed(seed)
     observation, _ = env.reset(seed=seed)
     for _ in range(STATES):
         alpha = alphas(model, model.policy.obs_to_tensor(observation)[0])
         assert alpha is not None
-        seen[board.place].append(alpha.view(-1).tolist())
+        observations.append(observation)
+        values.append(alpha.view(-1).tolist())
         greedy, _ = model.predict(observation, deterministic=True)
         action = env.action_space.sample() if rng.random() < RANDOM else greedy
         observation, _, terminated, truncated, _ = env.step(np.int64(action))
         if terminated or truncated:
             observation, _ = env.reset()
-    pictures = len(next(iter(seen.values()))[0])
-    shown = np.full((board.size, board.size, pictures), np.nan)
-    for place, values in seen.items():
-        shown[place] = np.mean(values, axis=0)
-    figure = Figure(figsize=(1 + 3 * pictures, 3.2), layout="constrained")
-    row = figure.subplots(1, pictures, squeeze=False)[0]
-    for action, axes in enumerate(row):
-        drawn = axes.imshow(shown[..., action], vmin=0, vmax=1, cmap="viridis")
-        axes.set(xticks=[], yticks=[], title=f"action {action}" if pictures > 1 else "")
-    figure.suptitle("mean of α, by the cell of the agent", fontsize=10)
-    figure.colorbar(drawn, ax=row)
+    batch, weights, of_actions = np.array(observations), np.ones(STATES), np.array(values).T
+    found = [
+        boards_of(env.observation_space, batch, alpha, weights, stands_out=-np.inf)[:BOARDS]
+        for alpha in of_actions
+    ]
+    across, down = len(found[0]), len(found)
+    figure = Figure(figsize=(1 + 2.6 * across, 0.4 + 2.9 * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False)
+    for action, boards in enumerate(found):
+        for axes, board in zip(grid[action], boards, strict=True):
+            drawn = axes.imshow(board.shares, vmin=0, vmax=1, cmap="viridis")
+            of = f"action {action}, " if down > 1 else ""
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(f"{of}by the cell with {board.what}", fontsize=8)
+    mean = f"{of_actions.mean():.2g} on average over {STATES} steps"
+    figure.suptitle(f"α, {mean}; by what in an observation tells it best", fontsize=9)
+    figure.colorbar(drawn, ax=grid)
     figure.savefig(path, dpi=120)
 
 

@@ -1,4 +1,4 @@
-"""Where a symmetry fails, by the cell of a board that observations show."""
+"""Where a symmetry fails, or is let go of, by the cell of a board that observations show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAST_SEEN = 5
 """Steps, or a cell says nothing."""
 
 STANDS_OUT = 5.0
-"""Standard deviations by which cells must differ more than they do by chance."""
+"""Standard deviations by which cells differ more than they do by chance, or tell nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,31 @@ class Board:
     shares: FloatArray
 
 
+def shows_board(space: spaces.Space[Any]) -> bool:
+    """Whether observations are planes of at most `LARGEST` × `LARGEST` cells."""
+    if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3):
+        return False
+    axis = _axis_of_planes(space.shape)
+    cells = space.shape if axis is None else np.delete(space.shape, axis - 1)
+    return max(cells) <= LARGEST and min(cells) >= 2
+
+
 def board_of(
     space: spaces.Space[Any], observations: Any, breach: FloatArray, weights: FloatArray
 ) -> Board | None:
-    """The board whose cells tell best where the breach is, or None.
+    """The board whose cells tell best where the breach is, if beyond chance; see `boards_of`."""
+    boards = boards_of(space, observations, breach, weights)
+    return boards[0] if boards else None
+
+
+def boards_of(
+    space: spaces.Space[Any],
+    observations: Any,
+    breach: FloatArray,
+    weights: FloatArray,
+    stands_out: float = STANDS_OUT,
+) -> list[Board]:
+    """The boards whose cells tell where the breach is, best first; none where there is no board.
 
     Every plane of the observations and every value in it but the commonest is tried: where the
     agent is, where the goal is, where a piece of either colour lies.
@@ -50,24 +71,23 @@ def board_of(
         observations: a batch of N.
         breach: ``[N]``.
         weights: ``[N]``.
+        stands_out: standard deviations by which cells must differ more than they do by chance.
     """
-    if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3):
-        return None
+    if not shows_board(space):
+        return []
     batch = np.asarray(observations)
-    axis = _axis_of_planes(space.shape)
-    best, most = None, STANDS_OUT
-    for plane, name in _planes(batch, axis):
-        if max(plane.shape[1:]) > LARGEST or min(plane.shape[1:]) < 2:
-            return None
+    boards = []
+    for plane, name in _planes(batch, _axis_of_planes(batch.shape[1:])):
         values, counts = np.unique(plane, return_counts=True)
         if len(values) > MOST_VALUES:
             continue
         for value in np.delete(values, int(np.argmax(counts))):
             marked = (plane == value).reshape(len(plane), -1)
             shares, lead = _by_cell(marked, breach, weights)
-            if lead > most:
-                best, most = Board(f"{name} = {value:g}", shares.reshape(plane.shape[1:])), lead
-    return best
+            if lead > stands_out:
+                board = Board(f"{name} = {value:g}", shares.reshape(plane.shape[1:]))
+                boards.append((lead, board))
+    return [board for _, board in sorted(boards, key=lambda found: -found[0])]
 
 
 def _axis_of_planes(shape: tuple[int, ...]) -> int | None:

@@ -189,6 +189,7 @@ def test_where_relaxed_lets_go_is_drawn(
     )
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "run" / "alpha.png").stat().st_size > 1000
+    assert f"alpha: {tmp_path / 'run' / 'alpha.png'}" in outcome.out
     refused = equirl_command("evaluate", f"agent={equivariant_agent}", "alpha=true", "episodes=2")
     assert refused.code == 2
     assert "alpha=true is for agents with method=relaxed" in refused.err

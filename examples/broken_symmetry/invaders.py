@@ -1,4 +1,4 @@
-"""DQN on MinAtar's Space Invaders, whose gun jams over the right half of the ground.
+"""DQN on MinAtar's Space Invaders, whose keys or gun are broken over the right half of the ground.
 
 python examples/broken_symmetry/invaders.py TASK METHOD SEED,SEED,… FOLDER [WAY [STEPS]]
 """
@@ -13,8 +13,10 @@ import equirl.envs  # noqa: F401  # registers its environments
 
 N_ENVS = 4
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "half": ("equirl/BrokenSpaceInvaders-v0", {"share": 0.5, "cost": 1.0}),
-    "side": ("equirl/BrokenSpaceInvaders-v0", {"share": 0.4, "cost": 1.0}),
+    # where the cannon is on the right half, left is right and right is left
+    "keys": ("equirl/BrokenSpaceInvaders-v0", {"broken_by": "keys", "share": 0.5}),
+    # its gun jams there, and firing costs 1
+    "gun": ("equirl/BrokenSpaceInvaders-v0", {"broken_by": "gun", "share": 0.5}),
 }
 SETTINGS: dict[str, Any] = {
     "learning_rate": 5e-4,
@@ -33,8 +35,8 @@ SETTINGS: dict[str, Any] = {
 
 def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     settings = {**SETTINGS, "seed": seed}
-    return trained(TASKS[task], N_ENVS, method, settings, steps, every=10_000, episodes=20)
+    return trained(TASKS[task], N_ENVS, method, settings, steps, every=5000, episodes=20)
 
 
 if __name__ == "__main__":
-    main("invaders", run, 100_000)
+    main("invaders", run, 60_000)

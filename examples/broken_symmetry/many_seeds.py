@@ -31,7 +31,9 @@ from equirl.symmetrize.weightings import shared_among_best
 
 WIDTH, GATE, ACTIONS = 64, 32, 4
 METHODS = ("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp", "relaxed")
-WAYS = ("-", "local", "seen", "noaux", "slow", "predictors", "fading")
+WAYS = ("-", "local", "seen", "noaux", "slow", "predictors", "fading", "held")
+HELD = 16
+"""Of so many steps one is kept from all minibatches, for alpha to learn from."""
 """Of learning alpha: see `learners.vary`; slow: p is a tenth of what its network gives."""
 
 
@@ -285,9 +287,13 @@ def run(task: str, method: str, way: str, first: int, seeds: int, steps: int) ->
         if learning:
             size, batch = row + 1, settings["batch_size"]
             rows = torch.randint(size, (seeds, batch), generator=draw)
+            last = torch.arange(size - max(1, min(batch, size // 10)), size).expand(seeds, -1)
+            if way == "held":
+                last = HELD * torch.randint(-(-size // HELD), (seeds, batch), generator=draw)
+                rows = torch.randint(size * (HELD - 1) // HELD, (seeds, batch), generator=draw)
+                rows = rows + rows // (HELD - 1) + 1
             env = torch.randint(envs, (seeds, batch), generator=draw)
             sample = judged(rows, env, values)
-            last = torch.arange(size - max(1, min(batch, size // 10)), size).expand(seeds, -1)
             env = torch.randint(envs, last.shape, generator=draw)
             newest = judged(last, env, local if way == "local" else values)
             agents.step(agents.loss(outputs, sample, newest))

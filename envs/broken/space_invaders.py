@@ -35,6 +35,9 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
         share: of the columns, from the right, where it is broken, in [0, 1]; as near as whole
             columns allow.
         cost: what firing a jammed gun costs, finite, at least 0.
+        even_start: half of the games begin as the mirror image of MinAtar's start, where the cannon
+            is right of the middle and aliens move left. Without that an agent that keeps to one
+            side hardly meets images of what it sees, and a broken symmetry hardly matters.
         kwargs: as MinAtar's environment takes them.
 
     Raises:
@@ -44,7 +47,12 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
     metadata: dict[str, Any] = {"render_modes": ["human", "array", "rgb_array"]}  # noqa: RUF012
 
     def __init__(
-        self, broken_by: str = "keys", share: float = 0.5, cost: float = 1.0, **kwargs: Any
+        self,
+        broken_by: str = "keys",
+        share: float = 0.5,
+        cost: float = 1.0,
+        even_start: bool = True,
+        **kwargs: Any,
     ) -> None:
         if broken_by not in ("gun", "keys"):
             raise ValueError(f"broken_by is {broken_by!r}, expected 'gun' or 'keys'")
@@ -58,7 +66,7 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
         self.render_mode = self._minatar.render_mode
         self.observation_space = self._minatar.observation_space
         self.action_space = self._minatar.action_space
-        self._broken = _BROKEN[broken_by]
+        self._broken, self._even_start = _BROKEN[broken_by], even_start
         self._broken_from = _COLUMNS - round(_COLUMNS * share)
         self._cost = float(cost)
 
@@ -72,6 +80,10 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
     ) -> tuple[Image, dict[str, Any]]:
         """See MinAtar's."""
         observation, info = self._minatar.reset(seed=seed, options=options)
+        if self._even_start and self.game.random.rand() < 0.5:
+            game = self.game.env
+            game.pos, game.alien_dir = _COLUMNS - 1 - game.pos, -game.alien_dir
+            observation = self.game.state()
         return observation, {**info}
 
     def step(self, action: Any) -> tuple[Image, float, bool, bool, dict[str, Any]]:

@@ -39,7 +39,8 @@ def made(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
 
 @pytest.mark.parametrize("env_id", PARENTS)
 def test_a_share_of_zero_is_the_parent(env_id: str) -> None:
-    broken, parent = made(env_id, share=0.0), made(PARENTS[env_id])
+    start = {"even_start": False} if "Invaders" in env_id else {}
+    broken, parent = made(env_id, share=0.0, **start), made(PARENTS[env_id])
     for seed in range(3):
         first, _ = broken.reset(seed=seed)
         np.testing.assert_array_equal(first, parent.reset(seed=seed)[0])
@@ -146,6 +147,17 @@ def test_a_jammed_gun_fires_nothing_and_costs() -> None:
         assert (observation[..., 4].sum(), reward, info["is_broken"]) == (
             (0, -0.5, True) if jammed else (1, 0, False)
         )
+
+
+def test_half_of_the_games_begin_mirrored() -> None:
+    env = made("equirl/BrokenSpaceInvaders-v0")
+    first = [env.reset(seed=seed)[0] for seed in range(60)]
+    columns = [int(start[9, :, 0].argmax()) for start in first]
+    assert 15 < columns.count(4) < 45
+    assert set(columns) == {4, 5}
+    left, right = (first[columns.index(column)] for column in (4, 5))
+    moved = symmetry_of(env).transform_observation("mirror", left)
+    np.testing.assert_array_equal(moved, right)
 
 
 def test_keys_are_exchanged_on_the_right() -> None:

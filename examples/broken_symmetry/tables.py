@@ -23,6 +23,9 @@ NAMES = {
     ("table", "slope"): "slope, 2 of 5 columns",
     ("snake", "corner"): "Snake, `corner`",
     ("snake", "quadrant"): "Snake, `quadrant`",
+    ("invaders", "keys"): "Space Invaders, `keys`",
+    ("invaders", "gun"): "Space Invaders, `gun`",
+    ("lander", "storm"): "LunarLander, `storm`",
     ("cartpole", "stuck"): "CartPole, `stuck`",
     ("cartpole", "push"): "CartPole, `push`",
     ("table", "exact"): "exact room",
@@ -38,7 +41,7 @@ def read(folder: Path) -> Runs:
     runs: Runs = defaultdict(list)
     for file in sorted(folder.rglob("*.json")):
         kind = file.name.partition("-")[0]
-        if kind in ("grid", "table", "snake", "cartpole", "actor_critic"):
+        if kind in {key[0] for key in NAMES} | {"actor_critic"}:
             run = json.loads(file.read_text())
             runs[kind, run["task"], run["method"], run["way"]].append(run)
     return runs
@@ -78,7 +81,8 @@ def tables(runs: Runs) -> None:
           " relaxed is better by |\n|---|---|---|---|---|---|---|")  # fmt: skip
     order = [*NAMES, *sorted({key[:2] for key in runs} - {*NAMES})]
     for kind, task, method, way in sorted(
-        runs, key=lambda key: (order.index(key[:2]), METHODS.index(key[2]), key[3])
+        runs,
+        key=lambda key: (order.index(key[:2]), METHODS.index(key[2].partition("-")[0]), key[3]),
     ):
         found = {run["seed"]: run for run in runs[kind, task, method, way]}
         ours = {run["seed"]: run for run in runs.get((kind, task, "relaxed", "-"), [])}
@@ -126,6 +130,21 @@ def alpha_figure(runs: Runs, path: Path, kind: str = "table") -> None:
     figure.savefig(path, dpi=75)
 
 
+def snake_figure(runs: Runs, path: Path) -> None:
+    """alpha by the cell of the fruit, with the head beside it and not."""
+    found = runs["snake", "corner", "relaxed", "-"]
+    seen = np.array([run["seen_by_place"] for run in found])
+    alpha = np.sum(seen * [run["alpha_by_place"] for run in found], axis=0) / seen.sum(axis=0)
+    figure = Figure(figsize=(6.4, 2.8), layout="constrained")
+    for ax, shown, where in zip(figure.subplots(1, 2), alpha, ("beside", "away from"), strict=True):
+        drawn = ax.imshow(shown, vmin=0, vmax=1, cmap="viridis")
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(f"the head {where} the fruit", fontsize=9)
+    figure.suptitle(f"Snake: α by the cell of the fruit, mean of {len(found)} seeds", fontsize=9)
+    figure.colorbar(drawn, ax=figure.axes)
+    figure.savefig(path, dpi=75)
+
+
 def curves_figure(runs: Runs, path: Path, kind: str = "table") -> None:
     figure = Figure(figsize=(7, 2.8), layout="constrained")
     for ax, task in zip(figure.subplots(1, 2).ravel(), TITLES, strict=True):
@@ -149,3 +168,4 @@ if __name__ == "__main__":
     if len(sys.argv) > 2:
         alpha_figure(runs, Path(sys.argv[2]) / "broken-alpha.png")
         curves_figure(runs, Path(sys.argv[2]) / "broken-curves.png")
+        snake_figure(runs, Path(sys.argv[2]) / "broken-alpha-snake.png")

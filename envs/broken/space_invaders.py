@@ -1,4 +1,4 @@
-"""MinAtar's Space Invaders, broken on one side (`pip install "equirl[minatar]"`)."""
+"""MinAtar's Space Invaders with a gun that jams on one side (`pip install "equirl[minatar]"`)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 _COLUMNS = 10
-_WAIT, _LEFT, _RIGHT, _FIRE = 0, 1, 3, 5
-_BROKEN = {"gun": {_FIRE: _WAIT}, "keys": {_LEFT: _RIGHT, _RIGHT: _LEFT}}
-"""What an action does where it is broken."""
+_WAIT, _FIRE = 0, 5
 
 Image = npt.NDArray[np.bool_]
 
 
 class BrokenSpaceInvaders(gym.Env[Image, int]):
-    """Space Invaders that nothing shows to be different over the right part of the ground.
+    """Space Invaders whose gun jams over the right part of the ground, which nothing shows.
 
-    ``"gun"``: firing there does nothing, and costs. ``"keys"``: left is right there, and right is
-    left.
+    Firing there does nothing, and costs.
 
     The game has a breach of its own: when two columns of aliens are equally near, the left one
     shoots. It stays, so that a share of 0 is MinAtar's game, and not quite symmetric.
@@ -31,10 +28,9 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
     of which MinAtar repeats the last with probability `sticky_action_prob`; +1 for an alien.
 
     Args:
-        broken_by: ``"gun"`` or ``"keys"``.
-        share: of the columns, from the right, where it is broken, in [0, 1]; as near as whole
+        share: of the columns, from the right, where the gun jams, in [0, 1]; as near as whole
             columns allow.
-        cost: what firing a jammed gun costs, finite, at least 0.
+        cost: what firing costs there, finite, at least 0.
         even_start: half of the games begin as the mirror image of MinAtar's start, where the cannon
             is right of the middle and aliens move left. Without that an agent that keeps to one
             side hardly meets images of what it sees, and a broken symmetry hardly matters.
@@ -48,14 +44,11 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
 
     def __init__(
         self,
-        broken_by: str = "keys",
         share: float = 0.5,
         cost: float = 1.0,
         even_start: bool = True,
         **kwargs: Any,
     ) -> None:
-        if broken_by not in ("gun", "keys"):
-            raise ValueError(f"broken_by is {broken_by!r}, expected 'gun' or 'keys'")
         if not 0 <= share <= 1:
             raise ValueError(f"share is {share!r}, expected a fraction in [0, 1]")
         if not 0 <= cost < np.inf:
@@ -66,14 +59,14 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
         self.render_mode = self._minatar.render_mode
         self.observation_space = self._minatar.observation_space
         self.action_space = self._minatar.action_space
-        self._broken, self._even_start = _BROKEN[broken_by], even_start
-        self._broken_from = _COLUMNS - round(_COLUMNS * share)
+        self._even_start = even_start
+        self._jams_from = _COLUMNS - round(_COLUMNS * share)
         self._cost = float(cost)
 
     @property
     def is_broken(self) -> bool:
-        """Whether the cannon is where keys or gun do something else."""
-        return bool(self.game.env.pos >= self._broken_from)
+        """Whether the cannon is where its gun jams."""
+        return bool(self.game.env.pos >= self._jams_from)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -89,17 +82,17 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
     def step(self, action: Any) -> tuple[Image, float, bool, bool, dict[str, Any]]:
         """See MinAtar's; ``info["is_broken"]`` is said of the state before the step."""
         broken, game = self.is_broken, self.game
-        # as minatar.Environment.act does it, as what is broken is what is done, repeated or not
+        # as minatar.Environment.act does it, for the gun jams at a repeated action too
         if game.random.rand() < game.sticky_action_prob:
             chosen = game.last_action
         else:
             chosen = self._minatar.action_set[action]
         game.last_action = chosen
-        does = self._broken.get(chosen, chosen) if broken else chosen
-        reward, terminated = game.env.act(does)
+        jams = broken and chosen == _FIRE
+        reward, terminated = game.env.act(_WAIT if jams else chosen)
         if self.render_mode == "human":
             self.render()
-        reward = float(reward) - (self._cost if (chosen, does) == (_FIRE, _WAIT) else 0.0)
+        reward = float(reward) - (self._cost if jams else 0.0)
         return game.state(), reward, bool(terminated), False, {"is_broken": broken}
 
     def render(self) -> Any:

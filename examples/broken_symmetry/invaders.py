@@ -1,4 +1,4 @@
-"""DQN on MinAtar's Space Invaders, whose keys or gun are broken over the right half of the ground.
+"""DQN on MinAtar's Space Invaders, whose gun jams over the right half of the ground.
 
 python examples/broken_symmetry/invaders.py TASK METHOD SEED,SEED,… FOLDER [WAY [STEPS]]
 """
@@ -13,10 +13,7 @@ import equirl.envs  # noqa: F401  # registers its environments
 
 N_ENVS = 4
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
-    # where the cannon is on the right half, left is right and right is left
-    "keys": ("equirl/BrokenSpaceInvaders-v0", {"broken_by": "keys", "share": 0.5}),
-    # its gun jams there, and firing costs 1
-    "gun": ("equirl/BrokenSpaceInvaders-v0", {"broken_by": "gun", "share": 0.5}),
+    "gun": ("equirl/BrokenSpaceInvaders-v0", {"share": 0.5, "cost": 1.0}),
 }
 SETTINGS: dict[str, Any] = {
     "learning_rate": 5e-4,

@@ -23,7 +23,6 @@ NAMES = {
     ("table", "slope"): "slope, 2 of 5 columns",
     ("snake", "corner"): "Snake, `corner`",
     ("snake", "quadrant"): "Snake, `quadrant`",
-    ("invaders", "keys"): "Space Invaders, `keys`",
     ("invaders", "gun"): "Space Invaders, `gun`",
     ("lander", "storm"): "LunarLander, `storm`",
     ("cartpole", "stuck"): "CartPole, `stuck`",

@@ -77,6 +77,8 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
             game = self.game.env
             game.pos, game.alien_dir = _COLUMNS - 1 - game.pos, -game.alien_dir
             observation = self.game.state()
+            if self.render_mode == "human":
+                self.render()
         return observation, {**info}
 
     def step(self, action: Any) -> tuple[Image, float, bool, bool, dict[str, Any]]:

@@ -18,7 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
 from equirl.agents.equivariance_metrics import alphas
-from equirl.agents.training.evaluation import play_episodes
+from equirl.agents.training.evaluation import greedy_actions, play_episodes
 from equirl.agents.transfer import OWN_STEPS, look_beforehand
 from equirl.commands.environments import check_device, environment_maker
 from equirl.commands.filming import pictured
@@ -28,7 +28,7 @@ from equirl.envs import TransformWrapper
 from equirl.errors import ConfigError
 from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
-from equirl.verification.boards import LARGEST, boards_of, shows_board
+from equirl.verification.boards import LARGEST, Board, boards_of, shows_board
 
 STATES, RANDOM, BOARDS = 3000, 0.2, 3
 """Steps that the picture of α looks at, the share of random ones, and how many boards it has."""
@@ -73,7 +73,7 @@ def evaluate(config: DictConfig) -> float:
         print(f"video: {_record(model, make_drawing, folder, settings.seed)}")
     if settings.alpha:
         figure = RunDirectory(agent.path.parent).alpha_figure
-        _draw_alpha(model, make_env(), figure, settings.seed)
+        _draw_alpha(alpha_boards(model, make_env(), settings.seed), figure)
         print(f"alpha: {figure}")
     return means[0]
 
@@ -107,42 +107,57 @@ def _check_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any]) -> None:
         )
 
 
-def _draw_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any], path: Path, seed: int) -> None:
-    """Pictures of the mean of α, by the cell of whatever tells best where it is large.
+def alpha_boards(model: BaseAlgorithm, env: gym.Env[Any, Any], seed: int) -> list[list[Board]]:
+    """The mean of α by the cell of whatever tells best where it is large, best first.
 
-    The states are those of `STATES` steps, a fifth of them random, so that every cell is seen.
-    Where each action has an α of its own, each has a column of pictures.
+    The states are those of `STATES` steps, a fifth of them random, so that every cell is seen; an
+    agent that is told which actions are allowed plays none at random.
+
+    Returns:
+        the boards of α, or where each action has an α of its own those of each action.
+
+    Raises:
+        ConfigError: no cell of the observations is ever marked by one of a few values.
     """
-    observations, values = [], []
+    observations = []
     rng = np.random.default_rng(seed)
+    random = 0.0 if env.has_wrapper_attr("action_masks") else RANDOM
     env.action_space.seed(seed)
     observation, _ = env.reset(seed=seed)
     for _ in range(STATES):
-        alpha = alphas(model, model.policy.obs_to_tensor(observation)[0])
-        assert alpha is not None
         observations.append(observation)
-        values.append(alpha.view(-1).tolist())
-        greedy, _ = model.predict(observation, deterministic=True)
-        action = env.action_space.sample() if rng.random() < RANDOM else greedy
-        observation, _, terminated, truncated, _ = env.step(np.int64(action))
+        action = greedy_actions(model, [observation], [env])[0]
+        action = env.action_space.sample() if rng.random() < random else action
+        observation, _, terminated, truncated, _ = env.step(action)
         if terminated or truncated:
             observation, _ = env.reset()
-    batch, weights, of_actions = np.array(observations), np.ones(STATES), np.array(values).T
+    batch, weights = np.array(observations), np.ones(STATES)
+    alpha = alphas(model, model.policy.obs_to_tensor(batch)[0])
+    assert alpha is not None
     found = [
-        boards_of(env.observation_space, batch, alpha, weights, stands_out=-np.inf)[:BOARDS]
-        for alpha in of_actions
+        boards_of(env.observation_space, batch, one, weights, stands_out=-np.inf)[:BOARDS]
+        for one in alpha.view(STATES, -1).numpy(force=True).T
     ]
-    across, down = len(found[0]), len(found)
+    if not found[0]:
+        raise ConfigError(
+            f"alpha=true draws boards, on which few values mark a cell, got {env.observation_space}"
+            " with many: say alpha=false, and see equirl/alpha in TensorBoard"
+        )
+    return found
+
+
+def _draw_alpha(of_actions: list[list[Board]], path: Path) -> None:
+    """Draw a row of pictures, or where each action has an α of its own a row for each."""
+    across, down = len(of_actions[0]), len(of_actions)
     figure = Figure(figsize=(1 + 2.6 * across, 0.4 + 2.9 * down), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
-    for action, boards in enumerate(found):
-        for axes, board in zip(grid[action], boards, strict=True):
+    for action, (row, boards) in enumerate(zip(grid, of_actions, strict=True)):
+        for axes, board in zip(row, boards, strict=True):
             drawn = axes.imshow(board.shares, vmin=0, vmax=1, cmap="viridis")
             of = f"action {action}, " if down > 1 else ""
             axes.set(xticks=[], yticks=[])
             axes.set_title(f"{of}by the cell with {board.what}", fontsize=8)
-    mean = f"{of_actions.mean():.2g} on average over {STATES} steps"
-    figure.suptitle(f"α, {mean}; by what in an observation tells it best", fontsize=9)
+    figure.suptitle("mean of α, by what in an observation tells it best", fontsize=9)
     figure.colorbar(drawn, ax=grid)
     figure.savefig(path, dpi=120)
 

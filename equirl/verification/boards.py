@@ -91,10 +91,13 @@ def boards_of(
 
 
 def _axis_of_planes(shape: tuple[int, ...]) -> int | None:
-    """The first or the last axis, whichever is shorter; None for a single plane."""
+    """The first or the last axis: what leaves a square, else the shorter; None of one plane."""
     if len(shape) == 2:
         return None
-    return 1 if shape[0] < shape[2] else 3
+    first, middle, last = shape
+    if (middle == last) != (first == middle):
+        return 1 if middle == last else 3
+    return 1 if first < last else 3
 
 
 def _planes(batch: Any, axis: int | None) -> list[tuple[Any, str]]:

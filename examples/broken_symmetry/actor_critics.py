@@ -63,6 +63,8 @@ def make(task: str) -> gym.Env[Any, Any]:
         return gym.make("CartPole-v1")
     if task == "ppo-push":
         return gym.make("equirl/BrokenCartPole-v0", share=0.5, push=0.1)
+    if task == "ppo-stuck":
+        return gym.make("equirl/BrokenCartPole-v0", share=0.6, push=0.0)
     env: gym.Env[Any, Any] = gym.make("Pendulum-v1")
     return SymmetryWrapper(WeakMotor(env) if task == "sac-motor" else env, MIRROR)
 
@@ -102,7 +104,7 @@ class Watch(BaseCallback):
 
 
 def looked_at(model: Any, task: str, count: int = 500) -> dict[str, float]:
-    """The mean of α over states that the agent meets, broken ones and others."""
+    """The mean of α over states that the agent meets, where pushes are weaker and elsewhere."""
     env = make(task)
     seen, broken = [], []
     observation, _ = env.reset(seed=0)
@@ -123,7 +125,7 @@ def looked_at(model: Any, task: str, count: int = 500) -> dict[str, float]:
     where = np.array(broken)
     return {
         name: float(alpha.numpy()[mask].mean())
-        for name, mask in (("alpha_asymmetric", where), ("alpha_symmetric", ~where))
+        for name, mask in (("alpha_broken", where), ("alpha_other", ~where))
         if mask.any()
     }
 

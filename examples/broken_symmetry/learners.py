@@ -115,9 +115,8 @@ HELD = 16
 
 
 def hold_out() -> None:
-    draw = np.random.default_rng(0)
-
     def sample(self: Any, batch_size: int, env: Any = None) -> Any:
+        draw = vars(self).setdefault("held_draw", np.random.default_rng(self.pos))
         rows = draw.integers(0, self.size() * (HELD - 1) // HELD, batch_size)
         return self._get_samples(rows + rows // (HELD - 1) + 1, env=env)
 
@@ -125,7 +124,8 @@ def hold_out() -> None:
 
 
 def held_transitions(model: Any, count: int) -> Any:
-    buffer, draw = model.replay_buffer, np.random.default_rng(model.num_timesteps)
+    buffer = model.replay_buffer  # of single steps: windows of several would overlap
+    draw = vars(buffer).setdefault("held_draw", np.random.default_rng(model.seed))
     rows = HELD * draw.integers(0, -(-buffer.size() // HELD), count)
     return buffer._get_samples(rows, env=model._vec_normalize_env)
 

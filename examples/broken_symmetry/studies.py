@@ -80,7 +80,7 @@ def kind_along_orbit(env: gym.Env[Any, Any]) -> str:
         moved: Any = copy.deepcopy(env.unwrapped)
         for k in word:
             maps[group.names[group.generators[k]]](moved)
-        if moved.is_broken:
+        if getattr(moved, "is_broken", False):
             return "broken"
     return "other"
 
@@ -158,7 +158,7 @@ def trained(
         if place:
             shape = tuple(places.max(axis=0) + 1)
             sums, counts = np.zeros(shape), np.zeros(shape)
-            np.add.at(sums, tuple(places.T), values)
+            np.add.at(sums, tuple(places.T), values.reshape(len(values), -1).mean(axis=1))
             np.add.at(counts, tuple(places.T), 1)
             found["alpha_by_place"] = (sums / np.maximum(counts, 1)).tolist()
             found["seen_by_place"] = counts.tolist()

@@ -131,9 +131,13 @@ def alpha_figure(runs: Runs, path: Path, kind: str = "table") -> None:
 
 def snake_figure(runs: Runs, path: Path) -> None:
     """alpha by the cell of the fruit, with the head beside it and not."""
-    found = runs["snake", "corner", "relaxed", "-"]
+    found = [run for run in runs["snake", "corner", "relaxed", "-"] if "seen_by_place" in run]
+    if not found:
+        return
     seen = np.array([run["seen_by_place"] for run in found])
-    alpha = np.sum(seen * [run["alpha_by_place"] for run in found], axis=0) / seen.sum(axis=0)
+    alpha = np.sum(seen * [run["alpha_by_place"] for run in found], axis=0) / np.maximum(
+        seen.sum(axis=0), 1
+    )
     figure = Figure(figsize=(6.4, 2.8), layout="constrained")
     for ax, shown, where in zip(figure.subplots(1, 2), alpha, ("beside", "away from"), strict=True):
         drawn = ax.imshow(shown, vmin=0, vmax=1, cmap="viridis")

@@ -6,17 +6,20 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from equirl.agents import EquivariantDQN
 from equirl.agents.training.evaluation import play_episodes
+from equirl.commands.evaluate import alpha_boards
 from equirl.envs import SymmetryWrapper, TransformWrapper
+from equirl.errors import ConfigError
 
 ELEMENTS = ("e", "r", "r²", "r³", "s", "rs", "r²s", "r³s")
 SEED = 1_000_000
@@ -193,3 +196,39 @@ def test_where_relaxed_lets_go_is_drawn(
     refused = equirl_command("evaluate", f"agent={equivariant_agent}", "alpha=true", "episodes=2")
     assert refused.code == 2
     assert "alpha=true is for agents with method=relaxed" in refused.err
+
+
+class Weather(gym.Env[Any, Any]):
+    """Planes of many values, of which no picture by cells can be made."""
+
+    observation_space = gym.spaces.Box(-1, 1, (3, 4), np.float64)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.np_random.uniform(-1, 1, (3, 4)), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.np_random.uniform(-1, 1, (3, 4)), 0.0, False, False, {}
+
+
+def test_alpha_of_every_action_by_what_tells_it_best() -> None:
+    env = gym.make("equirl/BrokenGridWorld-v0", size=5)
+    agent = EquivariantDQN(
+        "MlpPolicy", env, method="relaxed", per_action=True, device="cpu", seed=0, learning_starts=0
+    )
+    weighting = cast(Any, agent.q_net).symmetrized.weighting
+    torch.nn.init.constant_(weighting.h[-1].bias, 0.5)
+    torch.nn.init.normal_(weighting.h[-1].weight)
+    boards = alpha_boards(agent, env, seed=0)
+    assert [len(of_action) for of_action in boards] == [2, 2, 2, 2]  # the agent's, and the goal's
+    assert {board.shares.shape for of_action in boards for board in of_action} == {(5, 5)}
+    assert {board.what for board in boards[0]} == {"s[:, :, 1] = 255", "s[:, :, 2] = 255"}
+    assert not np.allclose(boards[0][0].shares, boards[1][0].shares)
+
+
+def test_alpha_is_not_drawn_of_planes_with_many_values() -> None:
+    env = SymmetryWrapper(Weather(), {"mirror": (np.negative, [1, 0])})
+    agent = EquivariantDQN("MlpPolicy", env, method="relaxed", device="cpu", learning_starts=0)
+    with pytest.raises(ConfigError, match="few values mark a cell"):
+        alpha_boards(agent, env, seed=0)

@@ -34,7 +34,37 @@ def test_the_plane_that_tells_best_comes_first() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "is_board"),
-    [((6, 6), True), ((3, 10, 10), True), ((10, 10, 6), True), ((84, 84, 4), False), ((8,), False)],
+    [
+        ((4, 4, 16), True),
+        ((12, 7, 7), True),
+        ((6, 6), True),
+        ((3, 10, 10), True),
+        ((10, 10, 6), True),
+        ((84, 84, 4), False),
+        ((8,), False),
+    ],
 )
 def test_what_is_a_board(shape: tuple[int, ...], is_board: bool) -> None:
     assert shows_board(spaces.Box(0, 255, shape, np.uint8)) == is_board
+
+
+@pytest.mark.parametrize(
+    ("shape", "board"),
+    [
+        ((3, 6, 6), (6, 6)),
+        ((12, 7, 7), (7, 7)),
+        ((6, 6, 3), (6, 6)),
+        ((4, 4, 16), (4, 4)),
+        ((10, 10, 12), (10, 10)),
+        ((2, 4, 5), (4, 5)),
+        ((4, 5, 2), (4, 5)),
+        ((4, 4, 4), (4, 4)),
+        ((5, 6), (5, 6)),
+    ],
+)
+def test_which_axis_is_of_planes(shape: tuple[int, ...], board: tuple[int, int]) -> None:
+    seen = np.random.default_rng(0).integers(2, size=(50, *shape), dtype=np.uint8)
+    space = spaces.Box(0, 1, shape, np.uint8)
+    found = boards_of(space, seen, np.linspace(0, 1, 50), np.ones(50), stands_out=-np.inf)
+    assert len(found) == np.prod(shape) // np.prod(board)
+    assert {one.shares.shape for one in found} == {board}

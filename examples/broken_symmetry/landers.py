@@ -12,14 +12,14 @@ from studies import main, trained
 
 import equirl.envs  # noqa: F401  # registers its environments
 
-N_ENVS = 8
+N_ENVS = 4
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "wind": ("equirl/BrokenLunarLander-v0", {"share": 0.5, "wind": 10.0}),
     "storm": ("equirl/BrokenLunarLander-v0", {"share": 0.5, "wind": 20.0}),
 }
 SETTINGS: dict[str, Any] = {
-    # configs/tuned/dqn/lunarlander.yaml, but for eight environments, an update for two steps in
-    # place of one, and half the width
+    # configs/tuned/dqn/lunarlander.yaml, but for four environments, so that the four steps between
+    # two updates are one of each
     "learning_rate": 6.3e-4,
     "buffer_size": 50_000,
     "learning_starts": 512,
@@ -27,10 +27,10 @@ SETTINGS: dict[str, Any] = {
     "gamma": 0.99,
     "target_update_interval": 250,
     "train_freq": 1,
-    "gradient_steps": 4,
+    "gradient_steps": -1,
     "exploration_fraction": 0.12,
     "exploration_final_eps": 0.1,
-    "policy_kwargs": {"net_arch": [128, 128]},
+    "policy_kwargs": {"net_arch": [256, 256]},
     "device": "cpu",
 }
 

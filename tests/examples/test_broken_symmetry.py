@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 from stable_baselines3.common.env_util import make_vec_env
@@ -54,6 +55,23 @@ def test_a_training_step_of_many_seeds_is_that_of_the_library(
     for of_library, own in zip(layers(model.q_net), parameters(online), strict=True):
         for part, gradient in zip(own, entries(of_library, "grad"), strict=True):
             torch.testing.assert_close(part.grad[0], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_a_state_is_broken_where_an_image_of_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    snakes = import_module("snakes")
+    exact, corner = (made(*snakes.TASKS[task]) for task in ("exact", "corner"))
+    for fruit, kind in (((0, 0), "broken"), ((0, 5), "before"), ((5, 4), "before")):
+        for env, expected in ((exact, "other"), (corner, kind)):
+            env.reset(seed=0)
+            env.unwrapped.set_state([(0, 1), (0, 2), (0, 3)], fruit)
+            assert snakes.kind_of_state(env) == expected
+    corner.unwrapped.set_state([(0, 1), (0, 2), (0, 3)], (2, 3))
+    assert snakes.kind_of_state(corner) == "other"
+
+
+def made(env_id: str, kwargs: dict[str, Any]) -> Any:
+    return gym.make(env_id, **kwargs)
 
 
 def with_parameters_of(net: Any, agents: Any) -> Any:

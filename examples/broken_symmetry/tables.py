@@ -26,6 +26,7 @@ NAMES = {
     ("invaders", "gun"): "Space Invaders, `gun`",
     ("lander", "storm"): "LunarLander, `storm`",
     ("cartpole", "stuck"): "CartPole, `stuck`",
+    ("cartpole", "weak"): "CartPole, `weak`",
     ("cartpole", "push"): "CartPole, `push`",
     ("table", "exact"): "exact room",
     ("cartpole", "exact"): "exact CartPole",

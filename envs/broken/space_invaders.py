@@ -21,7 +21,8 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
     Firing there does nothing, and costs.
 
     The game has a breach of its own: when two columns of aliens are equally near, the left one
-    shoots. It stays, so that a share of 0 is MinAtar's game, and not quite symmetric.
+    shoots. It stays, so that a share of 0 and no even start are MinAtar's game, and not quite
+    symmetric.
 
     Observations are bool `[10, 10, 6]`, row, column and channel: cannon, alien, alien moving left,
     alien moving right, own bullet, enemy bullet. Actions are 0 wait, 1 left, 2 right and 3 fire,

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
-from stable_baselines3.common.buffers import ReplayBuffer
 
 from equirl.agents import (
     DoubleDQN,
@@ -68,7 +66,6 @@ def vary(ways: str) -> None:
     network gives, which moves it more slowly. seen: alpha learns from the minibatch itself. local:
     y = r + gamma max of the symmetric target network, which differs along an orbit only where the
     step itself does.
-    held: alpha learns from a sixteenth of all transitions, which no minibatch is drawn from.
     predictors: of reward and next state, in place of the two Q-values. Or a key of `TERMS`.
     """
     names = [way for way in ways.split(",") if not way.startswith(("prior", "pace", "fading"))]
@@ -79,8 +76,6 @@ def vary(ways: str) -> None:
             relaxing.PRIOR = float(way.removeprefix("prior"))
         else:
             slow_down(float(way.removeprefix("pace")))
-    if "held" in names:
-        hold_out()
     if names:
 
         def loss(self: Any, sample: Any, targets: torch.Tensor) -> Any:
@@ -110,26 +105,6 @@ def fade() -> None:
     RelaxedWeighting.loss = fading  # type: ignore[method-assign]
 
 
-HELD = 16
-"""Of so many steps one is kept from all minibatches, for alpha to learn from."""
-
-
-def hold_out() -> None:
-    def sample(self: Any, batch_size: int, env: Any = None) -> Any:
-        draw = vars(self).setdefault("held_draw", np.random.default_rng(self.pos))
-        rows = draw.integers(0, self.size() * (HELD - 1) // HELD, batch_size)
-        return self._get_samples(rows + rows // (HELD - 1) + 1, env=env)
-
-    ReplayBuffer.sample = sample  # type: ignore[method-assign]
-
-
-def held_transitions(model: Any, count: int) -> Any:
-    buffer = model.replay_buffer  # of single steps: windows of several would overlap
-    draw = vars(buffer).setdefault("held_draw", np.random.default_rng(model.seed))
-    rows = HELD * draw.integers(0, -(-buffer.size() // HELD), count)
-    return buffer._get_samples(rows, env=model._vec_normalize_env)
-
-
 def slow_down(pace: float) -> None:
     evidence = RelaxedWeighting.evidence
 
@@ -145,10 +120,7 @@ def varied_loss(model: Any, sample: Any, targets: torch.Tensor, ways: list[str])
     terms = next((TERMS[way] for way in ways if way in TERMS), TERMS["aux"])
     q = [getattr(parts, term).gather(1, sample.actions.long()) for term in terms]
     own = torch.stack([torch.nn.functional.smooth_l1_loss(each, targets) for each in q]).sum()
-    if "held" in ways:
-        judged = held_transitions(model, len(targets))
-    else:
-        judged = sample if "seen" in ways else newest_transitions(model, len(targets))
+    judged = sample if "seen" in ways else newest_transitions(model, len(targets))
     parts = relaxation(symmetrized, judged.observations)
     if "predictors" in ways:
         predictors = vars(model).setdefault("predictors", Predictors(symmetrized))

@@ -32,9 +32,10 @@ from equirl.symmetrize.weightings import shared_among_best
 WIDTH, GATE, ACTIONS = 64, 32, 4
 METHODS = ("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp", "relaxed")
 WAYS = ("-", "local", "seen", "noaux", "slow", "predictors", "fading", "held")
-"""Of learning alpha: see `learners.vary`; slow: p is a tenth of what its network gives."""
+"""Of learning alpha: see `learners.vary`; slow: p is a tenth of what its network gives; held: from
+a sixteenth of all transitions, which no minibatch is drawn from."""
 HELD = 16
-"""Of so many steps one is kept from all minibatches, for alpha to learn from."""
+"""Of so many steps one is kept from all minibatches where the way is held."""
 
 
 class Room:

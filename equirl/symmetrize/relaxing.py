@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 KEPT_UP_TO, LET_GO_FROM = 0.25, 0.75
 """Evidence against the symmetry below which α is 0, and above which it is 1."""
 
-PRIOR = 0.3
-"""Where M is right and differs from M_G by d, p = d² / (d² + PRIOR σ²) with M_G's usual error σ."""
+PRIOR = 0.2
+"""Where M is right and differs from M_G by d, p tends to d² / (d² + PRIOR E[d²])."""
+
+LEARNED_AFTER = 500
+"""Updates, for each entry of M(x) with an α of its own, after which the early prior is halved."""
 
 
 class RelaxedWeighting(nn.Module):
@@ -40,6 +43,8 @@ class RelaxedWeighting(nn.Module):
     """
 
     running_error: Tensor
+    running_gap: Tensor
+    running_updates: Tensor
 
     def __init__(
         self,
@@ -51,9 +56,11 @@ class RelaxedWeighting(nn.Module):
         super().__init__()
         self.inner = inner
         self.is_shared = entries is None
+        self.learned_after = LEARNED_AFTER * (entries or 1)
         self.h = network_from_zero(feature_dim, hidden, entries or 1)
         # Zero until measured. Target networks are given what is named running_, as in batch norm.
-        self.register_buffer("running_error", torch.zeros(()))
+        for name in ("error", "gap", "updates"):
+            self.register_buffer(f"running_{name}", torch.zeros(()))
 
     def evidence(self, features: Tensor) -> Tensor:
         """p(x) of the features of x, ``[batch, feature_dim]``, without their graph.
@@ -67,17 +74,21 @@ class RelaxedWeighting(nn.Module):
     def loss(self, evidence: Tensor, symmetric: Tensor, plain: Tensor, target: Tensor) -> Tensor:
         """What p(x) learns from, a scalar: the best mixture of M_G(x) and M(x), and a prior.
 
-        With l the Huber loss and ē a running mean of l(M_G(x) − y),
+        With l the Huber loss, ē and d̄ running means of l(M_G(x) − y) and of l(M(x) − M_G(x)),
+        n the number of updates so far and N = LEARNED_AFTER for each α,
 
-            L = mean of l(M_G(x) + p (M(x) − M_G(x)) − y) / ē + PRIOR p²,
+            L = mean of l(M_G(x) + p (M(x) − M_G(x)) − y) / ē + κ p²,
+            κ = PRIOR (d̄ / ē + N / (N + n)),
 
         of which the minimum, where l is quadratic, is with r = y − M_G(x) and d = M(x) − M_G(x)
 
-            p = E[r d | x] / (E[d² | x] + PRIOR E[r²]):
+            p = E[r d | x] / (E[d² | x] + PRIOR (E[d²] + N / (N + n) E[r²])):
 
         about 1 where M knows what M_G does not, and 0 where they differ by noise, or by little
-        beside the usual error. M_G and M must not have been trained on these y: on
-        those, M is always the better, as it fits noise as well.
+        beside what they usually differ by. The last term is what holds p back while little has been
+        learned; what noise there is in y matters the less the longer p has learned from it. M_G and
+        M must not have been trained on these y: on those, M is always the better, as it fits noise
+        as well.
 
         Args:
             evidence: p(x), ``[batch]``.
@@ -87,12 +98,26 @@ class RelaxedWeighting(nn.Module):
             target: y, alike.
         """
         with torch.no_grad():
-            usual, running = F.smooth_l1_loss(symmetric, target), self.running_error
+            usual = F.smooth_l1_loss(symmetric, target)
+            gap = F.smooth_l1_loss(plain, symmetric)
             if self.training:
-                running.copy_(torch.where(running > 0, running.lerp(usual, 0.01), usual))
-            unit = running.clamp(min=1e-12)
+                is_first = self.running_updates == 0
+                for running, now in ((self.running_error, usual), (self.running_gap, gap)):
+                    running.copy_(torch.where(is_first, now, running.lerp(now, 0.01)))
+                self.running_updates.add_(1)
         mixed = _mixed(symmetric.detach(), plain.detach(), evidence)
-        return F.smooth_l1_loss(mixed, target) / unit + PRIOR * evidence.square().mean()
+        error = F.smooth_l1_loss(mixed, target) / self._unit
+        return error + self.prior * evidence.square().mean()
+
+    @property
+    def prior(self) -> Tensor:
+        """κ, a scalar: see `loss`."""
+        early = self.learned_after / (self.learned_after + self.running_updates)
+        return PRIOR * (self.running_gap / self._unit + early)
+
+    @property
+    def _unit(self) -> Tensor:
+        return self.running_error.clamp(min=1e-12)
 
 
 def let_go(evidence: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""DQN on LunarLander, with a steady wind over a part of the landscape.
+"""DQN on LunarLander, with a wind or crossed engines over a part of the landscape.
 
 python examples/broken_symmetry/landers.py TASK METHOD SEED,SEED,… FOLDER [WAY [STEPS]]
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.box2d.lunar_lander import SCALE, VIEWPORT_W
 from studies import main, trained
 
 import equirl.envs  # noqa: F401  # registers its environments
@@ -15,6 +16,7 @@ import equirl.envs  # noqa: F401  # registers its environments
 N_ENVS = 4
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "wind": ("equirl/BrokenLunarLander-v0", {"share": 0.5, "wind": 10.0}),
+    "engines": ("equirl/BrokenLunarLander-v0", {"broken_by": "engines", "share": 0.4}),
     "storm": ("equirl/BrokenLunarLander-v0", {"share": 0.5, "wind": 20.0}),
 }
 SETTINGS: dict[str, Any] = {
@@ -28,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     "target_update_interval": 250,
     "train_freq": 1,
     "gradient_steps": -1,
-    "exploration_fraction": 0.12,
+    "exploration_fraction": 0.2,
     "exploration_final_eps": 0.1,
     "policy_kwargs": {"net_arch": [256, 256]},
     "device": "cpu",
@@ -36,10 +38,12 @@ SETTINGS: dict[str, Any] = {
 
 
 def kind_of_state(env: gym.Env[Any, Any]) -> str:
-    """Does the wind blow in this state or in its mirror image? Box2D cannot be copied."""
+    """Is it broken in this state or in its mirror image? Box2D cannot be copied."""
     lander: Any = env.unwrapped
-    flies = not any(leg.ground_contact for leg in lander.legs)
-    return "broken" if flies else "other"  # with a share of one half
+    middle = VIEWPORT_W / SCALE / 2
+    right = middle + abs(lander.lander.position.x - middle)
+    flies = lander.broken_by == "engines" or not any(leg.ground_contact for leg in lander.legs)
+    return "broken" if flies and right > lander.broken_from else "other"
 
 
 def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
@@ -50,4 +54,4 @@ def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main("lander", run, 100_000)
+    main("lander", run, 60_000)

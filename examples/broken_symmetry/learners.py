@@ -62,16 +62,18 @@ TERMS = {
 def vary(ways: str) -> None:
     """Other ways of learning alpha, for the comparison of ways alone; several joined by commas.
 
-    priorX: kappa is X. fading: it fades while alpha learns (`faded`). paceX: p is X times what its
-    network gives, which moves it more slowly. seen: alpha learns from the minibatch itself. local:
-    y = r + gamma max of the symmetric target network, which differs along an orbit only where the
-    step itself does.
+    priorX: PRIOR is X. error: kappa is `ERROR_PRIOR`, in units of the error of Q_G alone; fading:
+    so it is, and fades. paceX: p is X times what its network gives, which moves it more slowly.
+    seen: alpha learns from the minibatch itself. local: y = r + gamma max of the symmetric target
+    network, which differs along an orbit only where the step itself does.
     predictors: of reward and next state, in place of the two Q-values. Or a key of `TERMS`.
     """
-    names = [way for way in ways.split(",") if not way.startswith(("prior", "pace", "fading"))]
+    names = [
+        way for way in ways.split(",") if not way.startswith(("prior", "pace", "error", "fading"))
+    ]
     for way in set(ways.split(",")) - set(names):
-        if way == "fading":
-            fade()
+        if way in ("error", "fading"):
+            count_in_errors(way == "fading")
         elif way.startswith("prior"):
             relaxing.PRIOR = float(way.removeprefix("prior"))
         else:
@@ -84,25 +86,18 @@ def vary(ways: str) -> None:
         EquivariantDQN.loss = loss  # type: ignore[method-assign]
 
 
-FADES_AFTER = 500
-"""Updates after which the prior is half of what it was: with four steps to one, 2,000 steps."""
+ERROR_PRIOR = 0.3
+"""kappa where it is in units of the error of Q_G alone."""
 
 
-def faded(prior: float, updates: int) -> float:
-    """kappa, of a prior that is worth a number of updates."""
-    return prior * FADES_AFTER / (FADES_AFTER + updates)
+def count_in_errors(fades: bool) -> None:
+    """kappa p² with a kappa that does not know by how much Q and Q_G differ."""
 
+    def prior(self: Any) -> torch.Tensor:
+        early = self.learned_after / (self.learned_after + self.running_updates)
+        return ERROR_PRIOR * (early if fades else torch.ones_like(early))
 
-def fade() -> None:
-    prior, loss = relaxing.PRIOR, RelaxedWeighting.loss
-
-    def fading(self: Any, *judged: torch.Tensor) -> torch.Tensor:
-        learned = vars(self).get("learned", 0)
-        relaxing.PRIOR = faded(prior, learned)
-        vars(self)["learned"] = learned + 1
-        return loss(self, *judged)
-
-    RelaxedWeighting.loss = fading  # type: ignore[method-assign]
+    RelaxedWeighting.prior = property(prior)  # type: ignore[assignment,method-assign]
 
 
 def slow_down(pace: float) -> None:

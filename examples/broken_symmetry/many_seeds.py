@@ -22,16 +22,19 @@ import gymnasium as gym
 import numpy as np
 import torch
 import torch.nn.functional as F
-from learners import faded
+from learners import ERROR_PRIOR
 from torch import Tensor
 
 from equirl.envs import symmetry_of
-from equirl.symmetrize.relaxing import PRIOR, let_go
+from equirl.symmetrize.relaxing import LEARNED_AFTER, PRIOR, let_go
 from equirl.symmetrize.weightings import shared_among_best
 
 WIDTH, GATE, ACTIONS = 64, 32, 4
-METHODS = ("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp", "relaxed")
-WAYS = ("-", "local", "seen", "noaux", "slow", "predictors", "fading", "held")
+METHODS = (
+    *("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp"),
+    *("relaxed", "relaxed-per_action"),
+)
+WAYS = ("-", "local", "seen", "noaux", "slow", "predictors", "error", "fading", "held")
 """Of learning alpha: see `learners.vary`; slow: p is a tenth of what its network gives; held: from
 a sixteenth of all transitions, which no minibatch is drawn from."""
 HELD = 16
@@ -107,22 +110,27 @@ class Agents:
         sizes = [inputs, WIDTH, WIDTH, ACTIONS]
         observed = inputs + grids.SIZE**2  # with the walls
         self.q_net = Perceptrons(seeds, sizes, observed, self.draw)
-        self.gate = Perceptrons(seeds, [WIDTH, GATE, 1], WIDTH, self.draw)
+        self.alphas = ACTIONS if method == "relaxed-per_action" else 1  # of a state
+        self.gate = Perceptrons(seeds, [WIDTH, GATE, self.alphas], WIDTH, self.draw)
         self.residual = Perceptrons(seeds, sizes, observed, self.draw)
         with torch.no_grad():
             self.gate.layers[-2].zero_()
             self.gate.layers[-1].zero_()
         groups: list[dict[str, Any]] = [{"params": list(self.q_net.parameters())}]
-        if method == "relaxed":
+        if self.relaxes:
             groups.append({"params": list(self.gate.parameters())})
         if method == "rpp":
             groups.append({"params": list(self.residual.parameters()), "weight_decay": 1e-3})
         self.parameters = [p for group in groups for p in group["params"]]
         self.optimizer = torch.optim.Adam(groups, grids.SETTINGS["learning_rate"])
-        self.usual, self.learned = torch.zeros(seeds), 0
+        self.usual, self.gap, self.learned = torch.zeros(seeds), torch.zeros(seeds), 0
         given = ACTIONS * (1 + grids.SIZE**2)
         self.predictor = Perceptrons(seeds, [inputs, WIDTH, WIDTH, given], inputs, self.draw)
         self.of_predictor = torch.optim.Adam(self.predictor.parameters(), 1e-3)
+
+    @property
+    def relaxes(self) -> bool:
+        return self.method.startswith("relaxed")
 
     def outputs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Q of all (s, a), `[seeds, states · actions]`, the features, and the residual of `rpp`."""
@@ -130,10 +138,11 @@ class Agents:
         extra = self.residual(self.room.inputs)[0].flatten(1) if self.method == "rpp" else q[:, :0]
         return q.flatten(1), features, extra
 
-    def evidence(self, features: Tensor, states: Tensor) -> Tensor:
-        """p of these states, `[seeds, k]`."""
-        chosen = features.detach().gather(1, states[..., None].expand(-1, -1, WIDTH))
-        p: Tensor = self.gate(chosen)[0][..., 0]
+    def evidence(self, features: Tensor, pairs: Tensor) -> Tensor:
+        """p of these (s, a), `[seeds, k]`."""
+        states = (pairs // ACTIONS)[..., None].expand(-1, -1, WIDTH)
+        each = self.gate(features.detach().gather(1, states))[0]
+        p = each.gather(2, (pairs % self.alphas)[..., None])[..., 0]
         return 0.1 * p if self.way == "slow" else p
 
     def symmetric(self, q: Tensor, pairs: Tensor) -> Tensor:
@@ -155,8 +164,8 @@ class Agents:
         value = self.symmetric(q, pairs)
         if self.method == "rpp":
             return value + extra.gather(1, pairs)
-        if self.method == "relaxed":
-            alpha = let_go(self.evidence(features, pairs // ACTIONS).detach())
+        if self.relaxes:
+            alpha = let_go(self.evidence(features, pairs).detach())
             value = value + alpha * (q.gather(1, pairs) - value)
         return value
 
@@ -177,7 +186,7 @@ class Agents:
             whole = (first[..., None] + torch.arange(ACTIONS)).flatten(1)
             other = self.room.moved[g.repeat_interleave(ACTIONS, dim=1), whole]
             loss = loss + (q.gather(1, whole) - q.gather(1, other)).square().mean(dim=1)
-        if self.method != "relaxed":
+        if not self.relaxes:
             return loss
         if self.way != "noaux":
             loss = loss + huber(q.gather(1, pairs), y)
@@ -188,19 +197,27 @@ class Agents:
             torch.stack(losses).sum().backward()
             self.of_predictor.step()
         pairs, y = sample if self.way == "seen" else newest
-        p = self.evidence(features, pairs // ACTIONS)
+        p = self.evidence(features, pairs)
         with torch.no_grad():
             symmetric, plain = self.symmetric(q, pairs), q.gather(1, pairs)
             if self.way == "predictors":
                 symmetric, plain = self.predicted(pairs)
                 y = self.happened(pairs)
             d, error = plain - symmetric, huber(symmetric, y)
-            self.usual = torch.where(self.usual > 0, self.usual.lerp(error, 0.01), error)
+            gap, share = huber(plain, symmetric), 0.01 if self.learned else 1.0
+            self.usual, self.gap = self.usual.lerp(error, share), self.gap.lerp(gap, share)
+            self.learned += 1
         p = p[..., None] if self.way == "predictors" else p
-        of_alpha = huber(symmetric + p * d, y) / self.usual.clamp(min=1e-12)
-        prior = faded(PRIOR, self.learned) if self.way == "fading" else PRIOR
-        self.learned += 1
-        return loss + of_alpha + prior * p.square().flatten(1).mean(dim=1)
+        unit = self.usual.clamp(min=1e-12)
+        of_alpha = huber(symmetric + p * d, y) / unit
+        return loss + of_alpha + self.prior(unit) * p.square().flatten(1).mean(dim=1)
+
+    def prior(self, unit: Tensor) -> Tensor | float:
+        """kappa of each seed."""
+        after = LEARNED_AFTER * self.alphas
+        if self.way in ("error", "fading"):
+            return ERROR_PRIOR * (after / (after + self.learned) if self.way == "fading" else 1)
+        return PRIOR * (self.gap / unit + after / (after + self.learned))
 
     def predicted(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """Reward and change of place, `[seeds, k, 1 + cells]`: the orbit's mean, and plain."""
@@ -312,12 +329,13 @@ def look(agents: Agents, found: list[dict[str, Any]], steps: int) -> None:
     room, outputs = agents.room, agents.outputs()
     q = agents.everywhere(outputs).numpy()
     states = torch.arange(room.count).expand(agents.seeds, -1)
-    alphas = let_go(agents.evidence(outputs[1], states)).numpy()
+    pairs = (ACTIONS * states[..., None] + torch.arange(ACTIONS)).flatten(1)
+    alphas = let_go(agents.evidence(outputs[1], pairs)).unflatten(1, (-1, ACTIONS)).mean(2).numpy()
     for own, alpha, each in zip(q, alphas, found, strict=True):
         each["steps"].append(steps)
         each["returns"].append(room.table.greedy_return(own))
         each["errors"].append(float(np.sqrt(((own - room.table.best) ** 2).mean())))
-        if agents.method == "relaxed":
+        if agents.relaxes:
             grids.describe_alpha(each, alpha, room.parts)
             each["alpha_by_agent"] = grids.by_agent(room.table, alpha)
             each["asymmetry_by_agent"] = grids.by_agent(room.table, room.asymmetry)

@@ -155,6 +155,9 @@ def trained(
             found[f"share_{name}"] = float(where.mean())
             if values.ndim == 2:
                 found[f"by_action_{name}"] = values[where].mean(axis=0).tolist()
+                above = (values[where] > 0.5).mean(axis=0).tolist()
+                below = (values[where] < 0.1).mean(axis=0).tolist()
+                found |= {f"above_by_action_{name}": above, f"below_by_action_{name}": below}
         if place:
             shape = tuple(places.max(axis=0) + 1)
             sums, counts = np.zeros(shape), np.zeros(shape)

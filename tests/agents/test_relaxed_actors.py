@@ -161,7 +161,7 @@ def test_alpha_learns_from_the_returns_before_anything_else_does() -> None:
     now = model.policy.state_dict()
     moved = {key for key, value in now.items() if not torch.equal(value, kept[key])}
     own = {
-        "running_error",
+        *(f"running_{name}" for name in ("error", "gap", "updates")),
         *(f"h.{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")),
     }
     assert moved == {f"symmetrized.weighting.{name}" for name in own}

@@ -18,7 +18,9 @@ from equirl.agents.relaxed_loss import newest_transitions
 FOLDER = Path(__file__).parents[2] / "examples" / "broken_symmetry"
 
 
-@pytest.mark.parametrize("method", ["plain", "equitune", "equizero", "rpp", "relaxed"])
+@pytest.mark.parametrize(
+    "method", ["plain", "equitune", "equizero", "rpp", "relaxed", "relaxed-per_action"]
+)
 def test_a_training_step_of_many_seeds_is_that_of_the_library(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -29,7 +31,7 @@ def test_a_training_step_of_many_seeds_is_that_of_the_library(
     env_id, kwargs = grids.TASKS["wall"]
     env = make_vec_env(env_id, grids.N_ENVS, seed=0, env_kwargs={"size": grids.SIZE, **kwargs})
     model = learners.build(env, method, {**grids.SETTINGS, "seed": 0}).learn(500)
-    if method == "relaxed":
+    if method.startswith("relaxed"):
         nn.init.constant_(model.q_net.symmetrized.weighting.h[-1].bias, 0.5)
         nn.init.normal_(model.q_net.symmetrized.weighting.h[-1].weight, std=0.1)
     model.policy.set_training_mode(True)
@@ -40,8 +42,13 @@ def test_a_training_step_of_many_seeds_is_that_of_the_library(
         with_parameters_of(net, many_seeds.Agents(room, method, "-", 0, 1))
         for net in (model.q_net, model.q_net_target)
     )
-    if method == "relaxed":
-        online.usual = model.q_net.symmetrized.weighting.running_error.clone()[None]
+    if method.startswith("relaxed"):
+        weighting = model.q_net.symmetrized.weighting
+        online.usual = weighting.running_error.clone()[None]
+        online.gap, online.learned = (
+            weighting.running_gap.clone()[None],
+            int(weighting.running_updates),
+        )
 
     values = target.everywhere(target.outputs()).amax(dim=2)[0]
     given = online.loss(

@@ -118,6 +118,35 @@ def test_pushes_to_the_right_are_weaker_on_the_right_only() -> None:
     assert speeds[1.3, 1] == pytest.approx(speeds[0.0, 1] / 2)
 
 
+@pytest.mark.parametrize("continuous", [False, True])
+def test_crossed_engines_fire_for_each_other_on_the_right_only(continuous: bool) -> None:
+    kwargs = {"broken_by": "engines", "continuous": continuous}
+    everywhere, there = (
+        made("equirl/BrokenLunarLander-v0", share=share, **kwargs) for share in (1.0, 0.4)
+    )
+    exact = made("LunarLander-v3", continuous=continuous)
+    met = set()
+    for seed in range(4):
+        for env in (everywhere, there, exact):
+            env.reset(seed=seed)
+        exact.action_space.seed(seed)
+        for _ in range(60):
+            action = exact.action_space.sample()
+            crossed = action * np.float32([1, -1]) if continuous else [0, 3, 2, 1][action]
+            lander: Any = there.unwrapped
+            broken = lander.is_broken
+            met.add(broken)
+            assert broken == (lander.lander.position.x > 0.6 * 20)  # 20 is the whole width
+            observation, *expected, _ = exact.step(crossed)
+            for env, given in ((everywhere, action), (there, action if broken else crossed)):
+                step = env.step(given)
+                np.testing.assert_array_equal(step[0], observation)
+                assert list(step[1:4]) == expected
+            if any(expected[1:]):
+                break
+    assert met == {True, False}
+
+
 def test_poisoned_fruit_costs_does_not_feed_and_vanishes() -> None:
     env = BrokenSnake(size=6, share=0.25, poison=0.5)
     env.reset(seed=0)
@@ -189,6 +218,7 @@ def test_the_breach_of_space_invaders_itself_is_which_of_two_near_aliens_shoots(
         (BrokenGridWorld, {"broken_by": "fog"}, "broken_by is 'fog'"),
         (BrokenGridWorld, {"share": 2}, "share is 2"),
         (BrokenCartPole, {"push": -1}, "push is -1"),
+        ("equirl/BrokenLunarLander-v0", {"broken_by": "slope"}, "broken_by is 'slope'"),
         (BrokenSnake, {"poison": -1}, "poison is -1"),
         (BrokenSpaceInvaders, {"share": -0.1}, "share is -0.1"),
         (BrokenSpaceInvaders, {"cost": -1}, "cost is -1"),
@@ -196,4 +226,4 @@ def test_the_breach_of_space_invaders_itself_is_which_of_two_near_aliens_shoots(
 )
 def test_values_out_of_range_are_refused_by_name(cls: Any, kwargs: Any, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        cls(**kwargs)
+        made(cls, **kwargs) if isinstance(cls, str) else cls(**kwargs)

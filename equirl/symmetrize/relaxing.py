@@ -26,7 +26,7 @@ KEPT_UP_TO, LET_GO_FROM = 0.25, 0.75
 PRIOR = 0.2
 """Where M is right and differs from M_G by d, p tends to d² / (d² + PRIOR E[d²])."""
 
-LEARNED_AFTER = 500
+LEARNED_AFTER = 100
 """Updates, for each entry of M(x) with an α of its own, after which the early prior is halved."""
 
 

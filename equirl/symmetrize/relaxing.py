@@ -27,7 +27,7 @@ PRIOR = 0.2
 """Where M is right and differs from M_G by d, p tends to d² / (d² + PRIOR E[d²])."""
 
 LEARNED_AFTER = 100
-"""Updates, for each entry of M(x) with an α of its own, after which the early prior is halved."""
+"""Updates of p after which the early prior is halved."""
 
 
 class RelaxedWeighting(nn.Module):
@@ -56,8 +56,8 @@ class RelaxedWeighting(nn.Module):
         super().__init__()
         self.inner = inner
         self.is_shared = entries is None
-        self.learned_after = LEARNED_AFTER * (entries or 1)
-        self.h = network_from_zero(feature_dim, hidden, entries or 1)
+        # What all entries share comes first, and then what each adds.
+        self.h = network_from_zero(feature_dim, hidden, 1 + (entries or 0))
         # Zero until measured. Target networks are given what is named running_, as in batch norm.
         for name in ("error", "gap", "updates"):
             self.register_buffer(f"running_{name}", torch.zeros(()))
@@ -69,13 +69,13 @@ class RelaxedWeighting(nn.Module):
             ``[batch]``, or ``[batch, entries]`` where each entry of M(x) has its own.
         """
         evidence: Tensor = self.h(features.detach())
-        return evidence[:, 0] if self.is_shared else evidence
+        return evidence[:, 0] if self.is_shared else evidence[:, :1] + evidence[:, 1:]
 
     def loss(self, evidence: Tensor, symmetric: Tensor, plain: Tensor, target: Tensor) -> Tensor:
         """What p(x) learns from, a scalar: the best mixture of M_G(x) and M(x), and a prior.
 
         With l the Huber loss, ē and d̄ running means of l(M_G(x) − y) and of l(M(x) − M_G(x)),
-        n the number of updates so far and N = LEARNED_AFTER for each α,
+        n the number of updates so far and N = LEARNED_AFTER,
 
             L = mean of l(M_G(x) + p (M(x) − M_G(x)) − y) / ē + κ p²,
             κ = PRIOR (d̄ / ē + N / (N + n)),
@@ -112,7 +112,7 @@ class RelaxedWeighting(nn.Module):
     @property
     def prior(self) -> Tensor:
         """κ, a scalar: see `loss`."""
-        early = self.learned_after / (self.learned_after + self.running_updates)
+        early = LEARNED_AFTER / (LEARNED_AFTER + self.running_updates)
         return PRIOR * (self.running_gap / self._unit + early)
 
     @property

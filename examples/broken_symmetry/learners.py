@@ -94,7 +94,7 @@ def count_in_errors(fades: bool) -> None:
     """kappa p² with a kappa that does not know by how much Q and Q_G differ."""
 
     def prior(self: Any) -> torch.Tensor:
-        early = self.learned_after / (self.learned_after + self.running_updates)
+        early = relaxing.LEARNED_AFTER / (relaxing.LEARNED_AFTER + self.running_updates)
         return ERROR_PRIOR * (early if fades else torch.ones_like(early))
 
     RelaxedWeighting.prior = property(prior)  # type: ignore[assignment,method-assign]

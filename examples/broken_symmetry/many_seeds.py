@@ -110,8 +110,9 @@ class Agents:
         sizes = [inputs, WIDTH, WIDTH, ACTIONS]
         observed = inputs + grids.SIZE**2  # with the walls
         self.q_net = Perceptrons(seeds, sizes, observed, self.draw)
-        self.alphas = ACTIONS if method == "relaxed-per_action" else 1  # of a state
-        self.gate = Perceptrons(seeds, [WIDTH, GATE, self.alphas], WIDTH, self.draw)
+        self.per_action = method == "relaxed-per_action"
+        p = 1 + ACTIONS if self.per_action else 1
+        self.gate = Perceptrons(seeds, [WIDTH, GATE, p], WIDTH, self.draw)
         self.residual = Perceptrons(seeds, sizes, observed, self.draw)
         with torch.no_grad():
             self.gate.layers[-2].zero_()
@@ -142,7 +143,9 @@ class Agents:
         """p of these (s, a), `[seeds, k]`."""
         states = (pairs // ACTIONS)[..., None].expand(-1, -1, WIDTH)
         each = self.gate(features.detach().gather(1, states))[0]
-        p = each.gather(2, (pairs % self.alphas)[..., None])[..., 0]
+        p = each[..., 0]
+        if self.per_action:
+            p = p + each.gather(2, (1 + pairs % ACTIONS)[..., None])[..., 0]
         return 0.1 * p if self.way == "slow" else p
 
     def symmetric(self, q: Tensor, pairs: Tensor) -> Tensor:
@@ -214,10 +217,10 @@ class Agents:
 
     def prior(self, unit: Tensor) -> Tensor | float:
         """kappa of each seed."""
-        after = LEARNED_AFTER * self.alphas
+        early = LEARNED_AFTER / (LEARNED_AFTER + self.learned)
         if self.way in ("error", "fading"):
-            return ERROR_PRIOR * (after / (after + self.learned) if self.way == "fading" else 1)
-        return PRIOR * (self.gap / unit + after / (after + self.learned))
+            return ERROR_PRIOR * (early if self.way == "fading" else 1)
+        return PRIOR * (self.gap / unit + early)
 
     def predicted(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """Reward and change of place, `[seeds, k, 1 + cells]`: the orbit's mean, and plain."""

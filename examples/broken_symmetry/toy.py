@@ -114,6 +114,8 @@ def fit(way: str, x: Tensor, y: Tensor, test: Tensor, seed: int = 0) -> tuple[Te
             if "prior" in parts:  # as if so much evidence had been for the symmetry everywhere
                 usual = (r**2).mean(dim=1, keepdim=True)
                 loss = loss + (0.3 * usual / unit * h**2).mean(dim=1).sum()
+            if "gap" in parts:  # the same, but in units of what the two usually differ by
+                loss = loss + (0.2 * h**2).mean(dim=1).sum()
             if "penalty" in parts:
                 loss = (
                     loss + 0.01 * alpha_of(h).mean(dim=1).sum()
@@ -138,7 +140,7 @@ WAYS = (
     "sigmoid+loss", "sigmoid+loss+penalty", "sigmoid+loss+aux", "loss+aux",
     "aux+which", "aux+difference", "aux+difference+prior",
     "aux+stack", "aux+stack+prior", "aux+stack+prior+sharp",
-    "aux+both+stack+prior+sharp", "aux+stack+sharp+heldout",
+    "aux+both+stack+prior+sharp", "aux+stack+gap+sharp", "aux+stack+sharp+heldout",
 )  # fmt: skip
 
 

@@ -333,14 +333,14 @@ def look(agents: Agents, found: list[dict[str, Any]], steps: int) -> None:
     q = agents.everywhere(outputs).numpy()
     states = torch.arange(room.count).expand(agents.seeds, -1)
     pairs = (ACTIONS * states[..., None] + torch.arange(ACTIONS)).flatten(1)
-    alphas = let_go(agents.evidence(outputs[1], pairs)).unflatten(1, (-1, ACTIONS)).mean(2).numpy()
+    alphas = let_go(agents.evidence(outputs[1], pairs)).unflatten(1, (-1, ACTIONS)).numpy()
     for own, alpha, each in zip(q, alphas, found, strict=True):
         each["steps"].append(steps)
         each["returns"].append(room.table.greedy_return(own))
         each["errors"].append(float(np.sqrt(((own - room.table.best) ** 2).mean())))
         if agents.relaxes:
             grids.describe_alpha(each, alpha, room.parts)
-            each["alpha_by_agent"] = grids.by_agent(room.table, alpha)
+            each["alpha_by_agent"] = grids.by_agent(room.table, alpha.mean(axis=1))
             each["asymmetry_by_agent"] = grids.by_agent(room.table, room.asymmetry)
         else:
             each.pop("alpha", None)

@@ -160,8 +160,9 @@ def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     found["share_asymmetric"] = float(parts["asymmetric"].mean())
     if method.startswith("relaxed"):
         model.policy.set_training_mode(False)
-        alpha = alphas(model, model.policy.obs_to_tensor(table.observations)[0])
-        assert alpha is not None
+        each = alphas(model, model.policy.obs_to_tensor(table.observations)[0])
+        assert each is not None
+        alpha = each.flatten(1).mean(dim=1) if each.dim() == 2 else each
         found["alpha_by_agent"] = by_agent(table, alpha.numpy())
         found["asymmetry_by_agent"] = by_agent(table, asymmetry)
         found["correlation"] = (

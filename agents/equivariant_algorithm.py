@@ -45,7 +45,8 @@ class EquivariantAlgorithm(BaseAlgorithm):
         gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
         init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
         inner: of `relaxed`, the method where the symmetry holds.
-        per_action: of `relaxed` in `EquivariantDQN`: each action has an α of its own.
+        per_action: of `relaxed`: whether each action has an α of its own, by default in
+            `EquivariantDQN`, the only one that can.
         canonical_score: ``"lexicographic"`` or ``"learned"``.
         orbit_samples: for `equitune`: so many random elements of the orbit in the loss rather than
             all, which costs less and adds noise; targets and actions see the whole orbit.

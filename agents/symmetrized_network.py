@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -112,8 +113,11 @@ class SymmetrizationArguments(BaseModel):
         others, options = _split(kwargs)
         resolved = resolve_saved(method, **options)
         check_relaxes(resolved.name, self)
-        if getattr(resolved, "per_action", False) and not self.relaxes_actions:
-            raise MethodError(f"per_action is for algorithm=dqn, got {type(self).__name__}")
+        if isinstance(resolved, Relaxed):
+            if resolved.per_action and not self.relaxes_actions:
+                raise MethodError(f"per_action is for algorithm=dqn, got {type(self).__name__}")
+            if resolved.per_action is None:
+                resolved = replace(resolved, per_action=self.relaxes_actions)
         # Before super().__init__, which builds the networks.
         self.symmetry_args: dict[str, Any] = {
             "symmetry": checked_symmetry(symmetry, type(self).__name__, *_spaces(*args, **others)),

@@ -223,7 +223,7 @@ def transfer_agent(
             )
         result.models[LEARNED] = before.looking
         if relaxes and stage != "weights":
-            model = frozen(saved, make_env(), "relaxed", inner="lambda", **kwargs)
+            model = frozen(saved, make_env(), "relaxed", inner="lambda", per_action=False, **kwargs)
             result.alpha = learn_alpha(
                 model,
                 result.learned.played,

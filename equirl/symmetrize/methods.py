@@ -140,8 +140,8 @@ class Relaxed(Method):
         "what is let go of, with its options as they are: equitune, lambda, equizero or canonical",
         ("equitune", "lambda", "equizero", "canonical"),
     )
-    per_action: bool = option(
-        False, "whether each action has an α of its own, α(s, a); for algorithm=dqn"
+    per_action: bool | None = option(
+        None, "whether each action has an α of its own, α(s, a): for DQN alone, and its default"
     )
 
     @property

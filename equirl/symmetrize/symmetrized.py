@@ -58,7 +58,8 @@ class Symmetrized(Steps):
         init: where `lambda` starts: ``"equitune"`` (default) or ``"equizero"``.
         inner: for `relaxed`: the method that is let go of where the symmetry fails. α(x) is 0 until
             it learns (`RelaxedWeighting.loss`); where it is not, M_R is not equivariant.
-        per_action: for `relaxed`: each entry of M(x), ``[batch, entries]``, has an α of its own.
+        per_action: for `relaxed`: each entry of M(x), ``[batch, entries]``, has an α of its own;
+            by default they share one.
         orbit_samples: for `equitune`: while a gradient is being computed, the average is estimated,
             without bias, from this many elements of the orbit, drawn afresh for each x without
             replacement. Where there is no gradient the whole orbit counts. None: it always does.

@@ -23,7 +23,7 @@ from equirl.symmetrize import RelaxedWeighting, relaxation, relaxing
 def build(env: Any, method: str, settings: dict[str, Any]) -> Any:
     """A DQN agent; ``relaxed-equizero`` is `relaxed` over `equizero`.
 
-    ``relaxed-per_action`` is `relaxed` with an alpha of each action's own.
+    ``relaxed-per_state`` is `relaxed` with one alpha for all actions.
     """
     symmetry = symmetry_of(env)
     if method == "plain":
@@ -45,8 +45,8 @@ def build(env: Any, method: str, settings: dict[str, Any]) -> Any:
         return EquivariantDQN(ResidualPathwayPolicy, env, **settings)
     name, _, inner = method.partition("-")
     options: dict[str, Any] = {"inner": inner} if inner else {}
-    if inner == "per_action":
-        options = {"per_action": True}
+    if inner == "per_state":
+        options = {"per_action": False}
     return EquivariantDQN("MlpPolicy", env, method=name, **options, **settings)
 
 

@@ -32,7 +32,7 @@ from equirl.symmetrize.weightings import shared_among_best
 WIDTH, GATE, ACTIONS = 64, 32, 4
 METHODS = (
     *("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp"),
-    *("relaxed", "relaxed-per_action"),
+    *("relaxed", "relaxed-per_state"),
 )
 WAYS = ("-", "local", "seen", "noaux", "slow", "predictors", "error", "fading", "held")
 """Of learning alpha: see `learners.vary`; slow: p is a tenth of what its network gives; held: from
@@ -110,7 +110,7 @@ class Agents:
         sizes = [inputs, WIDTH, WIDTH, ACTIONS]
         observed = inputs + grids.SIZE**2  # with the walls
         self.q_net = Perceptrons(seeds, sizes, observed, self.draw)
-        self.per_action = method == "relaxed-per_action"
+        self.per_action = method == "relaxed"
         p = 1 + ACTIONS if self.per_action else 1
         self.gate = Perceptrons(seeds, [WIDTH, GATE, p], WIDTH, self.draw)
         self.residual = Perceptrons(seeds, sizes, observed, self.draw)

@@ -215,7 +215,7 @@ class Weather(gym.Env[Any, Any]):
 def test_alpha_of_every_action_by_what_tells_it_best() -> None:
     env = gym.make("equirl/BrokenGridWorld-v0", size=5)
     agent = EquivariantDQN(
-        "MlpPolicy", env, method="relaxed", per_action=True, device="cpu", seed=0, learning_starts=0
+        "MlpPolicy", env, method="relaxed", device="cpu", seed=0, learning_starts=0
     )
     weighting = cast(Any, agent.q_net).symmetrized.weighting
     torch.nn.init.constant_(weighting.h[-1].bias, 0.5)

@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parents[2] / "examples" / "broken_symmetry"
 
 
 @pytest.mark.parametrize(
-    "method", ["plain", "equitune", "equizero", "rpp", "relaxed", "relaxed-per_action"]
+    "method", ["plain", "equitune", "equizero", "rpp", "relaxed", "relaxed-per_state"]
 )
 def test_a_training_step_of_many_seeds_is_that_of_the_library(
     method: str, monkeypatch: pytest.MonkeyPatch

@@ -59,8 +59,11 @@ def test_the_loss_draws_both_values_to_the_target_and_alpha_to_what_is_new() -> 
 
     def of(batch: Any) -> tuple[torch.Tensor, ...]:
         parts = relaxation(symmetrized, batch.observations)
-        q_values = (parts.value, parts.symmetric, parts.plain)
-        return parts.evidence, *(q.gather(1, batch.actions) for q in q_values)
+        evidence, *q_values = (
+            q.gather(1, batch.actions)
+            for q in (parts.evidence, parts.value, parts.symmetric, parts.plain)
+        )
+        return evidence[:, 0], *q_values
 
     targets = model.targets(sample)
     _, relaxed, _, plain = of(sample)
@@ -144,21 +147,31 @@ def test_other_agents_have_no_alpha() -> None:
     assert alphas(model, torch.randn(3, 4)) is None
 
 
-def test_each_action_learns_what_is_let_go_of_by_itself(tmp_path: Path) -> None:
-    model = agent(per_action=True).learn(100)
-    newest, count = newest_transitions(model, 32), 10
-    sample = model.replay_buffer.sample(32)
+def test_each_action_learns_what_is_let_go_of_by_itself_and_adds_it_to_what_all_do(
+    tmp_path: Path,
+) -> None:
+    model = agent().learn(100)
+    newest, sample = newest_transitions(model, 32), model.replay_buffer.sample(32)
     symmetrized = model.q_net.symmetrized
     symmetrized.weighting.eval()
     (slope,) = torch.autograd.grad(
         model.loss(sample, model.targets(sample)), symmetrized.weighting.h[-1].bias
     )
-    p = symmetrized.weighting.evidence(model.q_net._hidden_layers(newest.observations)).detach()
-    taken = F.one_hot(newest.actions[:, 0].long(), 2)
-    assert p.shape == (count, 2)
-    assert taken.sum(dim=0).min() > 0
-    assert slope.shape == (2,)
+    parts = relaxation(symmetrized, newest.observations)
+    symmetric, plain = (q.gather(1, newest.actions) for q in (parts.symmetric, parts.plain))
+    p = parts.evidence.gather(1, newest.actions)[:, 0].detach().requires_grad_()
+    loss = symmetrized.weighting.loss(p, symmetric, plain, model.targets(newest))
+    (of_each,) = torch.autograd.grad(loss, p)
+    own = [of_each[newest.actions[:, 0] == action].sum() for action in (0, 1)]
+    assert all(part != 0 for part in own)
+    torch.testing.assert_close(slope, torch.stack([of_each.sum(), *own]))
     model.save(tmp_path / "agent.zip")
     loaded = EquivariantDQN.load(tmp_path / "agent.zip", device="cpu")
     assert loaded.q_net.symmetrized.method == model.q_net.symmetrized.method
     assert alphas(let_go_somewhere(loaded), torch.randn(5, 4)).shape == (5, 2)
+
+
+def test_actions_can_share_what_is_let_go_of() -> None:
+    model = let_go_somewhere(agent(per_action=False).learn(50))
+    assert model.q_net.symmetrized.method.options["per_action"] is False
+    assert alphas(model, torch.randn(5, 4)).shape == (5,)

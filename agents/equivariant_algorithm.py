@@ -101,6 +101,7 @@ class EquivariantAlgorithm(BaseAlgorithm):
         self.policy_kwargs = spelled_policy_kwargs(
             method,
             self.policy_kwargs,
+            self.equivariant_policy,
             gradient=gradient,
             init=init,
             inner=inner,

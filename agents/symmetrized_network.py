@@ -42,14 +42,32 @@ def spelled(method: Method) -> dict[str, Any]:
     return {"method": method.name, **method.options}
 
 
+def settled(method: Method, network: Any) -> Method:
+    """The method, with what it leaves to the class of the network decided.
+
+    Raises:
+        MethodError: an option is not for such a network.
+    """
+    if not isinstance(method, Relaxed):
+        return method
+    if method.per_action and not network.relaxes_actions:
+        raise MethodError(f"per_action is for algorithm=dqn, got {network.__name__}")
+    return (
+        method
+        if method.per_action is not None
+        else replace(method, per_action=network.relaxes_actions)
+    )
+
+
 def spelled_policy_kwargs(
-    method: str | Method, policy_kwargs: dict[str, Any], **options: Any
+    method: str | Method, policy_kwargs: dict[str, Any], network: Any, **options: Any
 ) -> dict[str, Any]:
     """The ``policy_kwargs`` of an agent whose method and options its own arguments say.
 
     Args:
         method: how the orbit is weighed.
         policy_kwargs: as the user gave them; what they say of the method counts.
+        network: the class of its policy.
         options: of the method; None is not given.
 
     Raises:
@@ -57,7 +75,7 @@ def spelled_policy_kwargs(
     """
     others, saved = _split(policy_kwargs)
     chosen = resolve(others.pop("method", method), **options)
-    return {**spelled(resolve_saved(chosen, **saved)), **others}
+    return {**spelled(settled(resolve_saved(chosen, **saved), network)), **others}
 
 
 class OrbitView(NamedTuple):
@@ -113,11 +131,7 @@ class SymmetrizationArguments(BaseModel):
         others, options = _split(kwargs)
         resolved = resolve_saved(method, **options)
         check_relaxes(resolved.name, self)
-        if isinstance(resolved, Relaxed):
-            if resolved.per_action and not self.relaxes_actions:
-                raise MethodError(f"per_action is for algorithm=dqn, got {type(self).__name__}")
-            if resolved.per_action is None:
-                resolved = replace(resolved, per_action=self.relaxes_actions)
+        resolved = settled(resolved, type(self))
         # Before super().__init__, which builds the networks.
         self.symmetry_args: dict[str, Any] = {
             "symmetry": checked_symmetry(symmetry, type(self).__name__, *_spaces(*args, **others)),

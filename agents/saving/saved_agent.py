@@ -47,6 +47,11 @@ class SavedAgent(SavedDescription):
             arguments["use_sde"] = True
             if hasattr(cls, "equivariant_policy"):
                 policy_kwargs["evaluate_only"] = True
+        saved = self.symmetrization
+        if (
+            kwargs.get("method") == saved.get("method") == "relaxed"
+        ):  # what it learned keeps its shape
+            kwargs["per_action"] = kwargs.get("per_action", saved["per_action"])
         env = maybe_make_env(env, verbose=0)
         name = self.architecture.policy
         policy: Any = NATIVE_POLICIES[name] if self.is_native else name

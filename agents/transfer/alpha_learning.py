@@ -41,8 +41,8 @@ def learn_alpha(
     itself: nothing but α moves here.
 
     Args:
-        model: an agent with ``method="relaxed"`` and ``inner="lambda"`` that acts by its values;
-            gets the λ and the α.
+        model: an agent of DQN with ``method="relaxed"``, ``inner="lambda"`` and one α for all
+            actions, ``per_action=False``; gets the λ and the α.
         played: transitions, by any agent.
         inner: the λ of Q_G.
         seed: of the minibatches.
@@ -59,6 +59,8 @@ def learn_alpha(
     weighting = relaxed_weighting(acting_network(model))
     if weighting is None or weighting.inner is None or not acts_by_values(model):
         raise AgentError("there is no α: the method must be relaxed over lambda, of a DQN agent")
+    if not weighting.is_shared:
+        raise AgentError("one α is learned of every state: the agent must have per_action=False")
     weighting.inner.load_state_dict(inner)
     table = branch_table(model, played, reward_scale)
     taken = table.actions.long()[:, None]

@@ -50,7 +50,10 @@ class BrokenLunarLander(LunarLander):
         """See Gymnasium's; ``info["is_broken"]`` is said of the state before the step."""
         broken = self.is_broken
         if broken and self.broken_by == "engines":
-            action = action * np.array([1.0, -1.0]) if self.continuous else -action % 4
+            if self.continuous:
+                action = np.asarray(action) * (1.0, -1.0)
+            elif self.action_space.contains(action):
+                action = -action % 4
         elif broken and self.lander is not None:
             self.lander.ApplyForceToCenter((self._wind, 0.0), True)
         parent: Any = super()  # Gymnasium leaves it untyped

@@ -15,10 +15,14 @@ from equirl.symmetrize.weightings import Weights
 
 
 def option(
-    default: Any, meaning: str, choices: Sequence[str] = (), least: int | None = None
+    default: Any,
+    meaning: str,
+    choices: Sequence[str] = (),
+    least: int | None = None,
+    is_flag: bool = False,
 ) -> Any:
-    """A field of a method: ``metadata`` holds its ``meaning``, ``choices`` and ``least`` value."""
-    metadata = {"meaning": meaning, "choices": tuple(choices), "least": least}
+    """A field of a method: ``metadata`` holds its ``meaning`` and what values it may have."""
+    metadata = {"meaning": meaning, "choices": tuple(choices), "least": least, "is_flag": is_flag}
     return field(default=default, metadata=metadata)
 
 
@@ -134,7 +138,7 @@ class Method:
         for spec in fields(self):
             value, choices = getattr(self, spec.name), spec.metadata["choices"]
             least = spec.metadata["least"]
-            if isinstance(spec.default, bool) and not isinstance(value, bool):
+            if spec.metadata["is_flag"] and not (value is None or isinstance(value, bool)):
                 raise MethodError(f"{spec.name} must be true or false, got {shown(value)}")
             if choices and value not in choices:
                 raise MethodError(

@@ -141,7 +141,9 @@ class Relaxed(Method):
         ("equitune", "lambda", "equizero", "canonical"),
     )
     per_action: bool | None = option(
-        None, "whether each action has an α of its own, α(s, a): for DQN alone, and its default"
+        None,
+        "whether each action has an α of its own, α(s, a): for DQN alone, and its default",
+        is_flag=True,
     )
 
     @property

@@ -119,7 +119,11 @@ class Symmetrized(Steps):
             raise MethodError(f"score is for methods that weigh by it, got method={self.method}")
         if self.order > 1:
             self._check_needs(feature_dim, several=not isinstance(output_action, GroupAction))
-            entries = sum(leaf.size for leaf in parts(output_action)[0].leaves)
+            leaves = parts(output_action)[0].leaves
+            if self.method.options.get("per_action") and any(len(one.shape) != 1 for one in leaves):
+                shapes = ", ".join(str(one.shape) for one in leaves)
+                raise MethodError(f"per_action is for outputs of one axis, got shape {shapes}")
+            entries = sum(leaf.size for leaf in leaves)
             self.weighting = self.method.weighting(feature_dim or 0, entries)
 
     def _check_needs(self, feature_dim: int | None, several: bool) -> None:

@@ -14,8 +14,6 @@ import equirl.envs  # noqa: F401  # registers its environments
 N_ENVS = 4
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "gun": ("equirl/BrokenSpaceInvaders-v0", {"share": 0.5, "cost": 1.0}),
-    "dear": ("equirl/BrokenSpaceInvaders-v0", {"share": 0.5, "cost": 0.3}),
-    "cheap": ("equirl/BrokenSpaceInvaders-v0", {"share": 0.5, "cost": 0.1}),
 }
 SETTINGS: dict[str, Any] = {
     "learning_rate": 5e-4,

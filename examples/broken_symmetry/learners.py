@@ -117,15 +117,18 @@ def varied_loss(model: Any, sample: Any, targets: torch.Tensor, ways: list[str])
     own = torch.stack([torch.nn.functional.smooth_l1_loss(each, targets) for each in q]).sum()
     judged = sample if "seen" in ways else newest_transitions(model, len(targets))
     parts = relaxation(symmetrized, judged.observations)
+    evidence = parts.evidence
+    if evidence.dim() == 2:  # of every action
+        evidence = evidence.gather(1, judged.actions.long())[:, 0]
     if "predictors" in ways:
         predictors = vars(model).setdefault("predictors", Predictors(symmetrized))
         predictors.learn(sample)
-        return own + symmetrized.weighting.loss(parts.evidence, *predictors.judge(judged))
+        return own + symmetrized.weighting.loss(evidence, *predictors.judge(judged))
     y = local_targets(model, judged) if "local" in ways else model.targets(judged)
     symmetric, plain = (
         each.gather(1, judged.actions.long()) for each in (parts.symmetric, parts.plain)
     )
-    return own + symmetrized.weighting.loss(parts.evidence, symmetric, plain, y)
+    return own + symmetrized.weighting.loss(evidence, symmetric, plain, y)
 
 
 @torch.no_grad()

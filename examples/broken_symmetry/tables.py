@@ -24,6 +24,7 @@ NAMES = {
     ("snake", "corner"): "Snake, `corner`",
     ("snake", "quadrant"): "Snake, `quadrant`",
     ("invaders", "gun"): "Space Invaders, `gun`",
+    ("lander", "engines"): "LunarLander, `engines`",
     ("lander", "storm"): "LunarLander, `storm`",
     ("cartpole", "stuck"): "CartPole, `stuck`",
     ("cartpole", "weak"): "CartPole, `weak`",

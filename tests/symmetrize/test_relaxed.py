@@ -109,7 +109,7 @@ def test_where_everything_is_let_go_of_relaxed_is_the_model(group: Any) -> None:
     torch.testing.assert_close(model(x), model.model(x), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("updates", [0, 500, 10**9])
+@pytest.mark.parametrize("updates", [0, LEARNED_AFTER, 10**9])
 def test_the_evidence_is_the_best_mixture_shrunk_by_the_prior(updates: int) -> None:
     torch.manual_seed(0)
     weighting = RelaxedWeighting(1, None).double()

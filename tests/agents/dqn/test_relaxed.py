@@ -147,9 +147,7 @@ def test_other_agents_have_no_alpha() -> None:
     assert alphas(model, torch.randn(3, 4)) is None
 
 
-def test_each_action_learns_what_is_let_go_of_by_itself_and_adds_it_to_what_all_do(
-    tmp_path: Path,
-) -> None:
+def test_each_action_learns_what_is_let_go_of_by_itself_and_adds_it_to_what_all_do() -> None:
     model = agent().learn(100)
     newest, sample = newest_transitions(model, 32), model.replay_buffer.sample(32)
     symmetrized = model.q_net.symmetrized
@@ -165,13 +163,18 @@ def test_each_action_learns_what_is_let_go_of_by_itself_and_adds_it_to_what_all_
     own = [of_each[newest.actions[:, 0] == action].sum() for action in (0, 1)]
     assert all(part != 0 for part in own)
     torch.testing.assert_close(slope, torch.stack([of_each.sum(), *own]))
+    assert alphas(let_go_somewhere(model), torch.randn(5, 4)).shape == (5, 2)
+
+
+@pytest.mark.parametrize("per_action", [None, False])
+def test_an_agent_that_is_trained_on_keeps_to_its_kind_of_alpha(
+    per_action: bool | None, tmp_path: Path
+) -> None:
+    model = let_go_somewhere(agent(per_action=per_action).learn(20))
     model.save(tmp_path / "agent.zip")
-    loaded = EquivariantDQN.load(tmp_path / "agent.zip", device="cpu")
-    assert loaded.q_net.symmetrized.method == model.q_net.symmetrized.method
-    assert alphas(let_go_somewhere(loaded), torch.randn(5, 4)).shape == (5, 2)
-
-
-def test_actions_can_share_what_is_let_go_of() -> None:
-    model = let_go_somewhere(agent(per_action=False).learn(50))
-    assert model.q_net.symmetrized.method.options["per_action"] is False
-    assert alphas(model, torch.randn(5, 4)).shape == (5,)
+    on = EquivariantDQN.from_pretrained(tmp_path / "agent.zip", cartpole(), "relaxed", device="cpu")
+    saw, kinds = torch.randn(5, 4), (model.policy_kwargs, on.policy_kwargs)
+    assert [kind["per_action"] for kind in kinds] == [per_action is None] * 2
+    found = alphas(on, saw)
+    assert found.shape == ((5, 2) if per_action is None else (5,))
+    assert torch.equal(found, alphas(model, saw))

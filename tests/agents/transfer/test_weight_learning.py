@@ -307,10 +307,19 @@ def test_transitions_are_the_environments_own(half_blind: Path) -> None:
     assert len(both) == 200
 
 
-def test_alpha_is_large_where_the_network_knows_better_than_the_symmetrized_one(
+def test_alpha_of_each_action_is_not_learned_without_training(
     half_blind: Path, table: tuple[EquivariantDQN, BranchTable]
 ) -> None:
     plain, model = versions(half_blind, Relaxed("lambda"))
+    played = play_transitions([plain], make_room, 50, 0.5, 0)
+    with pytest.raises(AgentError, match="per_action=False"):
+        learn_alpha(model, played, fitted_weighting(*table).state_dict(), steps=3)
+
+
+def test_alpha_is_large_where_the_network_knows_better_than_the_symmetrized_one(
+    half_blind: Path, table: tuple[EquivariantDQN, BranchTable]
+) -> None:
+    plain, model = versions(half_blind, Relaxed("lambda", per_action=False))
     kept = copy.deepcopy(model.q_net.q_net.state_dict())
     played = play_transitions([plain], make_room, 1500, 0.5, 0)
     known = torch.tensor(

@@ -142,6 +142,7 @@ def test_crossed_engines_fire_for_each_other_on_the_right_only(continuous: bool)
                 step = env.step(given)
                 np.testing.assert_array_equal(step[0], observation)
                 assert list(step[1:4]) == expected
+                assert step[4]["is_broken"] == (env is everywhere or broken)
             if any(expected[1:]):
                 break
     assert met == {True, False}

@@ -88,14 +88,16 @@ def vary(ways: str) -> None:
 
 ERROR_PRIOR = 0.3
 """kappa where it is in units of the error of Q_G alone."""
+FADES_AFTER = 500
+"""Updates after which it is half of that, where it fades."""
 
 
 def count_in_errors(fades: bool) -> None:
     """kappa p² with a kappa that does not know by how much Q and Q_G differ."""
 
     def prior(self: Any) -> torch.Tensor:
-        early = relaxing.LEARNED_AFTER / (relaxing.LEARNED_AFTER + self.running_updates)
-        return ERROR_PRIOR * (early if fades else torch.ones_like(early))
+        faded = FADES_AFTER / (FADES_AFTER + self.running_updates)
+        return ERROR_PRIOR * (faded if fades else torch.ones_like(faded))
 
     RelaxedWeighting.prior = property(prior)  # type: ignore[assignment,method-assign]
 

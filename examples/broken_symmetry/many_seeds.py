@@ -22,7 +22,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import torch.nn.functional as F
-from learners import ERROR_PRIOR
+from learners import ERROR_PRIOR, FADES_AFTER
 from torch import Tensor
 
 from equirl.envs import symmetry_of
@@ -217,10 +217,10 @@ class Agents:
 
     def prior(self, unit: Tensor) -> Tensor | float:
         """kappa of each seed."""
-        early = LEARNED_AFTER / (LEARNED_AFTER + self.learned)
         if self.way in ("error", "fading"):
-            return ERROR_PRIOR * (early if self.way == "fading" else 1)
-        return PRIOR * (self.gap / unit + early)
+            faded = FADES_AFTER / (FADES_AFTER + self.learned)
+            return ERROR_PRIOR * (faded if self.way == "fading" else 1)
+        return PRIOR * (self.gap / unit + LEARNED_AFTER / (LEARNED_AFTER + self.learned))
 
     def predicted(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """Reward and change of place, `[seeds, k, 1 + cells]`: the orbit's mean, and plain."""

@@ -24,10 +24,10 @@ KEPT_UP_TO, LET_GO_FROM = 0.25, 0.75
 """Evidence against the symmetry below which α is 0, and above which it is 1."""
 
 PRIOR = 0.2
-"""Where M is right and differs from M_G by d, p tends to d² / (d² + PRIOR E[d²])."""
+"""Where M is right and differs from M_G by d, p = d² / (d² + PRIOR (E[d²] + FLOOR E[r²]))."""
 
-LEARNED_AFTER = 100
-"""Updates of p after which the early prior is halved."""
+FLOOR = 0.3
+"""What the error r of M_G counts for, beside the difference."""
 
 
 class RelaxedWeighting(nn.Module):
@@ -44,7 +44,6 @@ class RelaxedWeighting(nn.Module):
 
     running_error: Tensor
     running_gap: Tensor
-    running_updates: Tensor
 
     def __init__(
         self,
@@ -59,7 +58,7 @@ class RelaxedWeighting(nn.Module):
         # What all entries share comes first, and then what each adds.
         self.h = network_from_zero(feature_dim, hidden, 1 + (entries or 0))
         # Zero until measured. Target networks are given what is named running_, as in batch norm.
-        for name in ("error", "gap", "updates"):
+        for name in ("error", "gap"):
             self.register_buffer(f"running_{name}", torch.zeros(()))
 
     def evidence(self, features: Tensor) -> Tensor:
@@ -75,20 +74,18 @@ class RelaxedWeighting(nn.Module):
         """What p(x) learns from, a scalar: the best mixture of M_G(x) and M(x), and a prior.
 
         With l the Huber loss, ē and d̄ running means of l(M_G(x) − y) and of l(M(x) − M_G(x)),
-        n the number of updates so far and N = LEARNED_AFTER,
 
             L = mean of l(M_G(x) + p (M(x) − M_G(x)) − y) / ē + κ p²,
-            κ = PRIOR (d̄ / ē + N / (N + n)),
+            κ = PRIOR (d̄ / ē + FLOOR),
 
         of which the minimum, where l is quadratic, is with r = y − M_G(x) and d = M(x) − M_G(x)
 
-            p = E[r d | x] / (E[d² | x] + PRIOR (E[d²] + N / (N + n) E[r²])):
+            p = E[r d | x] / (E[d² | x] + PRIOR (E[d²] + FLOOR E[r²])):
 
         about 1 where M knows what M_G does not, and 0 where they differ by noise, or by little
-        beside what they usually differ by. The last term is what holds p back while little has been
-        learned; what noise there is in y matters the less the longer p has learned from it. M_G and
-        M must not have been trained on these y: on those, M is always the better, as it fits noise
-        as well.
+        beside what they usually differ by, or everywhere by little beside the usual error, as where
+        the symmetry is exact. M_G and M must not have been trained on these y: on those, M is
+        always the better, as it fits noise as well.
 
         Args:
             evidence: p(x), ``[batch]``.
@@ -101,10 +98,9 @@ class RelaxedWeighting(nn.Module):
             usual = F.smooth_l1_loss(symmetric, target)
             gap = F.smooth_l1_loss(plain, symmetric)
             if self.training:
-                is_first = self.running_updates == 0
+                is_first = self.running_error == 0
                 for running, now in ((self.running_error, usual), (self.running_gap, gap)):
                     running.copy_(torch.where(is_first, now, running.lerp(now, 0.01)))
-                self.running_updates.add_(1)
         mixed = _mixed(symmetric.detach(), plain.detach(), evidence)
         error = F.smooth_l1_loss(mixed, target) / self._unit
         return error + self.prior * evidence.square().mean()
@@ -112,8 +108,7 @@ class RelaxedWeighting(nn.Module):
     @property
     def prior(self) -> Tensor:
         """κ, a scalar: see `loss`."""
-        early = LEARNED_AFTER / (LEARNED_AFTER + self.running_updates)
-        return PRIOR * (self.running_gap / self._unit + early)
+        return PRIOR * (self.running_gap / self._unit + FLOOR)
 
     @property
     def _unit(self) -> Tensor:

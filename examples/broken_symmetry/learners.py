@@ -96,8 +96,9 @@ def count_in_errors(fades: bool) -> None:
     """kappa p² with a kappa that does not know by how much Q and Q_G differ."""
 
     def prior(self: Any) -> torch.Tensor:
-        faded = FADES_AFTER / (FADES_AFTER + self.running_updates)
-        return ERROR_PRIOR * (faded if fades else torch.ones_like(faded))
+        asked = vars(self)["asked"] = vars(self).get("asked", 0) + 1  # once in every update
+        faded = FADES_AFTER / (FADES_AFTER + asked) if fades else 1.0
+        return torch.tensor(ERROR_PRIOR * faded)
 
     RelaxedWeighting.prior = property(prior)  # type: ignore[assignment,method-assign]
 

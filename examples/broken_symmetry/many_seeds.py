@@ -26,7 +26,7 @@ from learners import ERROR_PRIOR, FADES_AFTER
 from torch import Tensor
 
 from equirl.envs import symmetry_of
-from equirl.symmetrize.relaxing import LEARNED_AFTER, PRIOR, let_go
+from equirl.symmetrize.relaxing import FLOOR, PRIOR, let_go
 from equirl.symmetrize.weightings import shared_among_best
 
 WIDTH, GATE, ACTIONS = 64, 32, 4
@@ -220,7 +220,7 @@ class Agents:
         if self.way in ("error", "fading"):
             faded = FADES_AFTER / (FADES_AFTER + self.learned)
             return ERROR_PRIOR * (faded if self.way == "fading" else 1)
-        return PRIOR * (self.gap / unit + LEARNED_AFTER / (LEARNED_AFTER + self.learned))
+        return PRIOR * (self.gap / unit + FLOOR)
 
     def predicted(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """Reward and change of place, `[seeds, k, 1 + cells]`: the orbit's mean, and plain."""

@@ -145,7 +145,7 @@ def test_every_algorithm_teaches_it_and_a_saved_agent_lets_go_of_the_same(
     model.learn(130 if name in ON_POLICY else 40)
     weighting = acting_network(model.policy).symmetrized.weighting
     assert not torch.equal(weighting.h[-1].weight, before)
-    measured = [float(getattr(weighting, f"running_{n}")) for n in ("error", "gap", "updates")]
+    measured = [float(getattr(weighting, f"running_{n}")) for n in ("error", "gap")]
     assert min(measured) > 0
     model.save(tmp_path / "agent.zip")
     loaded = ALGORITHMS[name].load(tmp_path / "agent.zip", device="cpu")
@@ -162,7 +162,7 @@ def test_alpha_learns_from_the_returns_before_anything_else_does() -> None:
     now = model.policy.state_dict()
     moved = {key for key, value in now.items() if not torch.equal(value, kept[key])}
     own = {
-        *(f"running_{name}" for name in ("error", "gap", "updates")),
+        *(f"running_{name}" for name in ("error", "gap")),
         *(f"h.{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")),
     }
     assert moved == {f"symmetrized.weighting.{name}" for name in own}

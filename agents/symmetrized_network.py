@@ -52,11 +52,9 @@ def settled(method: Method, network: Any) -> Method:
         return method
     if method.per_action and not network.relaxes_actions:
         raise MethodError(f"per_action is for algorithm=dqn, got {network.__name__}")
-    return (
-        method
-        if method.per_action is not None
-        else replace(method, per_action=network.relaxes_actions)
-    )
+    if method.per_action is None:
+        return replace(method, per_action=network.relaxes_actions)
+    return method
 
 
 def spelled_policy_kwargs(

@@ -48,10 +48,9 @@ class SavedAgent(SavedDescription):
             if hasattr(cls, "equivariant_policy"):
                 policy_kwargs["evaluate_only"] = True
         saved = self.symmetrization
-        if (
-            kwargs.get("method") == saved.get("method") == "relaxed"
-        ):  # what it learned keeps its shape
-            kwargs["per_action"] = kwargs.get("per_action", saved["per_action"])
+        is_relaxed = kwargs.get("method") == saved.get("method") == "relaxed"
+        if is_relaxed and kwargs.get("per_action") is None:  # what it learned keeps its shape
+            kwargs["per_action"] = saved.get("per_action")
         env = maybe_make_env(env, verbose=0)
         name = self.architecture.policy
         policy: Any = NATIVE_POLICIES[name] if self.is_native else name

@@ -172,7 +172,9 @@ def test_an_agent_that_is_trained_on_keeps_to_its_kind_of_alpha(
 ) -> None:
     model = let_go_somewhere(agent(per_action=per_action).learn(20))
     model.save(tmp_path / "agent.zip")
-    on = EquivariantDQN.from_pretrained(tmp_path / "agent.zip", cartpole(), "relaxed", device="cpu")
+    on = EquivariantDQN.from_pretrained(
+        tmp_path / "agent.zip", cartpole(), "relaxed", per_action=None, device="cpu"
+    )
     saw, kinds = torch.randn(5, 4), (model.policy_kwargs, on.policy_kwargs)
     assert [kind["per_action"] for kind in kinds] == [per_action is None] * 2
     found = alphas(on, saw)

@@ -47,10 +47,9 @@ class SavedAgent(SavedDescription):
             arguments["use_sde"] = True
             if hasattr(cls, "equivariant_policy"):
                 policy_kwargs["evaluate_only"] = True
-        saved = self.symmetrization
-        is_relaxed = kwargs.get("method") == saved.get("method") == "relaxed"
-        if is_relaxed and kwargs.get("per_action") is None:  # what it learned keeps its shape
-            kwargs["per_action"] = saved.get("per_action")
+        kind = self.kind_of_alpha(kwargs.get("method"), kwargs.get("per_action"))
+        if kind is not None:
+            kwargs["per_action"] = kind
         env = maybe_make_env(env, verbose=0)
         name = self.architecture.policy
         policy: Any = NATIVE_POLICIES[name] if self.is_native else name
@@ -76,6 +75,26 @@ class SavedAgent(SavedDescription):
         has_order = same_order(self.observation_space.space, model.observation_space)
         give_training_state(self.training if has_order else {}, model, given, self.path)
         return model
+
+    def kind_of_alpha(self, method: Any, per_action: bool | None) -> bool | None:
+        """``per_action`` of a model that gets these weights: what α learned keeps its shape.
+
+        Args:
+            method: of the model.
+            per_action: as given; None is not given.
+
+        Raises:
+            AgentError: the agent has the other kind of α.
+        """
+        if not method == self.symmetrization.get("method") == "relaxed":
+            return per_action
+        saved: bool | None = self.symmetrization.get("per_action")
+        if per_action not in (None, saved):
+            raise AgentError(
+                f"{self.path} was trained with per_action={saved}, which cannot be changed: leave "
+                "per_action out"
+            )
+        return saved
 
     def give_weights(self, model: BaseAlgorithm) -> None:
         """Give a model of the same architecture these weights; it may be of another method.

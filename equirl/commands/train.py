@@ -89,6 +89,7 @@ def train(config: DictConfig) -> float:
             if not agent.is_native:  # whose weights are shaped otherwise
                 _check_widths(settings, agent)
                 config.algorithm.net_arch = settings.algorithm.net_arch = agent.net_arch
+                _keep_kind_of_alpha(config, settings, agent)
         make_env, symmetry = environment_maker(settings.env, needs_symmetry(settings))
         with closing(normalised(settings, _environments(settings, make_env), symmetry)) as env:
             model = build_model(settings, env, symmetry)
@@ -120,6 +121,13 @@ def _check_widths(settings: TrainConfig, agent: SavedAgent) -> None:
             f"algorithm.net_arch={settings.algorithm.net_arch} beside pretrained= would be another "
             f"network: that agent's is {agent.net_arch}"
         )
+
+
+def _keep_kind_of_alpha(config: DictConfig, settings: TrainConfig, agent: SavedAgent) -> None:
+    method = vars(settings.method)
+    kind = agent.kind_of_alpha(method["name"], method.get("per_action"))
+    if kind is not None:
+        config.method.per_action = method["per_action"] = kind
 
 
 def _begin(run: RunDirectory, config: DictConfig, settings: TrainConfig) -> None:

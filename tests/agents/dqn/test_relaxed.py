@@ -16,6 +16,7 @@ from equirl.agents import DeviceReplayBuffer, EquivariantDQN
 from equirl.agents.equivariance_metrics import alphas
 from equirl.agents.relaxed_loss import newest_transitions
 from equirl.agents.training.callbacks import EquivarianceCallback
+from equirl.errors import AgentError
 from equirl.symmetrize import relaxation
 from equirl.testing import assert_equivariant
 from shared.policy_tasks import dict_env
@@ -180,3 +181,7 @@ def test_an_agent_that_is_trained_on_keeps_to_its_kind_of_alpha(
     found = alphas(on, saw)
     assert found.shape == ((5, 2) if per_action is None else (5,))
     assert torch.equal(found, alphas(model, saw))
+    with pytest.raises(AgentError, match=f"was trained with per_action={per_action is None}"):
+        EquivariantDQN.from_pretrained(
+            tmp_path / "agent.zip", cartpole(), "relaxed", per_action=per_action is not None
+        )

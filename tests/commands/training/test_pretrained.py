@@ -52,6 +52,19 @@ def test_training_begins_with_the_weights_of_the_agent(
         assert (written["results"][0] == written["results"][-1]).all()
 
 
+def test_an_agent_of_relaxed_keeps_to_its_kind_of_alpha(
+    equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    agent, folder = tmp_path / "agent.zip", tmp_path / "run"
+    EquivariantDQN("MlpPolicy", cartpole(), "relaxed", per_action=False, **SMALL).save(agent)
+    train(equirl_command, folder, *STEPS, "method=relaxed", f"pretrained={agent}", NET_ARCH)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["method"]["per_action"] is False
+    keys = ("train", *STEPS, "method=relaxed", f"pretrained={agent}", "method.per_action=true")
+    outcome = equirl_command(*keys)
+    assert outcome.code == 2
+    assert "was trained with per_action=False" in outcome.err
+
+
 def test_a_resumed_run_does_not_need_the_agent_any_more(
     plain_agent: Path, equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:

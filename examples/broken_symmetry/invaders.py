@@ -14,6 +14,7 @@ import equirl.envs  # noqa: F401  # registers its environments
 N_ENVS = 4
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "gun": ("equirl/BrokenSpaceInvaders-v0", {"share": 0.5, "cost": 1.0}),
+    "side": ("equirl/BrokenSpaceInvaders-v0", {"share": 0.4, "cost": 1.0}),
 }
 SETTINGS: dict[str, Any] = {
     "learning_rate": 5e-4,

@@ -17,6 +17,7 @@ N_ENVS = 4
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "wind": ("equirl/BrokenLunarLander-v0", {"share": 0.5, "wind": 10.0}),
     "engines": ("equirl/BrokenLunarLander-v0", {"broken_by": "engines", "share": 0.4}),
+    "edge": ("equirl/BrokenLunarLander-v0", {"broken_by": "engines", "share": 0.3}),
     "storm": ("equirl/BrokenLunarLander-v0", {"share": 0.5, "wind": 20.0}),
 }
 SETTINGS: dict[str, Any] = {

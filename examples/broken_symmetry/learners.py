@@ -62,10 +62,10 @@ TERMS = {
 def vary(ways: str) -> None:
     """Other ways of learning alpha, for the comparison of ways alone; several joined by commas.
 
-    priorX: PRIOR is X; floorX: FLOOR is. error: kappa is `ERROR_PRIOR`, in units of the error of Q_G alone; fading:
-    so it is, and fades. paceX: p is X times what its network gives, which moves it more slowly.
-    seen: alpha learns from the minibatch itself. local: y = r + gamma max of the symmetric target
-    network, which differs along an orbit only where the step itself does.
+    priorX: PRIOR is X; floorX: FLOOR is. error: kappa is `ERROR_PRIOR`, in units of the error of
+    Q_G alone; fading: so it is, and fades. paceX: p is X times what its network gives, which moves
+    it more slowly. seen: alpha learns from the minibatch itself. local: y = r + gamma max of the
+    symmetric target network, which differs along an orbit only where the step itself does.
     predictors: of reward and next state, in place of the two Q-values. Or a key of `TERMS`.
     """
     others = ("prior", "floor", "pace", "error", "fading")

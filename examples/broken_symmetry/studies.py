@@ -21,6 +21,7 @@ from equirl.agents.equivariance_metrics import alphas
 from equirl.agents.training.evaluation import play_episodes
 from equirl.envs import symmetry_of
 from equirl.envs.registry import registered_state_maps
+from equirl.symmetrize import relaxation
 
 Kind = Callable[[gym.Env[Any, Any]], str]
 Place = Callable[[gym.Env[Any, Any]], tuple[int, ...]]
@@ -144,15 +145,22 @@ def trained(
     if method.startswith("relaxed"):
         seen, kinds, places = states(make_env(), model, 3000, kind, place)
         model.policy.set_training_mode(False)
-        alpha = alphas(model, model.policy.obs_to_tensor(seen)[0])  # images channel-first
+        tensor = model.policy.obs_to_tensor(seen)[0]  # images channel-first
+        alpha = alphas(model, tensor)
         assert alpha is not None
         values = alpha.numpy()
+        with torch.no_grad():
+            parts = relaxation(model.q_net.symmetrized, tensor)
+        differ = (parts.plain - parts.symmetric).abs().numpy()
         for name in np.unique(kinds):
             where = kinds == name
             found[f"alpha_{name}"] = float(values[where].mean())
             found[f"above_half_{name}"] = float((values[where] > 0.5).mean())
             found[f"below_tenth_{name}"] = float((values[where] < 0.1).mean())
             found[f"share_{name}"] = float(where.mean())
+            # of all by which Q and Q_G differ there, how much is let go of
+            mixed = values[where].reshape(where.sum(), -1) * differ[where]
+            found[f"let_go_{name}"] = float(mixed.sum() / differ[where].sum())
             if values.ndim == 2:
                 found[f"by_action_{name}"] = values[where].mean(axis=0).tolist()
                 above = (values[where] > 0.5).mean(axis=0).tolist()

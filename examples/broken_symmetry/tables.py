@@ -24,7 +24,9 @@ NAMES = {
     ("snake", "corner"): "Snake, `corner`",
     ("snake", "quadrant"): "Snake, `quadrant`",
     ("invaders", "gun"): "Space Invaders, `gun`",
+    ("invaders", "side"): "Space Invaders, `side`",
     ("lander", "engines"): "LunarLander, `engines`",
+    ("lander", "edge"): "LunarLander, `edge`",
     ("lander", "storm"): "LunarLander, `storm`",
     ("cartpole", "stuck"): "CartPole, `stuck`",
     ("cartpole", "weak"): "CartPole, `weak`",
@@ -107,7 +109,7 @@ def alpha_cells(found: list[dict[str, Any]]) -> list[str]:
     if "alpha" in found[0]:
         cells.append(f"α over training {np.mean([np.mean(run['alpha']) for run in found]):.3f}")
     for key in sorted(set().union(*found)):  # an agent may never meet some of the states
-        if key.startswith(("alpha_", "above", "below")) and "by_" not in key:
+        if key.startswith(("alpha_", "above", "below", "let_go")) and "by_" not in key:
             cells.append(f"{key} {np.mean([late(run, key) for run in found if key in run]):.2f}")
     seconds = np.mean([run["seconds"] for run in found])
     return [*cells, f"{seconds:.0f} s"]

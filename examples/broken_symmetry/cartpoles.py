@@ -21,6 +21,10 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "stuck": ("equirl/BrokenCartPole-v0", {"share": 0.6, "push": 0.0}),
     # between the two: of linear controllers those that keep the symmetry reach 308, others 441
     "weak": ("equirl/BrokenCartPole-v0", {"share": 0.5, "push": 0.03}),
+    **{
+        f"push{percent}": ("equirl/BrokenCartPole-v0", {"share": 0.5, "push": percent / 100})
+        for percent in (4, 5, 6)
+    },
     "everywhere": ("equirl/BrokenCartPole-v0", {"share": 1.0, "push": 0.1}),
 }
 SETTINGS: dict[str, Any] = {

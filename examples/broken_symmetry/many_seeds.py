@@ -34,7 +34,7 @@ METHODS = (
     *("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp"),
     *("relaxed", "relaxed-per_state"),
 )
-WAYS = ("-", "local", "seen", "noaux", "slow", "predictors", "error", "fading", "held")
+WAYS = ("-", "local", "seen", "noaux", "slow", "predictors", "error", "fading", "floor1", "held")
 """Of learning alpha: see `learners.vary`; slow: p is a tenth of what its network gives; held: from
 a sixteenth of all transitions, which no minibatch is drawn from."""
 HELD = 16
@@ -220,7 +220,7 @@ class Agents:
         if self.way in ("error", "fading"):
             faded = FADES_AFTER / (FADES_AFTER + self.learned)
             return ERROR_PRIOR * (faded if self.way == "fading" else 1)
-        return PRIOR * (self.gap / unit + FLOOR)
+        return PRIOR * (self.gap / unit + (1.0 if self.way == "floor1" else FLOOR))
 
     def predicted(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """Reward and change of place, `[seeds, k, 1 + cells]`: the orbit's mean, and plain."""

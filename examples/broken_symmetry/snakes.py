@@ -5,6 +5,7 @@ python examples/broken_symmetry/snakes.py TASK METHOD SEED,SEED,… FOLDER [WAY 
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +13,7 @@ from studies import kind_along_orbit, main, trained
 
 import equirl.envs  # noqa: F401  # registers its environments
 
-N_ENVS = 4
+N_ENVS, ACTIONS = 4, 4
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "exact": ("equirl/Snake-v0", {"size": 6}),
     # Every fruit lies in one of the images of a quadrant, so that no state keeps its symmetry.
@@ -44,16 +45,23 @@ def place_of_fruit(env: gym.Env[Any, Any]) -> tuple[int, int, int]:
     return int(abs(row - head_row) + abs(column - head_column) > 1), row, column
 
 
-def kind_of_state(env: gym.Env[Any, Any]) -> str:
-    """``broken`` where fruit can be eaten now that is spoilt in this state or an image of it."""
+def kind_of_actions(env: gym.Env[Any, Any]) -> tuple[str, ...]:
+    """``broken`` of an action that eats fruit which is spoilt in this state or an image of it."""
     if kind_along_orbit(env) == "other":
-        return "other"
-    return "before" if place_of_fruit(env)[0] else "broken"
+        return ("other",) * ACTIONS
+    snake: Any = env.unwrapped
+    eats = []
+    for action in range(ACTIONS):
+        after = copy.deepcopy(snake)
+        after.step(action)
+        eats.append(after.snake[0] == snake.fruit)
+    here = "beside" if any(eats) else "before"
+    return tuple("broken" if eaten else here for eaten in eats)
 
 
 def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     settings = {**SETTINGS, "seed": seed}
-    looks = {"kind": kind_of_state, "place": place_of_fruit}
+    looks = {"kind": kind_of_actions, "place": place_of_fruit}
     return trained(TASKS[task], N_ENVS, method, settings, steps, 4000, episodes=30, **looks)
 
 

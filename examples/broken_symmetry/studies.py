@@ -23,7 +23,8 @@ from equirl.envs import symmetry_of
 from equirl.envs.registry import registered_state_maps
 from equirl.symmetrize import relaxation
 
-Kind = Callable[[gym.Env[Any, Any]], str]
+Kind = Callable[[gym.Env[Any, Any]], str | tuple[str, ...]]
+"""Of the state that an environment is in, or of each action there."""
 Place = Callable[[gym.Env[Any, Any]], tuple[int, ...]]
 
 
@@ -126,7 +127,7 @@ def trained(
         steps: of all environments together.
         every: steps between two evaluations.
         episodes: of an evaluation; after training there are 50 others.
-        kind: of the state that an environment is in: of each kind alpha is told for itself.
+        kind: of each kind of state or of action, alpha is told for itself.
         place: of the state in a picture of alpha.
     """
     started = time.process_time()
@@ -148,7 +149,9 @@ def trained(
         tensor = model.policy.obs_to_tensor(seen)[0]  # images channel-first
         alpha = alphas(model, tensor)
         assert alpha is not None
-        values = alpha.numpy()
+        values, of_pairs = alpha.numpy(), kinds.ndim == 2
+        if of_pairs and values.ndim == 1:
+            values = np.broadcast_to(values[:, None], kinds.shape)
         with torch.no_grad():
             parts = relaxation(model.q_net.symmetrized, tensor)
         differ = (parts.plain - parts.symmetric).abs().numpy()
@@ -159,9 +162,10 @@ def trained(
             found[f"below_tenth_{name}"] = float((values[where] < 0.1).mean())
             found[f"share_{name}"] = float(where.mean())
             # of all by which Q and Q_G differ there, how much is let go of
-            mixed = values[where].reshape(where.sum(), -1) * differ[where]
-            found[f"let_go_{name}"] = float(mixed.sum() / differ[where].sum())
-            if values.ndim == 2:
+            mixed = values.reshape(*where.shape, -1) * differ.reshape(*where.shape, -1)
+            whole = differ.reshape(*where.shape, -1)[where].sum()
+            found[f"let_go_{name}"] = float(mixed[where].sum() / whole)
+            if values.ndim == 2 and not of_pairs:
                 found[f"by_action_{name}"] = values[where].mean(axis=0).tolist()
                 above = (values[where] > 0.5).mean(axis=0).tolist()
                 below = (values[where] < 0.1).mean(axis=0).tolist()

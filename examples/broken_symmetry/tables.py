@@ -30,6 +30,7 @@ NAMES = {
     ("lander", "storm"): "LunarLander, `storm`",
     ("cartpole", "stuck"): "CartPole, `stuck`",
     ("cartpole", "weak"): "CartPole, `weak`",
+    ("cartpole", "push6"): "CartPole, `push6`",
     ("cartpole", "push"): "CartPole, `push`",
     ("table", "exact"): "exact room",
     ("cartpole", "exact"): "exact CartPole",

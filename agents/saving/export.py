@@ -176,6 +176,9 @@ def _as_torch(
     program: torch.export.ExportedProgram, leaves: tuple[Leaf, ...], metadata: dict[str, Any]
 ) -> bytes:
     file = io.BytesIO()
+    # SB3's critics turn gradients on and off, of which `torch.export.load` cannot read what is left
+    # in the program (torch 2.13): once run through, it is gone.
+    program = program.run_decompositions({})
     torch.export.save(program, file, extra_files={"equirl.json": json.dumps(metadata)})
     return file.getvalue()
 

@@ -27,6 +27,7 @@ from equirl.agents import (
     EquivariantTRPO,
 )
 from equirl.agents.equivariance_metrics import alphas
+from equirl.agents.saving.export import export_policy
 from equirl.agents.symmetrized_network import acting_network
 from equirl.envs import SymmetryWrapper
 from equirl.errors import MethodError
@@ -255,5 +256,17 @@ def test_tensorboard_shows_how_much_is_let_go_of(tmp_path: Path) -> None:
 def test_where_nothing_teaches_it_it_is_refused_by_name() -> None:
     with pytest.raises(MethodError, match=r"for algorithm=dqn, ppo, a2c, .*, got EquivariantTRPO"):
         EquivariantTRPO("MlpPolicy", OneStep(True, True), "relaxed", device="cpu", symmetry={})
-    with pytest.raises(MethodError, match=r"per_action is for algorithm=dqn, got EquivariantActor"):
+    with pytest.raises(MethodError, match=r"per_action=true is for DQN"):
         agent("ppo", per_action=True)
+
+
+@pytest.mark.parametrize(("name", "inner"), [("sac", "lambda"), ("td3", "equizero")])
+def test_a_program_of_an_actor_that_its_critics_score_can_be_opened(
+    name: str, inner: str, tmp_path: Path
+) -> None:
+    model = let_go_somewhere(agent(name, inner=inner))
+    export_policy(model, tmp_path / "policy.pt2", "torch")
+    seen = np.linspace(-1, 1, 7, dtype=np.float32)[:, None]
+    (actions,) = torch.export.load(tmp_path / "policy.pt2").module()(torch.from_numpy(seen))
+    expected, _ = model.predict(seen, deterministic=True)
+    np.testing.assert_allclose(actions.detach(), expected, atol=1e-5)

@@ -21,6 +21,7 @@ from equirl.agents.saving.saved_description import SavedDescription
 from equirl.agents.saving.training_on import give_training_state, hyper_parameters
 from equirl.errors import AgentError, EquirlError, UntrustedError
 from equirl.shown import reason, shortened, shown
+from equirl.symmetrize.methods import Relaxed
 
 SomeAlgorithm = TypeVar("SomeAlgorithm", bound=BaseAlgorithm)
 
@@ -42,14 +43,14 @@ class SavedAgent(SavedDescription):
         """
         given = set(kwargs)
         arguments = hyper_parameters(self.data, self.training, self._stock_of(cls), given)
-        policy_kwargs = self.policy_kwargs(kwargs.pop("policy_kwargs", {}))
+        classes = kwargs.pop("policy_kwargs", {})
+        kept = self.kept_of_relaxed(**{**_of_method(kwargs), **_of_method(classes)})
+        kwargs |= {name: value for name, value in kept.items() if name not in classes}
+        policy_kwargs = self.policy_kwargs(classes)
         if self.architecture.use_sde:  # which has no part in deterministic actions
             arguments["use_sde"] = True
             if hasattr(cls, "equivariant_policy"):
                 policy_kwargs["evaluate_only"] = True
-        kind = self.kind_of_alpha(kwargs.get("method"), kwargs.get("per_action"))
-        if kind is not None:
-            kwargs["per_action"] = kind
         env = maybe_make_env(env, verbose=0)
         name = self.architecture.policy
         policy: Any = NATIVE_POLICIES[name] if self.is_native else name
@@ -76,25 +77,34 @@ class SavedAgent(SavedDescription):
         give_training_state(self.training if has_order else {}, model, given, self.path)
         return model
 
-    def kind_of_alpha(self, method: Any, per_action: bool | None) -> bool | None:
-        """``per_action`` of a model that gets these weights: what α learned keeps its shape.
+    def kept_of_relaxed(
+        self, method: Any = None, inner: str | None = None, per_action: bool | None = None
+    ) -> dict[str, Any]:
+        """Of an agent of `relaxed`, the options that a model of `relaxed` with its weights has.
+
+        What α learned keeps its shape, and belongs to the inner method unless another is asked for.
 
         Args:
             method: of the model.
-            per_action: as given; None is not given.
+            inner: as given; None is not given.
+            per_action: alike.
 
         Raises:
             AgentError: the agent has the other kind of α.
         """
+        if isinstance(method, Relaxed):
+            inner = inner or method.inner
+            per_action = method.per_action if per_action is None else per_action
+            method = method.name
         if not method == self.symmetrization.get("method") == "relaxed":
-            return per_action
-        saved: bool | None = self.symmetrization.get("per_action")
+            return {}
+        saved = self.symmetrization.get("per_action")
         if per_action not in (None, saved):
             raise AgentError(
                 f"{self.path} was trained with per_action={saved}, which cannot be changed: leave "
                 "per_action out"
             )
-        return saved
+        return {"inner": inner or self.symmetrization.get("inner"), "per_action": saved}
 
     def give_weights(self, model: BaseAlgorithm) -> None:
         """Give a model of the same architecture these weights; it may be of another method.
@@ -196,6 +206,11 @@ def read_agent(path: str | Path) -> SavedAgent:
     agent = SavedAgent(path, data, in_todays_layout(weights), training)
     _ = agent.architecture  # or refused here
     return agent
+
+
+def _of_method(arguments: dict[str, Any]) -> dict[str, Any]:
+    names = ("method", "inner", "per_action")
+    return {name: arguments[name] for name in names if arguments.get(name) is not None}
 
 
 def _text(space: object) -> str:

@@ -89,7 +89,7 @@ def train(config: DictConfig) -> float:
             if not agent.is_native:  # whose weights are shaped otherwise
                 _check_widths(settings, agent)
                 config.algorithm.net_arch = settings.algorithm.net_arch = agent.net_arch
-                _keep_kind_of_alpha(config, settings, agent)
+                _keep_relaxed(config, settings, agent)
         make_env, symmetry = environment_maker(settings.env, needs_symmetry(settings))
         with closing(normalised(settings, _environments(settings, make_env), symmetry)) as env:
             model = build_model(settings, env, symmetry)
@@ -123,11 +123,12 @@ def _check_widths(settings: TrainConfig, agent: SavedAgent) -> None:
         )
 
 
-def _keep_kind_of_alpha(config: DictConfig, settings: TrainConfig, agent: SavedAgent) -> None:
+def _keep_relaxed(config: DictConfig, settings: TrainConfig, agent: SavedAgent) -> None:
     method = vars(settings.method)
-    kind = agent.kind_of_alpha(method["name"], method.get("per_action"))
-    if kind is not None:
-        config.method.per_action = method["per_action"] = kind
+    inner = method.get("inner") if "method.inner" in given_keys() else None
+    kept = agent.kept_of_relaxed(method["name"], inner, method.get("per_action"))
+    config.method.update(kept)
+    method.update(kept)
 
 
 def _begin(run: RunDirectory, config: DictConfig, settings: TrainConfig) -> None:

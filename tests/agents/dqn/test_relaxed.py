@@ -18,6 +18,7 @@ from equirl.agents.relaxed_loss import newest_transitions
 from equirl.agents.training.callbacks import EquivarianceCallback
 from equirl.errors import AgentError
 from equirl.symmetrize import relaxation
+from equirl.symmetrize.methods import Relaxed
 from equirl.testing import assert_equivariant
 from shared.policy_tasks import dict_env
 from shared.small_agents import SMALL, cartpole
@@ -181,7 +182,31 @@ def test_an_agent_that_is_trained_on_keeps_to_its_kind_of_alpha(
     found = alphas(on, saw)
     assert found.shape == ((5, 2) if per_action is None else (5,))
     assert torch.equal(found, alphas(model, saw))
+    for how in ({"method": Relaxed()}, {"policy_kwargs": {"method": "relaxed"}}):
+        on = EquivariantDQN.from_pretrained(tmp_path / "agent.zip", cartpole(), device="cpu", **how)
+        assert torch.equal(found, alphas(on, saw))
     with pytest.raises(AgentError, match=f"was trained with per_action={per_action is None}"):
         EquivariantDQN.from_pretrained(
             tmp_path / "agent.zip", cartpole(), "relaxed", per_action=per_action is not None
         )
+
+
+@pytest.mark.parametrize(
+    ("given", "inner"),
+    [
+        ({"method": "relaxed"}, "lambda"),
+        ({"policy_kwargs": {"method": "relaxed"}}, "lambda"),
+        ({"method": "relaxed", "inner": "equizero"}, "equizero"),
+        ({"method": Relaxed("equizero")}, "equizero"),
+    ],
+)
+def test_an_agent_that_is_trained_on_keeps_its_inner_method_unless_told_another(
+    given: dict[str, Any], inner: str, tmp_path: Path
+) -> None:
+    model = let_go_somewhere(agent(inner="lambda").learn(20))
+    model.save(tmp_path / "agent.zip")
+    on = EquivariantDQN.from_pretrained(tmp_path / "agent.zip", cartpole(), device="cpu", **given)
+    assert on.policy_kwargs["inner"] == inner
+    saw = torch.randn(50, 4)
+    with torch.no_grad():
+        assert torch.equal(on.q_net(saw), model.q_net(saw)) == (inner == "lambda")

@@ -52,13 +52,17 @@ def test_training_begins_with_the_weights_of_the_agent(
         assert (written["results"][0] == written["results"][-1]).all()
 
 
-def test_an_agent_of_relaxed_keeps_to_its_kind_of_alpha(
+def test_an_agent_of_relaxed_keeps_its_inner_method_and_its_kind_of_alpha(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
     agent, folder = tmp_path / "agent.zip", tmp_path / "run"
-    EquivariantDQN("MlpPolicy", cartpole(), "relaxed", per_action=False, **SMALL).save(agent)
+    options = {"inner": "lambda", "per_action": False}
+    EquivariantDQN("MlpPolicy", cartpole(), "relaxed", **options, **SMALL).save(agent)
     train(equirl_command, folder, *STEPS, "method=relaxed", f"pretrained={agent}", NET_ARCH)
-    assert yaml.safe_load((folder / "config.yaml").read_text())["method"]["per_action"] is False
+    written = yaml.safe_load((folder / "config.yaml").read_text())["method"]
+    assert written == {"name": "relaxed", **options}
+    trained = EquivariantDQN.load(folder / "final_model.zip", device="cpu")
+    assert trained.policy_kwargs["inner"] == "lambda"
     keys = ("train", *STEPS, "method=relaxed", f"pretrained={agent}", "method.per_action=true")
     outcome = equirl_command(*keys)
     assert outcome.code == 2

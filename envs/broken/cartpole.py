@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
+from equirl.envs.broken.parameters import fraction
+
 
 class BrokenCartPole(CartPoleEnv):
     """CartPole whose pushes to the right are weaker on the right part of its track.
@@ -21,9 +23,7 @@ class BrokenCartPole(CartPoleEnv):
     """
 
     def __init__(self, share: float = 0.5, push: float = 0.1, **kwargs: Any) -> None:
-        for name, value in (("share", share), ("push", push)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value!r}, expected a fraction in [0, 1]")
+        share, push = fraction("share", share), fraction("push", push)
         super().__init__(**kwargs)
         self._full, self._weak = self.force_mag, push * self.force_mag
         self._from = (1 - 2 * share) * self.x_threshold

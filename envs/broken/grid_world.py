@@ -8,6 +8,7 @@ import numpy as np
 
 from equirl.envs.boards.board_rendering import Image
 from equirl.envs.boards.grid_world import GridWorld, is_free, reachable
+from equirl.envs.broken.parameters import fraction
 
 
 class BrokenGridWorld(GridWorld):
@@ -26,7 +27,7 @@ class BrokenGridWorld(GridWorld):
         kwargs: as `GridWorld` takes them.
 
     Raises:
-        ValueError: a parameter is out of its range.
+        ValueError: a parameter is out of its range, or the room too small for a wall.
 
     Example:
         >>> env = BrokenGridWorld(size=4, broken_by="slope", share=0.25)
@@ -38,11 +39,12 @@ class BrokenGridWorld(GridWorld):
     def __init__(self, broken_by: str = "wall", share: float = 0.2, **kwargs: Any) -> None:
         if broken_by not in ("wall", "slope"):
             raise ValueError(f"broken_by is {broken_by!r}, expected 'wall' or 'slope'")
-        if not 0 <= share <= 1:
-            raise ValueError(f"share is {share!r}, expected a fraction in [0, 1]")
+        cells = fraction("share", share)
         self.broken_by = broken_by
         super().__init__(**kwargs)
-        cells = share * self.size**2
+        if broken_by == "wall" and cells > 0 and self.size < 3:
+            raise ValueError(f"size is {self.size}, expected at least 3, as the wall needs")
+        cells *= self.size**2
         self._length = min(round(cells / 2), self.size - 1) if broken_by == "wall" else 0
         self._slope = round(cells / self.size) if broken_by == "slope" else 0
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.box2d.lunar_lander import SCALE, VIEWPORT_W, LunarLander
 
+from equirl.envs.broken.parameters import finite, fraction
+
 
 class BrokenLunarLander(LunarLander):
     """LunarLander that looks symmetric and is not, over the right part of the landscape.
@@ -18,7 +20,8 @@ class BrokenLunarLander(LunarLander):
     Args:
         broken_by: ``"wind"`` or ``"engines"``.
         share: of the width of the landscape, from its right end, that is broken, in [0, 1].
-        wind: its force; 10 is less than the main engine's 13, and gravity pulls with about 48.
+        wind: its force, finite; 10 is less than the main engine's 13, and gravity pulls
+            with about 48.
         kwargs: as Gymnasium's environment takes them.
 
     Raises:
@@ -30,11 +33,9 @@ class BrokenLunarLander(LunarLander):
     ) -> None:
         if broken_by not in ("wind", "engines"):
             raise ValueError(f"broken_by is {broken_by!r}, expected 'wind' or 'engines'")
-        if not 0 <= share <= 1:
-            raise ValueError(f"share is {share!r}, expected a fraction in [0, 1]")
         self.broken_by = broken_by
-        self.broken_from = (1 - share) * VIEWPORT_W / SCALE
-        self._wind = float(wind)
+        self.broken_from = (1 - fraction("share", share)) * VIEWPORT_W / SCALE
+        self._wind = finite("wind", wind)
         super().__init__(**kwargs)
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 
 from equirl.envs.boards.board_rendering import Image
 from equirl.envs.boards.snake import Snake
+from equirl.envs.broken.parameters import finite, fraction
 
 
 class BrokenSnake(Snake):
@@ -27,13 +28,9 @@ class BrokenSnake(Snake):
     """
 
     def __init__(self, share: float = 0.25, poison: float = 1.0, **kwargs: Any) -> None:
-        if not 0 <= share <= 1:
-            raise ValueError(f"share is {share!r}, expected a fraction in [0, 1]")
-        if not 0 <= poison < np.inf:
-            raise ValueError(f"poison is {poison!r}, expected a finite number of at least 0")
+        share, self._poison = fraction("share", share), finite("poison", poison, least=0)
         super().__init__(**kwargs)
         self._side = round(self.size * share**0.5)
-        self._poison = float(poison)
 
     @property
     def is_broken(self) -> bool:

@@ -9,6 +9,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from equirl.envs.broken.parameters import finite, fraction
+
 _COLUMNS = 10
 _WAIT, _FIRE = 0, 5
 
@@ -50,10 +52,9 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
         even_start: bool = True,
         **kwargs: Any,
     ) -> None:
-        if not 0 <= share <= 1:
-            raise ValueError(f"share is {share!r}, expected a fraction in [0, 1]")
-        if not 0 <= cost < np.inf:
-            raise ValueError(f"cost is {cost!r}, expected a finite number of at least 0")
+        share, self._cost = fraction("share", share), finite("cost", cost, least=0)
+        if not isinstance(even_start, bool):
+            raise ValueError(f"even_start is {even_start!r}, expected True or False")
         minatar = importlib.import_module("minatar.gym")  # takes a second
         self._minatar = minatar.BaseEnv("space_invaders", use_minimal_action_set=True, **kwargs)
         self.game = self._minatar.game
@@ -62,7 +63,6 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
         self.action_space = self._minatar.action_space
         self._even_start = even_start
         self._jams_from = _COLUMNS - round(_COLUMNS * share)
-        self._cost = float(cost)
 
     @property
     def is_broken(self) -> bool:

@@ -219,10 +219,15 @@ def test_the_breach_of_space_invaders_itself_is_which_of_two_near_aliens_shoots(
         (BrokenGridWorld, {"broken_by": "fog"}, "broken_by is 'fog'"),
         (BrokenGridWorld, {"share": 2}, "share is 2"),
         (BrokenCartPole, {"push": -1}, "push is -1"),
+        (BrokenCartPole, {"push": [1]}, r"push is \[1\], expected a fraction"),
+        (BrokenGridWorld, {"size": 2, "share": 0.5}, "size is 2, expected at least 3"),
         ("equirl/BrokenLunarLander-v0", {"broken_by": "slope"}, "broken_by is 'slope'"),
+        ("equirl/BrokenLunarLander-v0", {"wind": np.nan}, "wind is nan, expected a finite number"),
+        ("equirl/BrokenLunarLander-v0", {"share": "a"}, "share is 'a', expected a fraction"),
         (BrokenSnake, {"poison": -1}, "poison is -1"),
         (BrokenSpaceInvaders, {"share": -0.1}, "share is -0.1"),
         (BrokenSpaceInvaders, {"cost": -1}, "cost is -1"),
+        (BrokenSpaceInvaders, {"even_start": "no"}, "even_start is 'no', expected True or False"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(cls: Any, kwargs: Any, named: str) -> None:

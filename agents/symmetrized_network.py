@@ -51,7 +51,7 @@ def settled(method: Method, network: Any) -> Method:
     if not isinstance(method, Relaxed):
         return method
     if method.per_action and not network.relaxes_actions:
-        raise MethodError(f"per_action is for algorithm=dqn, got {network.__name__}")
+        raise MethodError("per_action=true is for DQN (algorithm=dqn): leave it out")
     if method.per_action is None:
         return replace(method, per_action=network.relaxes_actions)
     return method

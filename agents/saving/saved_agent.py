@@ -43,10 +43,10 @@ class SavedAgent(SavedDescription):
         """
         given = set(kwargs)
         arguments = hyper_parameters(self.data, self.training, self._stock_of(cls), given)
-        classes = kwargs.pop("policy_kwargs", {})
-        kept = self.kept_of_relaxed(**{**_of_method(kwargs), **_of_method(classes)})
-        kwargs |= {name: value for name, value in kept.items() if name not in classes}
-        policy_kwargs = self.policy_kwargs(classes)
+        of_policy = kwargs.pop("policy_kwargs", {})
+        kept = self.kept_of_relaxed(**{**_of_method(kwargs), **_of_method(of_policy)})
+        kwargs |= {name: value for name, value in kept.items() if name not in of_policy}
+        policy_kwargs = self.policy_kwargs(of_policy)
         if self.architecture.use_sde:  # which has no part in deterministic actions
             arguments["use_sde"] = True
             if hasattr(cls, "equivariant_policy"):

@@ -61,17 +61,21 @@ def test_a_training_step_of_many_seeds_is_that_of_the_library(
             torch.testing.assert_close(part.grad[0], gradient, atol=1e-6, rtol=1e-4)
 
 
-def test_a_state_is_broken_where_an_image_of_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_action_is_broken_that_eats_what_is_poisoned_in_an_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.syspath_prepend(FOLDER)
     snakes = import_module("snakes")
     exact, corner = (made(*snakes.TASKS[task]) for task in ("exact", "corner"))
-    for fruit, kind in (((0, 0), "broken"), ((0, 5), "before"), ((5, 4), "before")):
-        for env, expected in ((exact, "other"), (corner, kind)):
+    # To the left, and so by the action to the right, which points back at the neck.
+    eating = ("beside", "broken", "beside", "broken")
+    for fruit, kinds in (((0, 0), eating), ((0, 5), ("before",) * 4), ((5, 4), ("before",) * 4)):
+        for env, expected in ((exact, ("other",) * 4), (corner, kinds)):
             env.reset(seed=0)
             env.unwrapped.set_state([(0, 1), (0, 2), (0, 3)], fruit)
-            assert snakes.kind_of_state(env) == expected
+            assert snakes.kind_of_actions(env) == expected
     corner.unwrapped.set_state([(0, 1), (0, 2), (0, 3)], (2, 3))
-    assert snakes.kind_of_state(corner) == "other"
+    assert snakes.kind_of_actions(corner) == ("other",) * 4
 
 
 def made(env_id: str, kwargs: dict[str, Any]) -> Any:

@@ -10,9 +10,10 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -140,7 +141,10 @@ def _program(
     policy(example)  # what is computed once and kept, is computed from numbers and not in the graph
     batch = {0: torch.export.Dim.DYNAMIC}
     sizes: Any = batch if single else dict.fromkeys(rows, batch)
-    return torch.export.export(policy, (example,), dynamic_shapes=(sizes,))
+    # SB3's critics turn gradients on and off, though they are off here, and a program that does so
+    # cannot be loaded again (torch 2.13).
+    with mock.patch.object(torch, "set_grad_enabled", return_value=nullcontext()):
+        return torch.export.export(policy, (example,), dynamic_shapes=(sizes,))
 
 
 def _example(leaf: Leaf, space: Any, rows: int) -> np.ndarray[Any, Any]:
@@ -176,9 +180,6 @@ def _as_torch(
     program: torch.export.ExportedProgram, leaves: tuple[Leaf, ...], metadata: dict[str, Any]
 ) -> bytes:
     file = io.BytesIO()
-    # SB3's critics turn gradients on and off, of which `torch.export.load` cannot read what is left
-    # in the program (torch 2.13): once run through, it is gone.
-    program = program.run_decompositions({})
     torch.export.save(program, file, extra_files={"equirl.json": json.dumps(metadata)})
     return file.getvalue()
 

@@ -39,12 +39,12 @@ class BrokenGridWorld(GridWorld):
     def __init__(self, broken_by: str = "wall", share: float = 0.2, **kwargs: Any) -> None:
         if broken_by not in ("wall", "slope"):
             raise ValueError(f"broken_by is {broken_by!r}, expected 'wall' or 'slope'")
-        cells = fraction("share", share)
+        share = fraction("share", share)
         self.broken_by = broken_by
         super().__init__(**kwargs)
-        if broken_by == "wall" and cells > 0 and self.size < 3:
+        if broken_by == "wall" and share > 0 and self.size < 3:
             raise ValueError(f"size is {self.size}, expected at least 3, as the wall needs")
-        cells *= self.size**2
+        cells = share * self.size**2
         self._length = min(round(cells / 2), self.size - 1) if broken_by == "wall" else 0
         self._slope = round(cells / self.size) if broken_by == "slope" else 0
 

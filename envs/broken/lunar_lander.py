@@ -20,8 +20,8 @@ class BrokenLunarLander(LunarLander):
     Args:
         broken_by: ``"wind"`` or ``"engines"``.
         share: of the width of the landscape, from its right end, that is broken, in [0, 1].
-        wind: its force, finite; 10 is less than the main engine's 13, and gravity pulls
-            with about 48.
+        wind: its force, finite; 10 is less than the main engine's 13, and gravity pulls with
+            about 48.
         kwargs: as Gymnasium's environment takes them.
 
     Raises:

@@ -99,10 +99,9 @@ def _seen_through(
 def _check_alpha(model: BaseAlgorithm, env: gym.Env[Any, Any]) -> None:
     space = model.observation_space
     if alphas(model, model.policy.obs_to_tensor(space.sample())[0]) is None:
-        arguments = getattr(model.policy, "symmetry_args", {})
-        if arguments.get("method") == "relaxed":
-            raise ConfigError("alpha=true is for agents with a symmetry, got none: say alpha=false")
-        raise ConfigError("alpha=true is for agents with method=relaxed: say alpha=false")
+        is_relaxed = getattr(model.policy, "symmetry_args", {}).get("method") == "relaxed"
+        needed = "a symmetry of more than e" if is_relaxed else "method=relaxed"
+        raise ConfigError(f"alpha=true is for agents with {needed}: say alpha=false")
     if not shows_board(env.observation_space):
         raise ConfigError(
             f"alpha=true draws boards of at most {LARGEST} × {LARGEST} cells, got "

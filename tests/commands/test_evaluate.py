@@ -196,6 +196,11 @@ def test_where_relaxed_lets_go_is_drawn(
     refused = equirl_command("evaluate", f"agent={equivariant_agent}", "alpha=true", "episodes=2")
     assert refused.code == 2
     assert "alpha=true is for agents with method=relaxed" in refused.err
+    trivial = tmp_path / "trivial.zip"
+    EquivariantDQN("MlpPolicy", "CartPole-v1", "relaxed", symmetry={}, buffer_size=1).save(trivial)
+    refused = equirl_command("evaluate", f"agent={trivial}", "env=cartpole", "alpha=true")
+    assert refused.code == 2
+    assert "alpha=true is for agents with a symmetry of more than e" in refused.err
 
 
 class Weather(gym.Env[Any, Any]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import sys
 import time
@@ -77,14 +78,21 @@ def kind_along_orbit(env: gym.Env[Any, Any]) -> str:
     An equivariant agent does the same in all of an orbit, so that one broken state of it is enough.
     It needs an environment that can be copied, with registered state maps.
     """
-    group, maps = symmetry_of(env).group, registered_state_maps(env.spec and env.spec.id)
-    for word in group.words(group.generators):
+    for maps in _state_maps(env):
         moved: Any = copy.deepcopy(env.unwrapped)
-        for k in word:
-            maps[group.names[group.generators[k]]](moved)
+        for move in maps:
+            move(moved)
         if getattr(moved, "is_broken", False):
             return "broken"
     return "other"
+
+
+@functools.lru_cache(maxsize=1)
+def _state_maps(env: gym.Env[Any, Any]) -> list[list[Callable[[Any], None]]]:
+    """Of each element of the group the state maps that carry it out, one after the other."""
+    group, maps = symmetry_of(env).group, registered_state_maps(env.spec and env.spec.id)
+    moves = [maps[group.names[generator]] for generator in group.generators]
+    return [[moves[k] for k in word] for word in group.words(group.generators)]
 
 
 def states(

@@ -38,19 +38,25 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def kind_of_state(env: gym.Env[Any, Any]) -> str:
-    """Is it broken in this state or in its mirror image? Box2D cannot be copied."""
+def kind_of_actions(env: gym.Env[Any, Any]) -> tuple[str, ...]:
+    """``broken`` of an action that a wind or crossed engines change, here or in the mirror image.
+
+    Crossed engines change the side engines alone. Box2D cannot be copied.
+    """
     lander: Any = env.unwrapped
     middle = VIEWPORT_W / SCALE / 2
     right = middle + abs(lander.lander.position.x - middle)
-    flies = lander.broken_by == "engines" or not any(leg.ground_contact for leg in lander.legs)
-    return "broken" if flies and right > lander.broken_from else "other"
+    crossed = lander.broken_by == "engines"
+    flies = crossed or not any(leg.ground_contact for leg in lander.legs)
+    if not flies or right <= lander.broken_from:
+        return ("other",) * 4
+    return ("beside", "broken") * 2 if crossed else ("broken",) * 4
 
 
 def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     settings = {**SETTINGS, "seed": seed}
     return trained(
-        TASKS[task], N_ENVS, method, settings, steps, 10_000, episodes=10, kind=kind_of_state
+        TASKS[task], N_ENVS, method, settings, steps, 10_000, episodes=10, kind=kind_of_actions
     )
 
 

@@ -1,10 +1,14 @@
 """The tables and figures of docs/broken_symmetry.md, from what the other scripts wrote.
 
-python examples/broken_symmetry/tables.py FOLDER [FIGURES]
+python examples/broken_symmetry/tables.py FOLDER [RESULTS]
+
+The numbers of every run are kept in RESULTS/broken-runs.csv, beside those that are there already,
+so that a table can be told again, and seeds added to it, where the runs themselves are gone.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections import defaultdict
@@ -15,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 Runs = dict[tuple[str, str, str, str], list[dict[str, Any]]]
+COLUMNS = ("kind", "task", "method", "way", "seed", "end", "over_training")
 METHODS = ("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp", "relaxed")
 TITLES = {"column": "slope on 1 of 5 columns", "wall": "wall on one side"}
 NAMES = {
@@ -49,6 +54,47 @@ def read(folder: Path) -> Runs:
             run = json.loads(file.read_text())
             runs[kind, run["task"], run["method"], run["way"]].append(run)
     return runs
+
+
+def numbers(runs: Runs) -> Runs:
+    """Of every run its end and its mean over training, and what was found of alpha."""
+    found: Runs = defaultdict(list)
+    for key, of_seeds in runs.items():
+        for run in of_seeds:
+            row = {"seed": run["seed"], "end": end(run), "over_training": over_training(run)}
+            if run.get("alpha", [None])[0] is not None:
+                row["alpha"] = float(np.mean(run["alpha"]))
+            for name in run:
+                is_told = name.startswith(("alpha_", "above", "below", "let_go"))
+                if is_told and "by_" not in name:
+                    row[name] = late(run, name)
+            found[key].append({**row, "seconds": run["seconds"]})
+    return found
+
+
+def kept(path: Path, new: Runs) -> Runs:
+    """Those of a file and the new ones, which take the place of the same run; both are written."""
+    rows = {}
+    if path.exists():
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                key = (row["kind"], row["task"], row["method"], row["way"])
+                told = {
+                    name: float(row[name]) for name in row if name not in COLUMNS[:5] and row[name]
+                }
+                rows[key, int(row["seed"])] = {"seed": int(row["seed"]), **told}
+    rows |= {(key, run["seed"]): run for key, of_seeds in new.items() for run in of_seeds}
+    names = sorted(set().union(*rows.values()) - {*COLUMNS})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*COLUMNS, *names], lineterminator="\n")
+        writer.writeheader()
+        for key, seed in sorted(rows):
+            told = {name: f"{value:.6g}" for name, value in rows[key, seed].items()}
+            writer.writerow(dict(zip(COLUMNS, key, strict=False)) | told)
+    found: Runs = defaultdict(list)
+    for key, seed in sorted(rows):
+        found[key].append(rows[key, seed])
+    return found
 
 
 def interval(values: list[float], beside: float | None = None) -> str:
@@ -95,9 +141,9 @@ def tables(runs: Runs) -> None:
             pairs = []
         name = NAMES.get((kind, task), f"{kind} {task}")
         cells = [name, f"`{method}`" if way == "-" else f"`{method}`, {way}", str(len(found))]
-        for measure in (end, over_training):
-            cells.append(interval([measure(run) for run in found.values()]))
-            better = [measure(own) - measure(other) for own, other in pairs]
+        for measure in ("end", "over_training"):
+            cells.append(interval([run[measure] for run in found.values()]))
+            better = [own[measure] - other[measure] for own, other in pairs]
             cells.append(interval(better, beside=0) if better else "")
         print("| " + " | ".join(cells) + " |")
     for key in runs:
@@ -107,13 +153,10 @@ def tables(runs: Runs) -> None:
 
 def alpha_cells(found: list[dict[str, Any]]) -> list[str]:
     cells = []
-    if "alpha" in found[0]:
-        cells.append(f"α over training {np.mean([np.mean(run['alpha']) for run in found]):.3f}")
-    for key in sorted(set().union(*found)):  # an agent may never meet some of the states
-        if key.startswith(("alpha_", "above", "below", "let_go")) and "by_" not in key:
-            cells.append(f"{key} {np.mean([late(run, key) for run in found if key in run]):.2f}")
-    seconds = np.mean([run["seconds"] for run in found])
-    return [*cells, f"{seconds:.0f} s"]
+    for key in sorted(set().union(*found) - {*COLUMNS}):
+        values = [run[key] for run in found if key in run]  # some states an agent may never meet
+        cells.append(f"{key} {np.mean(values):.3g}")
+    return cells
 
 
 def alpha_figure(runs: Runs, path: Path, kind: str = "table") -> None:
@@ -172,8 +215,12 @@ def curves_figure(runs: Runs, path: Path, kind: str = "table") -> None:
 
 if __name__ == "__main__":
     runs = read(Path(sys.argv[1]))
-    tables(runs)
+    found = numbers(runs)
     if len(sys.argv) > 2:
-        alpha_figure(runs, Path(sys.argv[2]) / "broken-alpha.png")
-        curves_figure(runs, Path(sys.argv[2]) / "broken-curves.png")
-        snake_figure(runs, Path(sys.argv[2]) / "broken-alpha-snake.png")
+        results = Path(sys.argv[2])
+        found = kept(results / "broken-runs.csv", found)
+        if all(("table", task, "relaxed", "-") in runs for task in TITLES):
+            alpha_figure(runs, results / "broken-alpha.png")
+            curves_figure(runs, results / "broken-curves.png")
+        snake_figure(runs, results / "broken-alpha-snake.png")
+    tables(found)

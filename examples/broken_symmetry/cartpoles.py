@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.utils import LinearSchedule
 from studies import main, trained
 
@@ -45,9 +47,23 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+CELLS = 8, 12
+"""Of the angle and of the position, in the picture of alpha."""
+
+
+def place_of_pole(env: gym.Env[Any, Any]) -> tuple[int, ...]:
+    """The cell of the angle, of `CELLS`, from left to right, and that of the cart's position."""
+    cart: Any = env.unwrapped
+    x, _, angle, _ = cart.state
+    shares = np.array([angle / cart.theta_threshold_radians, x / cart.x_threshold]) / 2 + 0.5
+    return tuple(int(cell) for cell in np.clip(shares, 0, 0.999) * CELLS)
+
+
 def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     settings = {**SETTINGS, "learning_rate": LinearSchedule(2.3e-3, 0, 1.0), "seed": seed}
-    return trained(TASKS[task], N_ENVS, method, settings, steps, every=1000, episodes=5)
+    return trained(
+        TASKS[task], N_ENVS, method, settings, steps, 1000, episodes=5, place=place_of_pole
+    )
 
 
 if __name__ == "__main__":

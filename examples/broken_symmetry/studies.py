@@ -114,6 +114,19 @@ def states(
     return np.array(seen), np.array(kinds), np.array(places)
 
 
+def by_place(places: np.ndarray, values: dict[str, np.ndarray]) -> dict[str, Any]:
+    """How many of the states are in each place, and the means there of what each has."""
+    shape = tuple(places.max(axis=0) + 1)
+    counts = np.zeros(shape)
+    np.add.at(counts, tuple(places.T), 1)
+    found = {"seen_by_place": counts.tolist()}
+    for name, of_states in values.items():
+        sums = np.zeros(shape)
+        np.add.at(sums, tuple(places.T), of_states)
+        found[f"{name}_by_place"] = (sums / np.maximum(counts, 1)).tolist()
+    return found
+
+
 def trained(
     task: tuple[str, dict[str, Any]],
     n_envs: int,
@@ -152,7 +165,8 @@ def trained(
     fresh = range(2_000_000, 2_000_050)
     found["final"] = play_episodes(model, make_env, fresh).mean
     if method.startswith("relaxed"):
-        seen, kinds, places = states(make_env(), model, 3000, kind, place)
+        count = 3000
+        seen, kinds, places = states(make_env(), model, count, kind, place)
         model.policy.set_training_mode(False)
         tensor = model.policy.obs_to_tensor(seen)[0]  # images channel-first
         alpha = alphas(model, tensor)
@@ -179,11 +193,9 @@ def trained(
                 below = (values[where] < 0.1).mean(axis=0).tolist()
                 found |= {f"above_by_action_{name}": above, f"below_by_action_{name}": below}
         if place:
-            shape = tuple(places.max(axis=0) + 1)
-            sums, counts = np.zeros(shape), np.zeros(shape)
-            np.add.at(sums, tuple(places.T), values.reshape(len(values), -1).mean(axis=1))
-            np.add.at(counts, tuple(places.T), 1)
-            found["alpha_by_place"] = (sums / np.maximum(counts, 1)).tolist()
-            found["seen_by_place"] = counts.tolist()
+            each = {"alpha": values, "gap": differ}
+            found |= by_place(
+                places, {k: v.reshape(count, -1).mean(axis=1) for k, v in each.items()}
+            )
     found["seconds"] = time.process_time() - started
     return found

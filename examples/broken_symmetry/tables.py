@@ -177,22 +177,51 @@ def alpha_figure(runs: Runs, path: Path, kind: str = "table") -> None:
     figure.savefig(path, dpi=75)
 
 
+def averaged(found: list[dict[str, Any]], name: str) -> np.ndarray:
+    """Over agents, of each place by how often they are there; NaN where none of them ever is."""
+    seen = [np.array(run["seen_by_place"]) for run in found]
+    shape = np.max([counts.shape for counts in seen], axis=0)
+    total, sums = np.zeros(shape), np.zeros(shape)
+    for counts, run in zip(seen, found, strict=True):
+        where = tuple(map(slice, counts.shape))
+        total[where] += counts
+        sums[where] += counts * run[f"{name}_by_place"]
+    return np.where(total > 0, sums / np.maximum(total, 1), np.nan)
+
+
 def snake_figure(runs: Runs, path: Path) -> None:
     """alpha by the cell of the fruit, with the head beside it and not."""
     found = [run for run in runs["snake", "corner", "relaxed", "-"] if "seen_by_place" in run]
     if not found:
         return
-    seen = np.array([run["seen_by_place"] for run in found])
-    alpha = np.sum(seen * [run["alpha_by_place"] for run in found], axis=0) / np.maximum(
-        seen.sum(axis=0), 1
-    )
     figure = Figure(figsize=(6.4, 2.8), layout="constrained")
+    alpha = averaged(found, "alpha")
     for ax, shown, where in zip(figure.subplots(1, 2), alpha, ("beside", "away from"), strict=True):
         drawn = ax.imshow(shown, vmin=0, vmax=1, cmap="viridis")
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"the head {where} the fruit", fontsize=9)
     figure.suptitle(f"Snake: α by the cell of the fruit, mean of {len(found)} seeds", fontsize=9)
     figure.colorbar(drawn, ax=figure.axes)
+    figure.savefig(path, dpi=75)
+
+
+def pole_figure(runs: Runs, path: Path) -> None:
+    """By the cart's position and the pole's angle, how far Q is from Q_G, and alpha."""
+    found = [run for run in runs["cartpole", "push6", "relaxed", "-"] if "gap_by_place" in run]
+    if not found:
+        return
+    figure = Figure(figsize=(7, 2.6), layout="constrained")
+    panels = (("gap", "|Q − Q_G|", None), ("alpha", f"α, mean of {len(found)} seeds", 1))
+    for ax, (name, title, top) in zip(figure.subplots(1, 2), panels, strict=True):
+        extent = (-2.4, 2.4, -12, 12)
+        shown = averaged(found, name)
+        drawn = ax.imshow(
+            shown, vmin=0, vmax=top, cmap="viridis", origin="lower", extent=extent, aspect="auto"
+        )
+        ax.set_title(f"CartPole, push6: {title}", fontsize=9)
+        ax.set_xlabel("position of the cart", fontsize=8)
+        ax.set_ylabel("angle of the pole, degrees", fontsize=8)
+        figure.colorbar(drawn)
     figure.savefig(path, dpi=75)
 
 
@@ -223,4 +252,5 @@ if __name__ == "__main__":
             alpha_figure(runs, results / "broken-alpha.png")
             curves_figure(runs, results / "broken-curves.png")
         snake_figure(runs, results / "broken-alpha-snake.png")
+        pole_figure(runs, results / "broken-alpha-cartpole.png")
     tables(found)

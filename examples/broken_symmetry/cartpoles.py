@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.utils import LinearSchedule
-from studies import main, trained
+from studies import images, main, trained
 
 import equirl.envs  # noqa: F401  # registers its environments
 
@@ -59,11 +59,17 @@ def place_of_pole(env: gym.Env[Any, Any]) -> tuple[int, ...]:
     return tuple(int(cell) for cell in np.clip(shares, 0, 0.999) * CELLS)
 
 
+def kind_of_actions(env: gym.Env[Any, Any]) -> tuple[str, ...]:
+    """``broken`` of a push that is weaker, to the right here or to the left in the mirror image."""
+    right, left = (getattr(moved, "is_broken", False) for moved in images(env))
+    here = "beside" if left or right else "other"
+    return tuple("broken" if weaker else here for weaker in (left, right))
+
+
 def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     settings = {**SETTINGS, "learning_rate": LinearSchedule(2.3e-3, 0, 1.0), "seed": seed}
-    return trained(
-        TASKS[task], N_ENVS, method, settings, steps, 1000, episodes=5, place=place_of_pole
-    )
+    looks = {"kind": kind_of_actions, "place": place_of_pole}
+    return trained(TASKS[task], N_ENVS, method, settings, steps, 1000, episodes=5, **looks)
 
 
 if __name__ == "__main__":

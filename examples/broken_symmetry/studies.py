@@ -7,7 +7,7 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,19 +72,25 @@ class Watch(BaseCallback):
         return True
 
 
-def kind_along_orbit(env: gym.Env[Any, Any]) -> str:
-    """``broken`` where the environment is, in this state or in an image of it; else ``other``.
+def images(env: gym.Env[Any, Any]) -> Iterator[Any]:
+    """Of each element of the group, the identity first, the environment in its image of the state.
 
-    An equivariant agent does the same in all of an orbit, so that one broken state of it is enough.
     It needs an environment that can be copied, with registered state maps.
     """
     for maps in _state_maps(env):
         moved: Any = copy.deepcopy(env.unwrapped)
         for move in maps:
             move(moved)
-        if getattr(moved, "is_broken", False):
-            return "broken"
-    return "other"
+        yield moved
+
+
+def kind_along_orbit(env: gym.Env[Any, Any]) -> str:
+    """``broken`` where the environment is, in this state or in an image of it; else ``other``.
+
+    An equivariant agent does the same in all of an orbit, so that one broken state of it is enough.
+    """
+    broken = any(getattr(moved, "is_broken", False) for moved in images(env))
+    return "broken" if broken else "other"
 
 
 @functools.lru_cache(maxsize=1)

@@ -78,6 +78,44 @@ def test_an_action_is_broken_that_eats_what_is_poisoned_in_an_image(
     assert snakes.kind_of_actions(corner) == ("other",) * 4
 
 
+def test_a_push_is_broken_that_is_weaker_in_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    cartpoles = import_module("cartpoles")
+    # Weaker to the right from x = 0 on, or from x = -0.48 on.
+    cases = {
+        ("push6", 1.0): ("beside", "broken"),
+        ("push6", -1.0): ("broken", "beside"),
+        ("stuck", 0.1): ("broken", "broken"),
+        ("stuck", 1.0): ("beside", "broken"),
+        ("exact", 1.0): ("other", "other"),
+    }
+    for (task, x), expected in cases.items():
+        env = made(*cartpoles.TASKS[task])
+        env.reset(seed=0)
+        env.unwrapped.state = (x, 0.0, 0.0, 0.0)
+        assert cartpoles.kind_of_actions(env) == expected
+
+
+def test_a_side_engine_is_broken_that_is_crossed_in_an_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("Box2D")
+    monkeypatch.syspath_prepend(FOLDER)
+    landers = import_module("landers")
+    cases = {
+        ("engines", 0.5): ("beside", "broken") * 2,
+        ("engines", -0.5): ("beside", "broken") * 2,
+        ("engines", 0.1): ("other",) * 4,
+        ("wind", 0.1): ("broken",) * 4,
+    }
+    for (task, x), expected in cases.items():
+        env = made(*landers.TASKS[task])
+        env.reset(seed=0)
+        lander = env.unwrapped.lander
+        lander.position = (10 * (1 + x), lander.position.y)  # the landscape is 20 wide
+        assert landers.kind_of_actions(env) == expected
+
+
 def made(env_id: str, kwargs: dict[str, Any]) -> Any:
     return gym.make(env_id, **kwargs)
 

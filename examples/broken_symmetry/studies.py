@@ -121,14 +121,14 @@ def states(
 
 
 def by_place(places: np.ndarray, values: dict[str, np.ndarray]) -> dict[str, Any]:
-    """How many of the states are in each place, and the means there of what each has."""
+    """How many states are in each place, and the means there of each value, over actions too."""
     shape = tuple(places.max(axis=0) + 1)
     counts = np.zeros(shape)
     np.add.at(counts, tuple(places.T), 1)
     found = {"seen_by_place": counts.tolist()}
     for name, of_states in values.items():
         sums = np.zeros(shape)
-        np.add.at(sums, tuple(places.T), of_states)
+        np.add.at(sums, tuple(places.T), of_states.reshape(len(places), -1).mean(axis=1))
         found[f"{name}_by_place"] = (sums / np.maximum(counts, 1)).tolist()
     return found
 
@@ -171,8 +171,7 @@ def trained(
     fresh = range(2_000_000, 2_000_050)
     found["final"] = play_episodes(model, make_env, fresh).mean
     if method.startswith("relaxed"):
-        count = 3000
-        seen, kinds, places = states(make_env(), model, count, kind, place)
+        seen, kinds, places = states(make_env(), model, 3000, kind, place)
         model.policy.set_training_mode(False)
         tensor = model.policy.obs_to_tensor(seen)[0]  # images channel-first
         alpha = alphas(model, tensor)
@@ -199,9 +198,6 @@ def trained(
                 below = (values[where] < 0.1).mean(axis=0).tolist()
                 found |= {f"above_by_action_{name}": above, f"below_by_action_{name}": below}
         if place:
-            each = {"alpha": values, "gap": differ}
-            found |= by_place(
-                places, {k: v.reshape(count, -1).mean(axis=1) for k, v in each.items()}
-            )
+            found |= by_place(places, {"alpha": values, "gap": differ})
     found["seconds"] = time.process_time() - started
     return found

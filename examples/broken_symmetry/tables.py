@@ -19,7 +19,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 Runs = dict[tuple[str, str, str, str], list[dict[str, Any]]]
-COLUMNS = ("kind", "task", "method", "way", "seed", "end", "over_training")
+RUN = ("kind", "task", "method", "way", "seed")
+"""What tells a run from the others, and the first columns of the file that they are kept in."""
+MEASURES = ("end", "over_training")
 METHODS = ("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp", "relaxed")
 TITLES = {"column": "slope on 1 of 5 columns", "wall": "wall on one side"}
 NAMES = {
@@ -62,8 +64,8 @@ def numbers(runs: Runs) -> Runs:
     for key, of_seeds in runs.items():
         for run in of_seeds:
             row = {"seed": run["seed"], "end": end(run), "over_training": over_training(run)}
-            if run.get("alpha", [None])[0] is not None:
-                row["alpha"] = float(np.mean(run["alpha"]))
+            if alpha := [each for each in run.get("alpha", []) if each is not None]:
+                row["alpha"] = float(np.mean(alpha))
             for name in run:
                 is_told = name.startswith(("alpha_", "above", "below", "let_go"))
                 if is_told and "by_" not in name:
@@ -77,23 +79,20 @@ def kept(path: Path, new: Runs) -> Runs:
     rows = {}
     if path.exists():
         with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                key = (row["kind"], row["task"], row["method"], row["way"])
-                told = {
-                    name: float(row[name]) for name in row if name not in COLUMNS[:5] and row[name]
-                }
-                rows[key, int(row["seed"])] = {"seed": int(row["seed"]), **told}
+            for told in csv.DictReader(file):
+                *key, seed = (told.pop(name) for name in RUN)
+                values = {name: float(value) for name, value in told.items() if value}
+                rows[tuple(key), int(seed)] = {"seed": int(seed), **values}
     rows |= {(key, run["seed"]): run for key, of_seeds in new.items() for run in of_seeds}
-    names = sorted(set().union(*rows.values()) - {*COLUMNS})
+    names = sorted(set().union(*rows.values()) - {*RUN, *MEASURES})
+    found: Runs = defaultdict(list)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, *names], lineterminator="\n")
+        writer = csv.DictWriter(file, [*RUN, *MEASURES, *names], lineterminator="\n")
         writer.writeheader()
         for key, seed in sorted(rows):
-            told = {name: f"{value:.6g}" for name, value in rows[key, seed].items()}
-            writer.writerow(dict(zip(COLUMNS, key, strict=False)) | told)
-    found: Runs = defaultdict(list)
-    for key, seed in sorted(rows):
-        found[key].append(rows[key, seed])
+            values = {name: f"{value:.6g}" for name, value in rows[key, seed].items()}
+            writer.writerow(dict(zip(RUN, key, strict=False)) | values)
+            found[key].append(rows[key, seed])
     return found
 
 
@@ -141,7 +140,7 @@ def tables(runs: Runs) -> None:
             pairs = []
         name = NAMES.get((kind, task), f"{kind} {task}")
         cells = [name, f"`{method}`" if way == "-" else f"`{method}`, {way}", str(len(found))]
-        for measure in ("end", "over_training"):
+        for measure in MEASURES:
             cells.append(interval([run[measure] for run in found.values()]))
             better = [own[measure] - other[measure] for own, other in pairs]
             cells.append(interval(better, beside=0) if better else "")
@@ -153,7 +152,7 @@ def tables(runs: Runs) -> None:
 
 def alpha_cells(found: list[dict[str, Any]]) -> list[str]:
     cells = []
-    for key in sorted(set().union(*found) - {*COLUMNS}):
+    for key in sorted(set().union(*found) - {*RUN, *MEASURES}):
         values = [run[key] for run in found if key in run]  # some states an agent may never meet
         cells.append(f"{key} {np.mean(values):.3g}")
     return cells

@@ -116,6 +116,24 @@ def test_a_side_engine_is_broken_that_is_crossed_in_an_image(
         assert landers.kind_of_actions(env) == expected
 
 
+def test_the_numbers_of_runs_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    tables, file = import_module("tables"), tmp_path / "runs.csv"
+    plain, relaxed = (("cartpole", "weak", method, "-") for method in ("plain", "relaxed"))
+    run = {"returns": [1.0, 3.0], "final": 5.0, "seconds": 1.0}
+    first = {plain: [{**run, "seed": seed, "alpha": [None, None]} for seed in (0, 10)]}
+    second = {
+        plain: [{**run, "seed": 0, "final": 7.0}],
+        relaxed: [{**run, "seed": 2, "alpha": [0.2, 0.4], "let_go_broken": 0.5}],
+    }
+    tables.kept(file, tables.numbers(first))
+    found = tables.kept(file, tables.numbers(second))
+    assert [(row["seed"], row["end"]) for row in found[plain]] == [(0, 7.0), (10, 5.0)]
+    told = {"seed": 2, "end": 5.0, "over_training": 2.0, "alpha": 0.3, "let_go_broken": 0.5}
+    assert found[relaxed] == [pytest.approx({**told, "seconds": 1.0})]
+    assert tables.kept(file, {}) == {key: [pytest.approx(r) for r in found[key]] for key in found}
+
+
 def made(env_id: str, kwargs: dict[str, Any]) -> Any:
     return gym.make(env_id, **kwargs)
 

@@ -24,6 +24,7 @@ RUN = ("kind", "task", "method", "way", "seed")
 MEASURES = ("end", "over_training")
 METHODS = ("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp", "relaxed")
 TITLES = {"column": "slope on 1 of 5 columns", "wall": "wall on one side"}
+GAMES = (("cartpole", "push6"), ("invaders", "gun"), ("lander", "engines"))
 NAMES = {
     ("table", "wall"): "wall",
     ("table", "column"): "slope, 1 of 5 columns",
@@ -224,18 +225,25 @@ def pole_figure(runs: Runs, path: Path) -> None:
     figure.savefig(path, dpi=75)
 
 
-def curves_figure(runs: Runs, path: Path, kind: str = "table") -> None:
-    figure = Figure(figsize=(7, 2.8), layout="constrained")
-    for ax, task in zip(figure.subplots(1, 2).ravel(), TITLES, strict=True):
+def curves_figure(runs: Runs, path: Path, tasks: tuple[tuple[str, str], ...]) -> None:
+    """Of every method the mean return over its seeds, and the 95 % interval of that mean."""
+    figure = Figure(figsize=(3.5 * len(tasks), 3), layout="constrained")
+    lines = {}
+    for ax, (kind, task) in zip(figure.subplots(1, len(tasks)), tasks, strict=True):
         for method in METHODS:
             found = runs.get((kind, task, method, "-"), [])
-            if found:
-                mean = np.mean([run["returns"] for run in found], axis=0)
-                width = 2 if method == "relaxed" else 1
-                label = f"{method} ({len(found)} seeds)"
-                ax.plot(found[0]["steps"], mean, label=label, linewidth=width)
-        ax.set_title(TITLES[task], fontsize=9)
-        ax.legend(fontsize=7)
+            if not found:
+                continue
+            returns = np.array([run["returns"] for run in found])
+            steps, width = found[0]["steps"], 2 if method == "relaxed" else 1
+            color = f"C{METHODS.index(method)}"
+            (lines[method],) = ax.plot(steps, returns.mean(axis=0), color=color, linewidth=width)
+            if len(found) >= 5:
+                drawn = np.random.default_rng(0).choice(returns, (2000, len(returns))).mean(axis=1)
+                low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+                ax.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
+        ax.set_title(TITLES.get(task, NAMES[kind, task].replace("`", "")), fontsize=9)
+    figure.legend(lines.values(), lines, loc="outside upper center", ncols=len(lines), fontsize=8)
     figure.supxlabel("environment steps", fontsize=9)
     figure.supylabel("return of the greedy policy", fontsize=9)
     figure.savefig(path, dpi=75)
@@ -249,7 +257,10 @@ if __name__ == "__main__":
         found = kept(results / "broken-runs.csv", found)
         if all(("table", task, "relaxed", "-") in runs for task in TITLES):
             alpha_figure(runs, results / "broken-alpha.png")
-            curves_figure(runs, results / "broken-curves.png")
+            rooms = tuple(("table", task) for task in TITLES)
+            curves_figure(runs, results / "broken-curves.png", rooms)
+        if all((*task, "relaxed", "-") in runs for task in GAMES):
+            curves_figure(runs, results / "broken-curves-games.png", GAMES)
         snake_figure(runs, results / "broken-alpha-snake.png")
         pole_figure(runs, results / "broken-alpha-cartpole.png")
     tables(found)

@@ -32,6 +32,7 @@ BY_MODULE = {
     "sb3_contrib.ppo_mask": "maskable_ppo",
     "sb3_contrib.common.recurrent": "recurrent_ppo",
     "sb3_contrib.ppo_recurrent": "recurrent_ppo",
+    "equirl.agents.actor_critic.maskable": "maskable_ppo",
     "stable_baselines3.dqn": "dqn",
     "stable_baselines3.sac": "sac",
     "equirl.agents.dqn": "dqn",
@@ -40,7 +41,7 @@ BY_MODULE = {
     "equirl.agents.sac": "sac",
     "equirl.agents.tqc": "tqc",
 }
-"""The algorithm by the module of its policy class, where that tells it."""
+"""The algorithm by the module of its policy class or of its rollout buffer, where that tells it."""
 
 LAYERS: dict[str, dict[str, tuple[str, bool]]] = {
     "dqn": {"q": ("q_net.q_net", True)},
@@ -115,11 +116,11 @@ def algorithm_of(data: Mapping[str, Any], weights: Weights) -> str | None:
         data: the JSON description.
         weights: the state dict of the policy.
     """
-    described = data.get("policy_class")
-    module = str(described.get("__module__", "")) if isinstance(described, dict) else ""
-    for start, algorithm in BY_MODULE.items():
-        if f"{module}.".startswith(f"{start}."):
-            return algorithm
+    for name in ("policy_class", "rollout_buffer_class"):  # a policy may be the user's own
+        module = str(_described(data, name).get("__module__", ""))
+        for start, algorithm in BY_MODULE.items():
+            if f"{module}.".startswith(f"{start}."):
+                return algorithm
     found = next((algorithm for key, algorithm in BY_SETTING if key in data), None)
     if found == "dqn" and any(key.startswith("quantile_net.") for key in weights):
         return "qrdqn"

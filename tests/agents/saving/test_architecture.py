@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import sb3_contrib
 import stable_baselines3
 import torch
 from torch import nn
 
-from equirl.agents.saving.architecture import in_todays_layout
+from equirl.agents import EquivariantMaskablePPO
+from equirl.agents.saving.architecture import algorithm_of, in_todays_layout
 from equirl.agents.saving.reading.saved_normalisation import was_normalised
+from equirl.agents.saving.restore import restore
 from equirl.agents.saving.saved_agent import read_agent
 from equirl.errors import AgentError
 from shared.saved_agents import saved
@@ -60,6 +63,22 @@ def test_the_networks_of_an_agent_are_those_that_its_policy_is_rebuilt_with(
     assert set(found.first_layers) <= set(agent.weights)
     assert len(found.first_layers) >= 2
     agent.check_spaces(task.observation_space, task.action_space)
+
+
+def test_an_agent_that_plays_by_masks_is_read_as_one(tmp_path: Path) -> None:
+    model = EquivariantMaskablePPO("MlpPolicy", CARTPOLE, n_steps=8, batch_size=8, device="cpu")
+    model.save(tmp_path / "agent.zip")
+    agent = read_agent(tmp_path / "agent.zip")
+    described = agent.data["policy_class"]
+    policies_of_ones_own = {**agent.data, "policy_class": {**described, "__module__": "mine"}}
+    for data in (agent.data, policies_of_ones_own):
+        assert algorithm_of(data, agent.weights) == "maskable_ppo"
+    restored: Any = restore(agent, device="cpu")
+    observations = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    for allowed in (0, 1):
+        masks = np.arange(2) == np.full((20, 1), allowed)
+        actions, _ = restored.predict(observations, action_masks=masks)
+        assert (actions == allowed).all()
 
 
 @pytest.mark.skipif(not AGENTS.is_dir(), reason=f"the public agents are not at {AGENTS}")

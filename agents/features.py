@@ -140,9 +140,14 @@ class NormalisedFlatten(FlattenExtractor):
         super().__init__(observation_space)
         self.normalise = Normalise(mean, var, epsilon, clip)
 
+    def normalised(self, observations: Tensor) -> Tensor:
+        """``[batch, *shape]`` in and out."""
+        normalised: Tensor = self.normalise(observations)
+        return normalised
+
     def forward(self, observations: Tensor) -> Tensor:
         """``[batch, *shape] -> [batch, entries]``."""
-        flat: Tensor = super().forward(self.normalise(observations))
+        flat: Tensor = super().forward(self.normalised(observations))
         return flat
 
 
@@ -173,11 +178,14 @@ class NormalisedCombined(CombinedExtractor):
             }
         )
 
-    def forward(self, observations: Any) -> Tensor:
-        """Each ``[batch, *shape]``, to ``[batch, features_dim]``."""
-        normalised = {
+    def normalised(self, observations: Any) -> Any:
+        """Each ``[batch, *shape]`` in and out."""
+        return {
             key: self.normalise[key](part) if key in self.normalise else part
             for key, part in observations.items()
         }
-        features: Tensor = super().forward(normalised)
+
+    def forward(self, observations: Any) -> Tensor:
+        """Each ``[batch, *shape]``, to ``[batch, features_dim]``."""
+        features: Tensor = super().forward(self.normalised(observations))
         return features

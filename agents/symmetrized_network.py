@@ -13,6 +13,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim, prepro
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from equirl.agents.features import NormalisedCombined, NormalisedFlatten
 from equirl.agents.policy_spaces import for_policy
 from equirl.envs import symmetry_by_id
 from equirl.errors import MethodError, SymmetryError
@@ -212,7 +213,11 @@ class SymmetrizationArguments(BaseModel):
         return LearnedScore(self._flat_observation, get_flattened_obs_dim(self.observation_space))
 
     def _flat_observation(self, obs: Any) -> Tensor:
-        processed = preprocess_obs(obs, self.observation_space, self.normalize_images)
+        processed: Any = preprocess_obs(obs, self.observation_space, self.normalize_images)
+        extractor: Any = getattr(self, "features_extractor", None)
+        extractor = extractor or getattr(self, "pi_features_extractor", None)
+        if isinstance(extractor, NormalisedFlatten | NormalisedCombined):
+            processed = extractor.normalised(processed)  # what the score was trained on
         parts = list(processed.values()) if isinstance(processed, dict) else [processed]
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 

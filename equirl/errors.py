@@ -26,7 +26,16 @@ class AgentError(EquirlError):
 
 
 class UntrustedError(AgentError):
-    """A saved agent says something in a pickle only, which could run any code: it is not read."""
+    """A saved agent says something in a pickle only, which could run any code: it is not read.
+
+    Args:
+        message: the line.
+        remedy: what helps in Python, at its end.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message}: {remedy}" if remedy else message)
+        self.message = message
 
 
 class ConfigError(EquirlError):

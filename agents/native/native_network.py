@@ -16,7 +16,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor, nn
 
-from equirl.agents.features import SmallCnn
+from equirl.agents.features import Normalise, NormalisedFlatten, SmallCnn
 from equirl.agents.native.equivariant_layers import (
     ActionValues,
     LiftingConv2d,
@@ -60,6 +60,7 @@ class Architecture:
     def __post_init__(self) -> None:
         known: dict[type[BaseFeaturesExtractor], set[str]] = {
             FlattenExtractor: set(),
+            NormalisedFlatten: {"mean", "var", "epsilon", "clip"},
             NatureCNN: {"features_dim"},
             SmallCnn: {"features_dim", "channels"},
         }
@@ -93,15 +94,26 @@ class Architecture:
 
 
 class FramewiseFlatten(BaseFeaturesExtractor):
-    """Orbits of anything but images: ``[batch · |G|, *shape] -> [batch, |G|, inputs]``."""
+    """Orbits of anything but images: ``[batch · |G|, *shape] -> [batch, |G|, inputs]``.
 
-    def __init__(self, observation_space: spaces.Space[Any], order: int) -> None:
+    Args:
+        observation_space: of one observation.
+        order: |G|.
+        statistics: with which observations are normalised, as `NormalisedFlatten` takes them; empty
+            where they are not. M(gs) = net(normalise(gs)).
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space[Any], order: int, statistics: Mapping[str, Any]
+    ) -> None:
         super().__init__(observation_space, FlattenExtractor(observation_space).features_dim)
         self.order = order
+        self.normalise = Normalise(**statistics) if statistics else nn.Identity()
 
     def forward(self, orbit: Tensor) -> Tensor:
         """See the class."""
-        return orbit.reshape(-1, self.order, self.features_dim)
+        normalised: Tensor = self.normalise(orbit)
+        return normalised.reshape(-1, self.order, self.features_dim)
 
 
 class GroupCnn(BaseFeaturesExtractor):
@@ -180,7 +192,9 @@ def build(
     extractor: BaseFeaturesExtractor = (
         GroupCnn(symmetry, architecture, scale)
         if convolves
-        else FramewiseFlatten(symmetry.observation_space, group.order)
+        else FramewiseFlatten(
+            symmetry.observation_space, group.order, architecture.extractor_kwargs
+        )
     )
     layers: list[nn.Module] = []
     inputs = extractor.features_dim

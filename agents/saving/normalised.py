@@ -81,18 +81,45 @@ def _normalisation(
             f"normalize must be a file of statistics, or false, got {shown(normalize)}"
         )
     beside = statistics_beside(agent.path)
-    if beside is not None:
+    if beside is not None and not _normalises_itself(agent):
         raise AgentError(
             f"{beside} lies beside {agent.path}: give it, normalize={str(beside)!r}, or "
             "normalize=False if the agent was trained without it"
         )
-    says_so = was_normalised(agent.data) or _folder_says_normalised(agent.path)
-    if says_so or normalize is True:
+    if trained_normalised(agent) or normalize is True:
         raise AgentError(
             f"{agent.path} was trained behind VecNormalize: give its statistics, "
             "normalize='vecnormalize.pkl', or normalize=False"
         )
     return None
+
+
+def trained_normalised(agent: SavedAgent) -> bool:
+    """Whether its file or its folder tells that an agent was trained behind `VecNormalize`.
+
+    Not where the statistics are part of its network.
+    """
+    return not _normalises_itself(agent) and (
+        statistics_beside(agent.path) is not None
+        or was_normalised(agent.data)
+        or _run_says_normalised(agent.path)
+        or _folder_says_normalised(agent.path)
+    )
+
+
+def _normalises_itself(agent: SavedAgent) -> bool:
+    """Whether statistics are part of its network already."""
+    described = (agent.data.get("policy_kwargs") or {}).get("features_extractor_class")
+    return any(f".{extractor.__name__}'" in str(described) for extractor in NORMALISING.values())
+
+
+def _run_says_normalised(path: Path) -> bool:
+    """Whether an agent lies in a run of ``equirl train`` with ``normalize=true``."""
+    for file in (folder / "config.yaml" for folder in path.absolute().parents[:2]):
+        if file.is_file():
+            text = file.read_text(encoding="utf-8", errors="replace")
+            return re.search(r"^normalize: true\s*$", text, re.MULTILINE) is not None
+    return False
 
 
 def _folder_says_normalised(path: Path) -> bool:

@@ -134,7 +134,7 @@ class SavedDescription:
         """
         described = self._described_policy_kwargs(given)
         if self.is_native:  # whose weights are shaped otherwise
-            return {**described, **given}
+            return {**described, **given, **self.normalising}
         # The network's own weights tell its widths, whatever the file says.
         widths = {name: list(widths) for name, widths in self.architecture.net_arch.items()}
         described["net_arch"] = widths.get("q", widths)
@@ -174,7 +174,8 @@ class SavedDescription:
             name, described = shortened(name), shortened(described)
             raise UntrustedError(
                 f"{self.path} was saved with {name} {described}, which only its pickle holds, and "
-                f"that could run any code: give it yourself, policy_kwargs=dict({name}=…)"
+                "that could run any code",
+                f"give it yourself, policy_kwargs=dict({name}=…)",
             )
         return found
 

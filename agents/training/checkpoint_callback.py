@@ -15,6 +15,7 @@ from equirl.agents.training.checkpoints import (
     replay_files,
     save_checkpoint,
 )
+from equirl.agents.training.normalised_play import remove_statistics_alone, save_statistics
 from equirl.agents.training.periodic_callback import PeriodicCallback
 from equirl.errors import AgentError
 
@@ -34,7 +35,8 @@ class CheckpointCallback(PeriodicCallback):
     ``train_freq`` steps, or before a rollout. It is also an agent that SB3 loads.
 
     Args:
-        folder: where checkpoints go, as ``step_<n>.zip``, and the replay buffer, in ``replay/``.
+        folder: where checkpoints go, as ``step_<n>.zip``, statistics of a `VecNormalize`, as
+            ``step_<n>.vecnormalize.pkl``, and the replay buffer, in ``replay/``.
         every: environment steps between two checkpoints.
         callbacks: whose state is kept as well.
 
@@ -95,10 +97,12 @@ class CheckpointCallback(PeriodicCallback):
             "callbacks": [callback.state() for callback in (self, *self.callbacks)],
         }
         path = self.folder / f"step_{self.num_timesteps}.zip"
+        save_statistics(model, path)  # for whoever takes the checkpoint as an agent
         save_checkpoint(model, path, self._rows, more)
         self._last_saved = self.num_timesteps
         for old in self.paths()[:-2]:
             old.unlink()
+        remove_statistics_alone(self.folder)
         self._rows.remove_all_but(self._needed())
 
     def read(self, model: Any, warn: Callable[[str], None]) -> Checkpoint | None:

@@ -56,11 +56,23 @@ def save_with_statistics(model: BaseAlgorithm, path: Path) -> None:
         model: in training.
         path: ``NAME.zip``; statistics go to ``NAME.vecnormalize.pkl``.
     """
+    save_statistics(model, path)
+    save_atomically(model, path)
+
+
+def save_statistics(model: BaseAlgorithm, path: Path) -> None:
+    """The statistics alone; see `save_with_statistics`."""
     normalizer = model.get_vec_normalize_env()
     if normalizer is not None:
         with written_whole(_statistics(path)) as aside:
             normalizer.save(str(aside))
-    save_atomically(model, path)
+
+
+def remove_statistics_alone(folder: Path) -> None:
+    """Those of a folder whose model is not there."""
+    for file in folder.glob("*.vecnormalize.pkl"):
+        if not file.with_name(file.name.replace(".vecnormalize.pkl", ".zip")).exists():
+            file.unlink()
 
 
 def _statistics(path: Path) -> Path:

@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from equirl.agents.families import FAMILIES, class_of
 from equirl.agents.saving.hub import local_agent
-from equirl.agents.saving.normalised import with_normalisation
+from equirl.agents.saving.normalised import trained_normalised, with_normalisation
 from equirl.agents.saving.restore import restore
 from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.configs.fields import check_values
@@ -47,6 +47,11 @@ def named_agent(settings: Any) -> SavedAgent:
         return with_normalisation(agent, settings.normalize)
     if settings.normalize not in (None, False):
         raise ConfigError("normalize= reads statistics as data: leave trust=pickle out")
+    if settings.normalize is None and trained_normalised(agent):
+        raise ConfigError(
+            f"{agent.path} was trained behind VecNormalize: leave trust=pickle out and give its "
+            "statistics, normalize=FILE, or say normalize=false"
+        )
     return agent
 
 
@@ -69,7 +74,9 @@ def load_model(
         try:
             return restore(agent, env, device)
         except UntrustedError as error:
-            raise AgentError(f"{error}; or say trust=pickle if you know who made it") from error
+            raise AgentError(
+                f"{error.message}: say trust=pickle if you know who made it"
+            ) from error
     symmetrizes = agent.is_equivariant and not agent.is_native
     family = FAMILIES[agent.architecture.algorithm]
     algorithm = class_of(family.equivariant if symmetrizes else family.stock)

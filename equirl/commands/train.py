@@ -14,6 +14,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from equirl.agents.saving.hub import local_agent
+from equirl.agents.saving.normalised import trained_normalised
 from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.agents.training.checkpoint_callback import CheckpointCallback
 from equirl.agents.training.worker_processes import WorkerProcesses
@@ -85,6 +86,12 @@ def train(config: DictConfig) -> float:
                 raise ConfigError(
                     f"pretrained: {agent.path} must be an agent of dqn, as what is trained, got "
                     f"{agent.architecture.algorithm}"
+                )
+            if trained_normalised(agent):
+                raise ConfigError(
+                    f"pretrained: {agent.path} was trained behind VecNormalize, whose statistics "
+                    f"do not come along: equirl transfer agent={agent.path} normalize=FILE makes "
+                    "them part of the network"
                 )
             if not agent.is_native:  # whose weights are shaped otherwise
                 _check_widths(settings, agent)

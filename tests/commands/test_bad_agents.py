@@ -13,6 +13,8 @@ import pytest
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from equirl.agents import from_pretrained
+from equirl.commands import main
 from shared.rarely import rarely
 from shared.refusals import Refused
 
@@ -164,6 +166,10 @@ def test_statistics_that_lie_beside_the_agent_are_noticed(
     Path("statistics.pkl").rename("vecnormalize.pkl")
     rest = ("agent=agent.zip", "env=cartpole", "episodes=2", "progress=false")
     assert "normalize='vecnormalize.pkl'" in refused("evaluate", *rest)
+    # But not where they are part of the network already.
+    made = from_pretrained("agent.zip", "CartPole-v1", normalize="vecnormalize.pkl", device="cpu")
+    made.save("made.zip")
+    main(["evaluate", "agent=made.zip", *rest[1:]])
 
 
 def test_a_configuration_of_rl_zoo_tells_that_statistics_are_missing(

@@ -196,3 +196,31 @@ def test_what_cannot_be_normalised_is_refused(
     refused: Refused, arguments: tuple[str, ...], said: str
 ) -> None:
     assert said in refused("train", *arguments, "normalize=true", "progress=false")
+
+
+def test_agents_of_a_normalised_run_are_not_played_on_raw_observations(
+    refused: Refused, equirl_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    keys = (
+        *("env.id=CartPole-v1", "normalize=true", "algorithm=dqn", "method=equitune"),
+        *("algorithm.net_arch=[8]", "algorithm.learning_starts=32", "eval.every=64"),
+        *("eval.episodes=2", "eval.final_episodes=2", "progress=false"),
+    )
+    outcome = equirl_command(
+        "train", *keys, "total_timesteps=128", "checkpoint_every=32", f"run_dir={run}"
+    )
+    assert outcome.code == 0, outcome.err
+    left = sorted(path.name for path in (run / "checkpoints").glob("step_*"))
+    assert left == [f"step_{n}.{kind}" for n in (128, 96) for kind in ("vecnormalize.pkl", "zip")]
+    checkpoint = run / "checkpoints" / "step_128.zip"
+    play = ("evaluate", "episodes=2", "progress=false", f"agent={checkpoint}")
+    statistics = checkpoint.with_name("step_128.vecnormalize.pkl")
+    assert str(statistics) in refused(*play)
+    assert "leave trust=pickle out" in refused(*play, "trust=pickle")
+    outcome = equirl_command(*play, f"normalize={statistics}")
+    assert outcome.code == 0, outcome.err
+    statistics.unlink()
+    assert "was trained behind VecNormalize" in refused(*play)  # the run's configuration says so
+    again = ("train", *keys[2:], "env=cartpole", f"pretrained={run / 'best_model.zip'}")
+    assert "statistics do not come along" in refused(*again)

@@ -97,14 +97,14 @@ def check(config: DictConfig) -> None:
     title = f"{settings.env.id}: {', '.join(symmetry.group.names[1:9])}"
     if report.verdicts:
         Console(highlight=False).print(as_table(report, title))
+    path = run_dir / "report.json"
+    path.write_text(json.dumps(_as_json(report, settings), indent=2) + "\n")
     for verdict in report.verdicts:
         if verdict.counter_example is not None and verdict.quantity in QUANTITIES:
             print(explained(verdict))
             _draw_if_picture(verdict, run_dir)
     for remark in report.remarks:
         print(remark)
-    path = run_dir / "report.json"
-    path.write_text(json.dumps(_as_json(report, settings), indent=2) + "\n")
     print(f"{conclusion(report)}; report: {path}")
     if not report.holds:
         sys.exit(EXIT_CODES[report.outcome])
@@ -180,7 +180,7 @@ def _draw_if_picture(verdict: Verdict, run_dir: Path) -> None:
         path = run_dir / f"{verdict.generator}-{verdict.quantity}-where.png"
         Image.fromarray(_as_picture(np.maximum(np.nan_to_num(verdict.board.shares), 0))).save(path)
         print(f"  the same board: {path}")
-    if example is None or np.ndim(example.observation) < 2:
+    if example is None or np.ndim(example.observation) not in (2, 3):
         return
     path = run_dir / f"{verdict.generator}-{verdict.quantity}.png"
     _draw(example, path)

@@ -194,9 +194,14 @@ def _as_data(title: str, found: Discovery, names: list[Any], level: float) -> di
 
 
 def _print_declaration(generators: Mapping[str, Any]) -> None:
+    every = {
+        name: [_as_source(*pair) for pair in zip("sa", maps, strict=True)]
+        for name, maps in generators.items()
+    }
+    if any("np." in source for sources in every.values() for source in sources):
+        print("import numpy as np\n")
     print("symmetry = {")
-    for name, maps in generators.items():
-        sources = [_as_source(*pair) for pair in zip("sa", maps, strict=True)]
+    for name, sources in every.items():
         line = f'    "{name}": ({", ".join(sources)}),'
         if len(line) <= 100 and "\n" not in line:
             print(line)

@@ -27,6 +27,10 @@ LONGEST_PAST = 60
 LEAST_COMPARED = 20
 """Steps, or what did not differ is undecided."""
 
+LEAST_SHARE, LEAST_SIZE = 1e-2, 1e-3
+"""Of the size of an entry; see `Differences`. With a tolerance of 1e-4, rounding of 1e-6 of the
+largest entry counts as none."""
+
 STEPS = 3
 """Compared after a state was moved: a few steps on, hidden state shows too."""
 
@@ -55,6 +59,7 @@ class Comparison:
         self.make_env, self.symmetry, self.name = make_env, symmetry, name
         self.g = symmetry.group.index(name)
         self.state_map, self.tolerance, self.on_step = state_map, tolerance, on_step
+        self.differences = Differences()
         self.worst = dict.fromkeys(QUANTITIES, 0.0)
         self.examples: dict[str, CounterExample] = {}
         self.steps = self.looked_at = 0
@@ -164,7 +169,7 @@ class Comparison:
             }
             apart: set[str] = set()
             for quantity, (wanted, got) in pairs.items():
-                difference = relative_difference(wanted, got)
+                difference = self.differences(quantity, wanted, got)
                 if difference > self.tolerance:
                     apart.add(quantity)
                 if difference > max(self.worst[quantity], self.tolerance):
@@ -240,9 +245,34 @@ class Comparison:
         self.on_step()
 
 
-def relative_difference(expected: Any, found: Any) -> float:
-    """The largest difference, relative to the size of what is expected (at least one)."""
-    if isinstance(expected, dict):
-        return max(relative_difference(expected[key], found[key]) for key in expected)
-    a, b = np.asarray(expected, dtype=np.float64), np.asarray(found, dtype=np.float64)
-    return float(np.abs(a - b).max(initial=0) / (1 + np.abs(a).max(initial=0)))
+class Differences:
+    """How far apart what was expected and found are, entry by entry, relative to their sizes.
+
+    An entry's size is its own magnitude plus the largest seen of it so far, which counts as at
+    most one; no entry is taken for less than a `LEAST_SHARE` of the largest beside it, below which
+    rounding of that one shows, or than `LEAST_SIZE`.
+    """
+
+    def __init__(self) -> None:
+        self._largest: dict[str, Any] = {}
+
+    def __call__(self, name: str, expected: Any, found: Any) -> float:
+        """The largest relative difference; infinite where one alone is infinite or NaN.
+
+        Args:
+            name: of the quantity, whose sizes are remembered.
+            expected: an array, a number, or a dict of them.
+            found: likewise.
+        """
+        if isinstance(expected, dict):
+            parts = [(f"{name}.{key}", expected[key], found[key]) for key in expected]
+            return max((self(*part) for part in parts), default=0.0)
+        a, b = np.asarray(expected, dtype=np.float64), np.asarray(found, dtype=np.float64)
+        magnitude = np.where(np.isfinite(a), np.abs(a), 0)
+        largest = self._largest[name] = np.maximum(self._largest.get(name, 0.0), magnitude)
+        least = max(LEAST_SHARE * float(largest.max(initial=0)), LEAST_SIZE)
+        sizes = np.maximum(np.minimum(largest, 1) + magnitude, least)
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        with np.errstate(invalid="ignore"):  # inf - inf, which is the same or not finite
+            apart = np.where(same, 0, np.abs(a - b) / sizes)
+        return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0))

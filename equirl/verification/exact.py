@@ -18,6 +18,7 @@ from equirl.symmetry import Symmetry
 from equirl.verification.comparison import Comparison, StateMap
 from equirl.verification.law import check_law, law_of
 from equirl.verification.play import collect, stacked
+from equirl.verification.remembering import remembering_wrapper
 from equirl.verification.statistical import check_initial_states, check_statistically
 from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, SymmetryReport, Verdict
@@ -72,7 +73,8 @@ def check_symmetry(
     - Exactly, where ``state_maps`` can put the environment from s into gs: the same random numbers
       on both sides, every observation, reward and termination compared. Where draws are not
       mirrored by the state map, s and gs are played many times with fresh seeds instead.
-    - Else statistically, see `equirl.verification.statistics.evidence`: from random play alone.
+    - Else statistically, see `equirl.verification.statistics.evidence`: from random play alone. So
+      too behind a wrapper that keeps what went before, such as a frame stack.
 
     Args:
         env: the environment.
@@ -105,12 +107,19 @@ def check_symmetry(
         results = [check_law(env, law, symmetry, name) for name in names]
         table = [line for _, lines in results for line in lines]
         return SymmetryReport([v for verdicts, _ in results for v in verdicts], tuple(table))
+    twins = make_env or _maker_of_twins(env)
+    remarks: list[str] = []
+    keeper = remembering_wrapper(twins) if maps else None
+    if keeper is not None:
+        maps = {}
+        remarks = [
+            f"{keeper} keeps what went before, which a state map does not move: compared by "
+            "random play alone, while without it the environment can be compared exactly"
+        ]
     exact = [name for name in names if name in maps]
     # A simulator that misses its own symmetry by more than rounding could hide a small breach.
     others = [name for name in names if name not in maps or tolerance > EXACT_TOLERANCE]
     verdicts: list[Verdict] = []
-    remarks: list[str] = []
-    twins = make_env or _maker_of_twins(env)
     try:
         for name in exact:
             budget = transitions // (2 * len(exact))

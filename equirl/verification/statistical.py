@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from equirl.actions import as_leaves, from_leaves, leaves_of
 from equirl.symmetry import Symmetry
+from equirl.verification.bounds import leaving
 from equirl.verification.play import Play, collect
 from equirl.verification.statistics.counter_examples import worst_example
 from equirl.verification.statistics.encoding import (
@@ -164,6 +165,8 @@ def _checked(
             detail, decided = "", True
             if ground.overlap < LEAST_OVERLAP:
                 detail = f"overlap: of the moved states {ground.overlap:.0%} are ever visited"
+                if out := leaving(symmetry, name):
+                    detail += f"; {name} takes {out} out of the observation space"
                 decided = False
             elif not of_it:
                 detail, decided = _constant(quantity, ground)

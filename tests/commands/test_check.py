@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from equirl.commands import main
+from equirl.commands.found import _print_declaration
 from shared.rarely import rarely
 
 DECLARATIONS = """
@@ -39,6 +41,30 @@ class Line(gym.Env):
 
     def observation(self):
         return {"x": np.array([self.x], np.float32), "lamp": self.time % 2}
+
+class Film(gym.Env):
+    # Two frames of a stripe that moves; only on the right is there a reward.
+
+    observation_space = spaces.Box(0, 255, (2, 4, 6, 3), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.column, self.time = int(self.np_random.integers(6)), 0
+        return self.observation(), {}
+
+    def step(self, action):
+        self.column = int(np.clip(self.column + 2 * int(action) - 1, 0, 5))
+        self.time += 1
+        return self.observation(), float(self.column == 5), False, self.time == 20, {}
+
+    def observation(self):
+        frames = np.zeros((2, 4, 6, 3), np.uint8)
+        frames[:, :, self.column] = 255
+        return frames
+
+film = {"mirror": (lambda s: s[:, :, ::-1], [1, 0])}
+gym.register("Test/Film-v0", Film)
 
 def turn_round(line):
     line.x = -line.x
@@ -139,6 +165,12 @@ def test_a_wrong_symmetry_of_images_leaves_a_picture(folder: Path) -> None:
 DICT_LINE = ["env.id=Test/DictLine-v0", "env.register=declared_for_check:register_line"]
 
 
+def test_a_refused_symmetry_of_stacked_images_leaves_a_report(folder: Path) -> None:
+    keys = ("env.id=declared_for_check:Test/Film-v0", "env.symmetry=declared_for_check:film")
+    assert check(*keys, "transitions=2000") == 1
+    assert json.loads((folder / "out" / "report.json").read_text())["outcome"] == "refused"
+
+
 def test_dict_observations_are_compared_exactly(folder: Path) -> None:
     assert check(*DICT_LINE, "transitions=2000") == 0
     report = json.loads((folder / "out" / "report.json").read_text())
@@ -194,6 +226,13 @@ def test_discovery_prints_a_declaration_that_can_be_pasted(
 ) -> None:
     assert check("env=cartpole", "discover=true", "transitions=6000") == 0
     assert '"mirror": ([-1, -1, -1, -1], [1, 0])' in capsys.readouterr().out
+
+
+def test_a_declaration_that_needs_numpy_imports_it(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_declaration({"turn": (np.array([[0.0, -1.0], [1.0, 0.0]]), [1, 0])})
+    pasted: dict[str, Any] = {}
+    exec(capsys.readouterr().out, pasted)
+    np.testing.assert_array_equal(pasted["symmetry"]["turn"][0], [[0, -1], [1, 0]])
 
 
 def test_what_is_not_found_is_not_said_to_be_none(

@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from equirl import Symmetry
 from equirl.envs import symmetry_of
+from equirl.verification.bounds import leaving
 from equirl.verification.play import Play, collect
 from equirl.verification.statistical import check_statistically, compare_initial_states
 from equirl.verification.statistics.permutation import significance, units_of
@@ -126,6 +127,19 @@ def test_without_overlap_it_is_undecided() -> None:
     assert all(v.outcome == "undecided" and "overlap" in v.detail for v in verdicts)
 
 
+def test_what_leaves_the_observation_space_is_named() -> None:
+    lidars = spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 4, 4], np.float32))
+    both = spaces.Dict(lidars=lidars, height=spaces.Box(0, np.inf, (1,)), lamp=spaces.Discrete(2))
+    for of_lidars, of_height, out in (
+        ([0, 2, 1], None, ""),
+        ([-1, -1, -1], None, "s['lidars'][1], s['lidars'][2]"),
+        (None, [-1], ""),  # which has no bound to be beyond
+    ):
+        maps = {"lidars": of_lidars, "height": of_height, "lamp": None}
+        declared = Symmetry.from_generators(both, spaces.Discrete(2), {"mirror": (maps, [1, 0])})
+        assert leaving(declared, "mirror") == out
+
+
 def test_too_few_transitions_are_undecided() -> None:
     assert {v.outcome for v in verdicts_on(games.Walk(), 100)} == {"undecided"}
 
@@ -145,6 +159,15 @@ def test_noise_in_place_of_evidence_is_significant_as_often_as_the_level_says() 
         p_values.append(significance(scores, 0.05, generator).p_values.min())
     assert np.mean(np.array(p_values) < 0.05) <= 0.15
     assert 0.2 < np.median(p_values) < 0.8
+
+
+def test_where_one_episode_alone_says_anything_its_ties_are_no_evidence() -> None:
+    sums = np.zeros((4, 30, 1))
+    sums[:, 7, 0] = 0.3 * np.array([1, -1 / 3, -1 / 3, -1 / 3])
+    result = significance(
+        [Scores("counts", sums, np.zeros(1), True)], 0.05, np.random.default_rng(0)
+    )
+    assert result.p_values[0] == pytest.approx(0.25, abs=0.05)
 
 
 def test_units_are_whole_episodes_where_there_are_enough() -> None:

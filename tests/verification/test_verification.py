@@ -93,6 +93,95 @@ def checked_line(transitions: int) -> SymmetryReport:
     return check_symmetry(Line(), mirror, {"mirror": turn_round}, transitions=transitions)
 
 
+class Gauges(gym.Env[Any, Any]):
+    """x and v on a line, behind gauges of other sizes, and one that shows nothing.
+
+    Args:
+        gauges: from (x, v) to the observation.
+        reward: from x to the reward.
+    """
+
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, gauges: Any, reward: Any) -> None:
+        self.gauges, self.reward = gauges, reward
+        self.observation_space = spaces.Box(-np.inf, np.inf, gauges(0.0, 0.0).shape, np.float64)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, Any]:
+        super().reset(seed=seed)
+        self.x, self.v = self.np_random.uniform(-1, 1), 0.0
+        return self.gauges(self.x, self.v), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, Any]:
+        self.v = 0.8 * self.v + 0.1 * (int(action) - 1)
+        self.x += self.v
+        return self.gauges(self.x, self.v), self.reward(self.x), abs(self.x) > 2, False, {}
+
+    def turn(self) -> None:
+        self.x, self.v = -self.x, -self.v
+
+
+@pytest.mark.parametrize(
+    ("gauges", "signs", "reward", "failing"),
+    [
+        (lambda x, v: np.array([x / 100, v / 100, 1000]), (-1, 1, 1), np.cos, "dynamics"),
+        (lambda x, v: np.array([x / 100, v / 100, 1000]), (-1, -1, 1), np.cos, None),
+        (lambda x, v: np.array([x, v, np.inf]), (-1, 1, 1), np.cos, "dynamics"),
+        (lambda x, v: np.array([x, v, np.inf]), (-1, -1, 1), np.cos, None),
+        (lambda x, v: np.array([x, v, np.nan]), (-1, -1, 1), np.cos, None),
+        (lambda x, v: np.array([x, np.inf if x > 0 else 1.0]), (-1, 1), np.cos, "dynamics"),
+        (lambda x, v: np.array([x, v]), (-1, -1), lambda x: 5e-5 * (x > 0), "reward"),
+        (lambda x, v: np.array([x, v, 1e-9 * x]), (-1, -1, 1), np.cos, None),  # rounding of x
+    ],
+)
+def test_small_and_infinite_entries_are_compared_for_themselves(
+    gauges: Any, signs: tuple[int, ...], reward: Any, failing: str | None
+) -> None:
+    env = Gauges(gauges, reward)
+    declared = Symmetry.from_generators(
+        env.observation_space, env.action_space, {"mirror": (list(signs), [2, 1, 0])}
+    )
+    report = check_symmetry(
+        env,
+        declared,
+        {"mirror": Gauges.turn},
+        make_env=lambda: Gauges(gauges, reward),
+        transitions=2000,
+        level=1e-6,
+    )
+    exact = [v for v in report.verdicts if v.method == "exact"]
+    assert {v.quantity for v in exact if not v.holds} == ({failing} if failing else set())
+    assert len(exact) == 3
+
+
+class Lagging(gym.ActionWrapper[Any, Any, Any]):
+    """Carries out the action before; at first none."""
+
+    last = 0
+
+    def action(self, action: Any) -> Any:
+        self.last, before = int(action), self.last
+        return before
+
+
+@pytest.mark.parametrize("wrap", [lambda env: gym.wrappers.FrameStackObservation(env, 2), Lagging])
+def test_behind_a_wrapper_that_remembers_nothing_is_compared_exactly(wrap: Any) -> None:
+    def make() -> Any:
+        return wrap(gym.make("CartPole-v1"))
+
+    env = make()
+    stacked = len(env.observation_space.shape) == 2
+    declared = Symmetry.from_generators(
+        env.observation_space, env.action_space, {"mirror": (np.negative, [1, 0])}
+    )
+    report = check_symmetry(
+        env, declared, registered_state_maps("CartPole-v1"), make_env=make, transitions=2000
+    )
+    assert {v.method for v in report.verdicts} == {"statistical"}
+    assert ("FrameStackObservation" if stacked else "Lagging") in report.remarks[0]
+    assert not stacked or "refused" not in {v.outcome for v in report.verdicts}
+
+
 def test_what_only_the_first_step_of_an_episode_breaks_is_found() -> None:
     report = checked_line(transitions=20_000)
     assert failures(report.verdicts) == {("mirror", "reward")}

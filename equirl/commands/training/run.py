@@ -36,6 +36,7 @@ from equirl.errors import ConfigError
 from equirl.runs.provenance import note_resumption
 from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
+from equirl.verification.bounds import leaving
 
 NEVER = 2**62
 """Rollouts between two entries of SB3's own in the log."""
@@ -133,6 +134,9 @@ class Training:
             InterruptionCallback(interruption, self.checkpoints if saves else None),
         ]
         if self.declared is not None and self.settings.check != "off":
+            for name in (self.declared.group.names[g] for g in self.declared.group.generators):
+                if out := leaving(self.declared, name):
+                    warn(f"{name} takes {out} out of the observation space")
             warn(
                 f"env.symmetry={self.settings.env.symmetry} was never checked (equirl check does): "
                 "it is tested on the first steps; check=off silences this"

@@ -24,6 +24,10 @@ MAX_UNITS = 400
 
 MAX_PERMUTATIONS = 9999
 
+TIE = 1e-4
+"""Standard deviations within which two sizes are equal: permuted ones are summed in single
+precision. Where one unit alone says anything, ties are most of what there is."""
+
 
 @dataclass(frozen=True)
 class Units:
@@ -87,7 +91,7 @@ def significance(
     # Rank of every round among all, ties counting against the symmetry's breach.
     order = np.sort(largest, axis=1)
     below = np.stack(
-        [np.searchsorted(o, v - 1e-9, side="left") for o, v in zip(order, largest, strict=True)]
+        [np.searchsorted(o, v - TIE, side="left") for o, v in zip(order, largest, strict=True)]
     )
     p_values = 1 - below / (rounds + 1)
     smallest = p_values.min(axis=0)

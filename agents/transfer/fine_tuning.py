@@ -44,6 +44,8 @@ def gentle(
     learning_rate: float | Literal["auto"] | None = "auto",
     n_steps: int | None = 5,
     exploration_initial_eps: float | None = 0.3,
+    *,
+    is_dict: bool = False,
 ) -> dict[str, Any]:
     """Hyper-parameters that do not lose at once what an agent can do already.
 
@@ -56,12 +58,14 @@ def gentle(
             agent, and None of an actor.
         n_steps: of the returns that a value-based agent learns from.
         exploration_initial_eps: of its exploration at the beginning.
+        is_dict: whether its observations are dicts, of which SB3 keeps no returns of several steps.
 
     Returns:
         Arguments of the algorithm's class; what is None is left to the agent.
     """
     given: dict[str, Any] = {}
     if algorithm in VALUE_BASED:
+        n_steps = None if is_dict else n_steps
         given = {"n_steps": n_steps, "exploration_initial_eps": exploration_initial_eps}
     if learning_rate == "auto":
         learning_rate = LEARNING_RATE if algorithm in VALUE_BASED else None

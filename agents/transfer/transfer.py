@@ -233,7 +233,10 @@ def transfer_agent(
             )
             result.models[RELAXED] = model
     if stage in ("finetune", "all"):
-        tuned = gentle(saved.architecture.algorithm) if finetune_kwargs is None else finetune_kwargs
+        tuned = finetune_kwargs
+        if tuned is None:
+            is_dict = saved.observation_space.is_dict
+            tuned = gentle(saved.architecture.algorithm, is_dict=is_dict)
         for name, kind in ((PLAIN, None), (finetune_method, finetune_method)):
             model = pretrained(saved, training_env(saved, make_env), kind, **{**kwargs, **tuned})
             with _bar(finetune_steps, f"training {name}", "step", progress) as update:

@@ -13,6 +13,7 @@ from equirl.agents.training.checkpoints import save_atomically
 from equirl.agents.transfer import VERSIONS, Stage, transfer_agent
 from equirl.agents.transfer.fine_tuning import gentle
 from equirl.agents.transfer.weight_learning import FEWEST_STEPS
+from equirl.commands.composition import given_keys
 from equirl.commands.environments import check_device, check_run_dir, environment_maker
 from equirl.commands.loading import environment_of, named_agent, with_agent
 from equirl.commands.transfer.report import plot, print_report, write_report
@@ -32,6 +33,9 @@ def transfer(config: DictConfig) -> str:
     if agent.is_equivariant:
         raise AgentError(f"{agent.path} is equivariant already: give a plain SB3 agent")
     environment = environment_of(agent, settings.env)
+    is_dict, many = agent.observation_space.is_dict, (settings.finetune.n_steps or 1) > 1
+    if is_dict and many and "finetune.n_steps" in given_keys():
+        raise ConfigError("finetune.n_steps must be 1 for Dict observations, or left out")
     config.env = environment
     run_dir = Path(config.run_dir)  # whose default names the environment
     check_run_dir(run_dir)
@@ -55,6 +59,7 @@ def transfer(config: DictConfig) -> str:
             settings.finetune.learning_rate,
             settings.finetune.n_steps,
             settings.finetune.exploration_initial_eps,
+            is_dict=agent.observation_space.is_dict,
         ),
         learning_seed=settings.learning_seed,
         device=settings.device,

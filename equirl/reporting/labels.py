@@ -21,6 +21,8 @@ OF_NO_CONSEQUENCE = (
 )
 """What does not change what is learned, or how it is measured."""
 
+ALGORITHM = "algorithm.name"
+
 USUAL = (
     *("plain", "equitune", "equizero", "lambda", "canonical"),
     *("augment", "mirror_loss", "native"),
@@ -32,16 +34,31 @@ def labelled(runs: Sequence[Run]) -> list[Run]:
     """The runs, with labels such that no two configurations share one.
 
     Where runs of one environment and method differ in their configuration, the values that differ
-    are added: ``lambda (init=equizero)``. Zero-shot curves are labelled after their training.
+    are added: ``lambda (init=equizero)``. Where those of one environment are of several algorithms,
+    each has its own in its label, ``lambda (sac)``, and is told apart from those of it alone.
+    Zero-shot curves are labelled after their training.
     """
+
+    def renamed(run: Run, method: str) -> Run:
+        return replace(run, method=method)
+
     told = _told_apart(
         runs, lambda run: run.env, is_environment_key, lambda run, env: replace(run, env=env)
     )
+    algorithms = defaultdict(set)
+    for run in told:
+        algorithms[run.env].add(run.config.get(ALGORITHM))
+    told = [
+        renamed(run, f"{run.method} ({run.config.get(ALGORITHM)})")
+        if len(algorithms[run.env]) > 1
+        else run
+        for run in told
+    ]
     return _told_apart(
         told,
         lambda run: (run.env, run.method),
         lambda key: not is_environment_key(key) and key not in OF_NO_CONSEQUENCE,
-        lambda run, method: replace(run, method=method),
+        renamed,
     )
 
 

@@ -44,6 +44,23 @@ def test_what_differs_within_a_method_is_in_its_label(tmp_path: Path) -> None:
     ]
 
 
+def test_algorithms_are_told_apart_by_their_names_alone(tmp_path: Path) -> None:
+    settings = [("ppo", 0.1), ("sac", 0.5), ("sac", 0.5), ("sac", 0.1)]
+    methods = ("plain", "plain", "lambda", "lambda")
+    runs = [
+        replace(run, config={**run.config, "algorithm.name": name, "algorithm.tau": tau})
+        for run, (name, tau) in zip(
+            runs_with(tmp_path, *({"method": method} for method in methods)), settings, strict=True
+        )
+    ]
+    assert [run.method for run in labelled(runs)] == [
+        "plain (ppo)",
+        "plain (sac)",
+        "lambda (sac) (tau=0.5)",
+        "lambda (sac) (tau=0.1)",
+    ]
+
+
 def test_hyper_parameters_and_length_keep_runs_apart(tmp_path: Path) -> None:
     runs = runs_with(
         tmp_path, {}, {"seed": 1, "algorithm.tau": 0.5}, {"seed": 2, "total_timesteps": 700}

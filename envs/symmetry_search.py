@@ -135,15 +135,29 @@ def _of_vec_env(env: Any, declaration: Symmetry | Declaration | None) -> Symmetr
         symmetry = layer.symmetry
     elif changed := _changed(layer, DummyVecEnv, SubprocVecEnv):
         raise _acts_its_own_way(layer, changed)
-    elif isinstance(layer, DummyVecEnv):
-        symmetry = _the_same([symmetry_of(one) for one in layer.envs])
     else:
-        symmetry = _the_same(_declared_in_processes(layer))
+        is_here = isinstance(layer, DummyVecEnv)
+        try:
+            of_each = map(symmetry_of, layer.envs) if is_here else _declared_in_processes(layer)
+            symmetry = _the_same(list(of_each))
+        except SymmetryError:
+            given = [i for i, wrapper in enumerate(outside) if _was_given_one(wrapper)]
+            if not given:
+                raise
+            # SymmetricVecNormalize(envs, symmetry), inside of which nothing is declared.
+            symmetry, layer = outside[given[-1]].symmetry, outside[given[-1]].venv
+            outside = outside[: given[-1] + 1]
     if outside:  # otherwise the policy compares them
         check_spaces(symmetry, layer)
     for wrapper in reversed(outside):
         symmetry = carried_through(symmetry, wrapper)
     return symmetry
+
+
+def _was_given_one(wrapper: Any) -> bool:
+    """Whether a wrapper of vectorized environments holds the symmetry of what it wraps."""
+    held = vars(wrapper).get("symmetry")
+    return isinstance(held, Symmetry) and held.observation_space == wrapper.venv.observation_space
 
 
 def _changed(layer: Any, *kinds: type[Any]) -> str:

@@ -67,7 +67,7 @@ def evaluate(config: DictConfig) -> float:
     if settings.transform == "all" and not agent.is_equivariant:
         before = look_beforehand(agent, make_env, settings.seed - OWN_STEPS, device=settings.device)
         if before.disagreement is not None:
-            print(f"made equivariant: {before.disagreement}")
+            print(f"if equirl transfer made it equivariant: {before.disagreement}")
     if make_drawing is not None:
         folder = RunDirectory(agent.path.parent).videos
         print(f"video: {_record(model, make_drawing, folder, settings.seed)}")

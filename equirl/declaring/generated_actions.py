@@ -88,7 +88,7 @@ def compiled_maps(
     space: spaces.Space[Any], maps: Mapping[str, ObservationMap], what: str = "observation"
 ) -> tuple[list[Probe], list[Block], list[BlockMaps]]:
     """A probe for each map, the blocks that the maps keep apart, and each map on every block."""
-    window = Window(space)
+    window = Window(space, what)
     probes = [Probe(name, function, window, what) for name, function in maps.items()]
     return probes, *compiled(probes)
 

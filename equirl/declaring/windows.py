@@ -36,10 +36,11 @@ class Window:
 
     Args:
         space: the space, of observations or of actions.
+        what: the points of it are, for messages.
     """
 
-    def __init__(self, space: spaces.Space[Any]) -> None:
-        self.leaves = leaves_of(space)
+    def __init__(self, space: spaces.Space[Any], what: str = "observation") -> None:
+        self.leaves = leaves_of(space, what)
         sizes = [leaf.size for leaf in self.leaves]
         self.starts = np.concatenate([[0], np.cumsum(sizes)])
         self.leaf = np.repeat(np.arange(len(sizes)), sizes)

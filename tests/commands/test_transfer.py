@@ -229,7 +229,7 @@ def test_agent_behind_statistics_is_transferred_and_evaluated_without_them_after
     assert measured["risk"] == pytest.approx(measured["change"] * measured["one_sided"])
     evaluated = equirl_command("evaluate", f"agent={agent}", *keys, "transform=all")
     assert evaluated.code == 0, evaluated.err
-    assert "made equivariant: averaging changes" in evaluated.out
+    assert "if equirl transfer made it equivariant: averaging changes" in evaluated.out
     best = f"agent={run.folder / 'best_model.zip'}"
     again = equirl_command("evaluate", best, "episodes=4", "progress=false")
     mean = run.report["versions"][run.report["chosen"]]["mean_return"]

@@ -275,3 +275,9 @@ def test_a_ragged_permutation_is_refused():
         Symmetry.from_generators(
             spaces.Box(-1, 1, (2,)), spaces.Discrete(3), {"g": (np.negative, [[1], 0, 2])}
         )
+
+
+def test_an_action_map_of_another_length_is_called_one():
+    actions = spaces.Box(-1, 1, (2,))
+    with pytest.raises(SymmetryError, match=r"action map 'g' .*for the action of 2 entries give"):
+        Symmetry.from_generators(FLOATS, actions, {"g": ([-1, 1, 1], [1, 1, 1])})

@@ -64,10 +64,26 @@ def build_model(settings: TrainConfig, env: VecEnv, symmetry: Symmetry | None) -
     except (ValueError, AssertionError, MemoryError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
     except RuntimeError as error:  # how a network says that it cannot take such inputs
+        small = _too_small(env.observation_space)
+        if small is not None:
+            raise ConfigError(
+                f"{small} is too small for SB3's NatureCNN, which takes images of 36 × 36 and "
+                "more: name a features extractor, algorithm.features=module:class, or say "
+                "env.wrappers=[gymnasium.wrappers:FlattenObservation]"
+            ) from error
         raise ConfigError(
             f"{algorithm.policy} does not fit observations of shape "
             f"{env.observation_space.shape}: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _too_small(space: spaces.Space[Any]) -> str | None:
+    """An image of a Dict that SB3's CNN cannot read, for messages."""
+    parts = space.spaces if isinstance(space, spaces.Dict) else {}
+    for key, part in parts.items():
+        if is_image_space(part) and sorted(part.shape or ())[1] < NATURE_CNN_LEAST:
+            return f"observation[{key!r}] of shape {part.shape}"
+    return None
 
 
 def flattens_images(settings: TrainConfig, space: spaces.Space[Any]) -> bool:

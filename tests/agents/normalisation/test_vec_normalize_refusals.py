@@ -76,14 +76,11 @@ def test_without_observation_normalisation_everything_is_taken() -> None:
 
 
 def test_a_given_symmetry_serves_an_environment_that_declares_none() -> None:
-    space, generators, _ = CASES["offset"]
+    space, _, _ = CASES["offset"]
     envs = DummyVecEnv([lambda: Drawn(space, 2)])
-    model = EquivariantDQN(
-        "MlpPolicy",
-        SymmetricVecNormalize(envs, symmetry("offset")),
-        symmetry=generators,
-        buffer_size=100,
-        device="cpu",
-    )
+    normalised = SymmetricVecNormalize(envs, symmetry("offset"))
+    model = EquivariantDQN("MlpPolicy", normalised, buffer_size=100, device="cpu")
+    normalised_mirror = symmetry_of(normalised)
+    assert model.symmetry == normalised_mirror
     mirrored = model.symmetry.transform_observation("mirror", np.array([1.0, 2.0, 3.0]))
     np.testing.assert_array_equal(mirrored, [-1, -3, -2])

@@ -120,5 +120,5 @@ def test_what_only_a_pickle_holds_needs_trust(
     outcome = equirl_command(*play)
     assert outcome.code == 2
     assert "OwnActivation'>, which only its pickle holds" in outcome.err
-    assert "or say trust=pickle if you know who made it" in outcome.err
+    assert "say trust=pickle if you know who made it" in outcome.err
     assert equirl_command(*play, "trust=pickle").code == 0

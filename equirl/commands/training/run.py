@@ -122,6 +122,10 @@ class Training:
         self.model.set_logger(configure(str(self.directory.tensorboard), ["tensorboard"]))
         _write_config_tab(self.model, self.config)
 
+    def _warn_of_symmetry(self, message: str) -> None:
+        relaxes = self.settings.method.name == "relaxed"
+        warn(f"{message}; method=relaxed lets go of it there" if relaxes else message)
+
     def run(self, interruption: Interruption) -> float:
         """Train to the end; returns the best model's mean return over fresh episodes."""
         saves = self.settings.checkpoint_every > 0
@@ -141,7 +145,7 @@ class Training:
                 f"env.symmetry={self.settings.env.symmetry} was never checked (equirl check does): "
                 "it is tested on the first steps; check=off silences this"
             )
-            callbacks.insert(0, DeclarationCheckCallback(self.declared, warn))
+            callbacks.insert(0, DeclarationCheckCallback(self.declared, self._warn_of_symmetry))
         if self.rollouts is not None:
             callbacks.insert(0, self.rollouts)
         self._learn(callbacks)

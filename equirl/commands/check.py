@@ -220,8 +220,8 @@ def _as_json(report: SymmetryReport, settings: CheckConfig) -> dict[str, Any]:
             return {key: plain(part) for key, part in value.items()}
         if isinstance(value, tuple | list):
             return [plain(part) for part in value]
-        if isinstance(value, float) and np.isnan(value):
-            return None
+        if isinstance(value, float) and not np.isfinite(value):  # for which JSON has no word
+            return None if np.isnan(value) else str(value)
         return plain(value.tolist()) if isinstance(value, np.ndarray | np.generic) else value
 
     return {

@@ -109,7 +109,8 @@ def trained_normalised(agent: SavedAgent) -> bool:
 
 def _normalises_itself(agent: SavedAgent) -> bool:
     """Whether statistics are part of its network already."""
-    described = (agent.data.get("policy_kwargs") or {}).get("features_extractor_class")
+    kwargs = agent.data.get("policy_kwargs")
+    described = kwargs.get("features_extractor_class") if isinstance(kwargs, dict) else None
     return any(f".{extractor.__name__}'" in str(described) for extractor in NORMALISING.values())
 
 

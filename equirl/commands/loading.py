@@ -20,6 +20,7 @@ from equirl.configs.old_keys import taken_out
 from equirl.configs.schema import EnvConfig
 from equirl.errors import AgentError, ConfigError, UntrustedError
 from equirl.runs.run_directory import RunDirectory
+from equirl.shown import reason
 
 
 def with_agent(config: DictConfig) -> Any:
@@ -88,6 +89,8 @@ def load_model(
     except ValueError as error:
         message = " ".join(str(error).split())
         raise AgentError(f"{agent.path} does not fit this environment: {message}") from error
+    except Exception as error:  # what a file says, or a class that it names, can fail in any way
+        raise AgentError(f"{agent.path} cannot be loaded: {reason(error)}") from error
 
 
 def environment_of(agent: SavedAgent, given: EnvConfig) -> EnvConfig:

@@ -81,7 +81,7 @@ def _normalisation(
             f"normalize must be a file of statistics, or false, got {shown(normalize)}"
         )
     beside = statistics_beside(agent.path)
-    if beside is not None and not _normalises_itself(agent):
+    if beside is not None and not normalises_itself(agent):
         raise AgentError(
             f"{beside} lies beside {agent.path}: give it, normalize={str(beside)!r}, or "
             "normalize=False if the agent was trained without it"
@@ -99,7 +99,7 @@ def trained_normalised(agent: SavedAgent) -> bool:
 
     Not where the statistics are part of its network.
     """
-    return not _normalises_itself(agent) and (
+    return not normalises_itself(agent) and (
         statistics_beside(agent.path) is not None
         or was_normalised(agent.data)
         or _run_says_normalised(agent.path)
@@ -107,7 +107,7 @@ def trained_normalised(agent: SavedAgent) -> bool:
     )
 
 
-def _normalises_itself(agent: SavedAgent) -> bool:
+def normalises_itself(agent: SavedAgent) -> bool:
     """Whether statistics are part of its network already."""
     kwargs = agent.data.get("policy_kwargs")
     described = kwargs.get("features_extractor_class") if isinstance(kwargs, dict) else None

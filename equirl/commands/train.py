@@ -14,7 +14,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from equirl.agents.saving.hub import local_agent
-from equirl.agents.saving.normalised import trained_normalised
+from equirl.agents.saving.normalised import normalises_itself, trained_normalised
 from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.agents.training.checkpoint_callback import CheckpointCallback
 from equirl.agents.training.worker_processes import WorkerProcesses
@@ -87,11 +87,11 @@ def train(config: DictConfig) -> float:
                     f"pretrained: {agent.path} must be an agent of dqn, as what is trained, got "
                     f"{agent.architecture.algorithm}"
                 )
-            if trained_normalised(agent):
+            if trained_normalised(agent) or normalises_itself(agent):
                 raise ConfigError(
-                    f"pretrained: {agent.path} was trained behind VecNormalize, whose statistics "
-                    f"do not come along: equirl transfer agent={agent.path} normalize=FILE makes "
-                    "them part of the network"
+                    f"pretrained: {agent.path} acts on normalised observations, whose statistics "
+                    "do not come along: equirl transfer normalize=FILE stage=finetune trains it on "
+                    "with them, or in Python from_pretrained"
                 )
             if not agent.is_native:  # whose weights are shaped otherwise
                 _check_widths(settings, agent)

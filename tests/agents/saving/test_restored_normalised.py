@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import DQN
 
 from equirl.agents import EquivariantDQN, EquivariantPPO, SymmetricVecNormalize
 from equirl.agents.native.native_policies import NativeEquivariantPolicy
@@ -20,8 +21,6 @@ LEARNED = {"method": "canonical", "canonical_score": "learned", "gradient": "str
 
 
 def native(envs: Any) -> Any:
-    from stable_baselines3 import DQN
-
     kwargs = {"symmetry": symmetry("signed-permutation"), "net_arch": [16]}
     return DQN(NativeEquivariantPolicy, envs, policy_kwargs=kwargs, device="cpu", buffer_size=99)
 

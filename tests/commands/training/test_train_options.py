@@ -13,7 +13,7 @@ import torch
 import yaml
 from stable_baselines3 import DQN
 
-from equirl.agents import EquivariantDQN
+from equirl.agents import EquivariantDQN, from_pretrained
 from equirl.agents.saving.reading.saved_normalisation import read_normalisation
 from shared.rarely import rarely
 from shared.refusals import Refused
@@ -203,7 +203,7 @@ def test_agents_of_a_normalised_run_are_not_played_on_raw_observations(
 ) -> None:
     run = tmp_path / "run"
     keys = (
-        *("env.id=CartPole-v1", "normalize=true", "algorithm=dqn", "method=equitune"),
+        *("env.id=CartPole-v1", "normalize=true", "algorithm=dqn", "method=plain"),
         *("algorithm.net_arch=[8]", "algorithm.learning_starts=32", "eval.every=64"),
         *("eval.episodes=2", "eval.final_episodes=2", "progress=false"),
     )
@@ -222,5 +222,9 @@ def test_agents_of_a_normalised_run_are_not_played_on_raw_observations(
     assert outcome.code == 0, outcome.err
     statistics.unlink()
     assert "was trained behind VecNormalize" in refused(*play)  # the run's configuration says so
-    again = ("train", *keys[2:], "env=cartpole", f"pretrained={run / 'best_model.zip'}")
-    assert "statistics do not come along" in refused(*again)
+    normalize = run / "best_model.vecnormalize.pkl"
+    holding = from_pretrained(run / "best_model.zip", "CartPole-v1", normalize=normalize)
+    holding.save(tmp_path / "holding.zip")
+    for agent in (run / "best_model.zip", tmp_path / "holding.zip"):
+        again = ("train", *keys[2:], "env=cartpole", f"pretrained={agent}")
+        assert "statistics do not come along" in refused(*again)

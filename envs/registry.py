@@ -92,16 +92,18 @@ def without_module(env_id: str) -> str:
     return env_id.rpartition(":")[2]
 
 
+def possible_names(env_id: str | None) -> tuple[str, str]:
+    """Under what an environment's symmetry may be registered: its id, or that without a version."""
+    wanted = without_module(env_id or "")
+    return wanted, re.sub(r"-v\d+$", "", wanted)
+
+
 def known_id(env_id: str | None) -> str | None:
     """The id under which an environment's symmetry is registered, or None.
 
     An entry for this version counts before one for all versions.
     """
-    wanted = without_module(env_id or "")
-    for candidate in (wanted, re.sub(r"-v\d+$", "", wanted)):
-        if candidate in _known:
-            return candidate
-    return None
+    return next((name for name in possible_names(env_id) if name in _known), None)
 
 
 def registered_ids() -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Iterator
+import re
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -13,6 +14,8 @@ from equirl.envs.carry_through.recognition import loaded_classes, redefined
 from equirl.envs.registry import (
     Declaration,
     declared_symmetry,
+    possible_names,
+    registered_ids,
     registered_symmetry,
     registered_wrappers,
     unknown,
@@ -138,7 +141,7 @@ def _of_vec_env(env: Any, declaration: Symmetry | Declaration | None) -> Symmetr
     else:
         is_here = isinstance(layer, DummyVecEnv)
         try:
-            of_each = map(symmetry_of, layer.envs) if is_here else _declared_in_processes(layer)
+            of_each = map(symmetry_of, layer.envs) if is_here else _of_processes(layer)
             symmetry = _the_same(list(of_each))
         except SymmetryError:
             given = [i for i, wrapper in enumerate(outside) if _was_given_one(wrapper)]
@@ -208,62 +211,112 @@ def _of_gymnasiums_vector_env(env: Any, declaration: Symmetry | Declaration | No
 
 # The classes of environments in other processes are known there alone. SB3's VecEnv asks about
 # classes in one way: env_is_wrapped, which is isinstance(layer, kind) for every layer. So what is
-# to be known of a layer is asked as a class, which is pickled as the question and its number.
+# to be known of a layer is asked as a class, which is pickled as the question and what it is about.
 
 
 class _Question(type):
     """A class whose instances are the layers for which the answer is yes."""
 
     def __instancecheck__(cls, layer: Any) -> bool:
-        name, count = cls.__name__, vars(cls)["count"]
-        inside = sum(_declares(one) for one in _layers_inside(layer))
-        if inside != count or not isinstance(layer, gym.Wrapper):
-            return False
-        if name == "Declares":
-            return _declares(layer)
-        return not _declares(layer) and not _hands_on(layer)
+        yes: bool = vars(cls)["answer"](layer, vars(cls)["about"])
+        return yes
 
 
-def _question(name: str, count: int) -> type[Any]:
-    """``Declares`` or ``Changes`` a symmetry, with ``count`` layers that declare one inside it."""
-    return _Question(name, (), {"count": count})
+def _question(answer: Callable[[Any, Any], bool], about: Any) -> type[Any]:
+    """The layers of which ``answer(layer, about)`` is true."""
+    return _Question("Question", (), {"answer": staticmethod(answer), "about": about})
 
 
 def _reduced(question: type[Any]) -> Any:
-    return _question, (question.__name__, vars(question)["count"])
+    return _question, (vars(question)["answer"].__func__, vars(question)["about"])
 
 
 copyreg.pickle(_Question, _reduced)
 
 
-def _declared_in_processes(env: Any) -> list[Symmetry]:
-    """The outermost declared symmetries, where no wrapper around them changes them."""
-    name = type(env).__name__
+def _declares_around(layer: Any, count: int) -> bool:
+    """Whether a layer declares a symmetry, as ``count`` layers inside it do."""
+    return _declares(layer) and _declaring_inside(layer) == count
+
+
+def _changes(layer: Any, count: int) -> bool:
+    """Whether a layer changes what is declared inside it, where ``count`` layers declare it."""
+    return _declaring_inside(layer) == count and not _declares(layer) and not _hands_on(layer)
+
+
+def _is_registered_as(layer: Any, name: str) -> bool:
+    spec = layer.unwrapped.spec
+    return spec is not None and name in possible_names(spec.id)
+
+
+def _does_not_keep(layer: Any, symmetry: Symmetry) -> bool:
+    """Whether a layer declares, or makes of a symmetry, another one, or may do so."""
+    try:
+        return _declares(layer) or carried_through(symmetry, layer) != symmetry
+    except SymmetryError:
+        return True
+
+
+def _of_processes(env: Any) -> list[Symmetry]:
+    """What is declared in the processes, or else what is registered for the environments there."""
     # A VecEnv of the user's own may raise anything where it does not know its environments.
     try:
-        count = 0
-        while count < MANY and all(env.env_is_wrapped(_question("Declares", count))):
-            count += 1
-        if count == MANY:  # it says yes to anything
-            raise _says_nothing(name)
-        changed = count and any(env.env_is_wrapped(_question("Changes", count)))
-        symmetries: list[Symmetry] = env.get_attr("symmetry") if count and not changed else []
+        return _declared_in_processes(env) or _registered_in_processes(env)
+    except SymmetryError:
+        raise
     except Exception as error:
-        raise _says_nothing(name) from error
-    if changed:
+        raise _says_nothing(env) from error
+
+
+def _declared_in_processes(env: Any) -> list[Symmetry]:
+    """The outermost declared symmetries, where no wrapper around them changes them."""
+    count = 0
+    while count < MANY and all(env.env_is_wrapped(_question(_declares_around, count))):
+        count += 1
+    if count == MANY:  # it says yes to anything
+        raise _says_nothing(env)
+    if not count:
+        return []
+    if any(env.env_is_wrapped(_question(_changes, count))):
         raise SymmetryError(
-            f"a wrapper in the processes of {name} changes what SymmetryWrapper says inside it: "
-            "put SymmetryWrapper outside it"
+            f"a wrapper in the processes of {type(env).__name__} changes what SymmetryWrapper says "
+            "inside it: put SymmetryWrapper outside it"
         )
+    symmetries: list[Symmetry] = env.get_attr("symmetry")
     if not symmetries or not all(isinstance(found, Symmetry) for found in symmetries):
-        raise _says_nothing(name)
+        raise _says_nothing(env)
     return symmetries
 
 
-def _says_nothing(name: str) -> SymmetryError:
+def _registered_in_processes(env: Any) -> list[Symmetry]:
+    """The symmetry of an id, where each wrapper in the processes keeps it as it is."""
+    with_version = re.compile(r"-v\d+$").search
+    for name in sorted(registered_ids(), key=lambda one: with_version(one) is None):
+        if all(env.env_is_wrapped(_question(_is_registered_as, name))):
+            break
+    else:
+        raise _says_nothing(env)
+    remedy = "wrap each environment there, SymmetryWrapper(env)"
+    try:
+        symmetry = registered_symmetry(name, env.observation_space, env.action_space)
+    except SymmetryError as error:
+        raise SymmetryError(
+            f"what is registered for {name} does not fit what comes out of the processes of "
+            f"{type(env).__name__} ({error}): {remedy}"
+        ) from error
+    if any(env.env_is_wrapped(_question(_does_not_keep, symmetry))):
+        raise SymmetryError(
+            f"the symmetry of {name} is registered, but a wrapper in the processes of "
+            f"{type(env).__name__} may change it: {remedy}"
+        )
+    return [symmetry]
+
+
+def _says_nothing(env: Any) -> SymmetryError:
     return SymmetryError(
-        f"{name} hides what is in its environments: wrap each of them, SymmetryWrapper(env), or "
-        "give the symmetry, EquivariantDQN(…, symmetry=generators) or symmetry_of(envs, generators)"
+        f"{type(env).__name__} hides what is in its environments: wrap each of them, "
+        "SymmetryWrapper(env), or give the symmetry, EquivariantDQN(…, symmetry=generators) or "
+        "symmetry_of(envs, generators)"
     )
 
 
@@ -275,7 +328,10 @@ def _hands_on(layer: Any) -> bool:
         return False
 
 
-def _layers_inside(layer: Any) -> Iterator[Any]:
+def _declaring_inside(layer: Any) -> int:
+    """How many layers inside a layer declare a symmetry."""
+    count = 0
     while isinstance(layer, gym.Wrapper):
         layer = layer.env
-        yield layer
+        count += _declares(layer)
+    return count

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.wrappers import FlattenObservation
+from gymnasium.wrappers import ClipReward, FlattenObservation, FrameStackObservation
 from gymnasium.wrappers import vector as vector_wrappers
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
@@ -146,19 +146,34 @@ def processes(make: Callable[[], Env]) -> Iterator[Any]:
         envs.close()
 
 
-def shifted() -> Env:
+def namesake(env: Env) -> Env:
     class Monitor(gym.Wrapper[Any, Any, Any, Any]):
         def step(self, action: Any) -> Any:
             observation, *rest = self.env.step(action)
             return (observation + 1, *rest)
 
-    return Monitor(SymmetryWrapper(cartpole()))
+    return Monitor(env)
+
+
+def shifted() -> Env:
+    return namesake(SymmetryWrapper(cartpole()))
+
+
+def test_a_symmetry_declared_in_one_process_alone_is_not_that_of_all() -> None:
+    other = SymmetryWrapper(cartpole(), {})
+    envs = SubprocVecEnv([lambda: other, cartpole], start_method="fork")
+    try:
+        with pytest.raises(SymmetryError, match="wrap each environment there"):
+            symmetry_of(envs)
+    finally:
+        envs.close()
 
 
 IN_PROCESSES: dict[str, Callable[[], Env]] = {
     "transformed": lambda: TransformWrapper(cartpole(), 1),
     "monitored": lambda: Monitor(RandomTransformWrapper(cartpole())),
     "declared-twice": lambda: SymmetryWrapper(FlattenObservation(SymmetryWrapper(cartpole()))),
+    "registered": lambda: Monitor(cartpole()),
 }
 
 
@@ -173,9 +188,11 @@ def test_the_symmetry_is_found_in_processes(name: str) -> None:
     [
         (shifted, "changes what SymmetryWrapper says"),
         (lambda: FlattenObservation(shifted()), "put SymmetryWrapper outside it"),
-        (cartpole, "SubprocVecEnv hides what is in its environments"),
+        (lambda: gym.make("Blackjack-v1"), "SubprocVecEnv hides what is in its environments"),
+        (lambda: ClipReward(namesake(cartpole()), -1), "a wrapper .* may change it: wrap each"),
+        (lambda: FrameStackObservation(cartpole(), 2), "does not fit what comes out .*: wrap each"),
     ],
-    ids=["namesake", "flattened", "not-declared"],
+    ids=["namesake", "flattened", "unknown", "registered-and-changed", "registered-and-stacked"],
 )
 def test_what_processes_do_not_say_is_refused(make: Callable[[], Env], message: str) -> None:
     with processes(make) as envs, pytest.raises(SymmetryError, match=message):

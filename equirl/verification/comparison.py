@@ -13,6 +13,7 @@ from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.fresh_draws import MOST_STATES, Place, check_by_fresh_draws, is_random
 from equirl.verification.play import kept, stacked
+from equirl.verification.remembering import Memories
 from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
 from equirl.verification.where import Region, region
@@ -45,6 +46,7 @@ class Comparison:
         state_map: puts an unwrapped environment from s into gs.
         tolerance: relative difference that counts as none.
         on_step: called after each environment step.
+        memories: what wrappers keep of what went before, which is moved with the state.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class Comparison:
         state_map: StateMap,
         tolerance: float,
         on_step: Callable[[], object],
+        memories: Memories,
     ) -> None:
+        self.memories = memories
         self.make_env, self.symmetry, self.name = make_env, symmetry, name
         self.g = symmetry.group.index(name)
         self.state_map, self.tolerance, self.on_step = state_map, tolerance, on_step
@@ -208,6 +212,7 @@ class Comparison:
             self.state_map(twin.unwrapped)
         except Exception as error:
             raise SymmetryError(f"the state map of {self.name} failed: {error!r}") from error
+        self.memories.move(twin, self.g)
         return env, twin, observation
 
     def _place(self, past: Past, action: Any) -> Place | None:

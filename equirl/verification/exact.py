@@ -18,7 +18,7 @@ from equirl.symmetry import Symmetry
 from equirl.verification.comparison import Comparison, StateMap
 from equirl.verification.law import check_law, law_of
 from equirl.verification.play import collect, stacked
-from equirl.verification.remembering import remembering_wrapper
+from equirl.verification.remembering import Memories, memories_of
 from equirl.verification.statistical import check_initial_states, check_statistically
 from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, SymmetryReport, Verdict
@@ -73,8 +73,9 @@ def check_symmetry(
     - Exactly, where ``state_maps`` can put the environment from s into gs: the same random numbers
       on both sides, every observation, reward and termination compared. Where draws are not
       mirrored by the state map, s and gs are played many times with fresh seeds instead.
+      What Gymnasium's wrappers keep of what went before, such as stacked frames, moves with it.
     - Else statistically, see `equirl.verification.statistics.evidence`: from random play alone. So
-      too behind a wrapper that keeps what went before, such as a frame stack.
+      too behind a wrapper of one's own that keeps what went before.
 
     Args:
         env: the environment.
@@ -109,11 +110,11 @@ def check_symmetry(
         return SymmetryReport([v for verdicts, _ in results for v in verdicts], tuple(table))
     twins = make_env or _maker_of_twins(env)
     remarks: list[str] = []
-    keeper = remembering_wrapper(twins) if maps else None
-    if keeper is not None:
+    memories = memories_of(twins, symmetry) if maps else Memories()
+    if memories.left is not None:
         maps = {}
         remarks = [
-            f"{keeper} keeps what went before, which a state map does not move: compared by "
+            f"{memories.left} keeps what went before, which a state map does not move: compared by "
             "random play alone, while without it the environment can be compared exactly"
         ]
     exact = [name for name in names if name in maps]
@@ -123,7 +124,7 @@ def check_symmetry(
     try:
         for name in exact:
             budget = transitions // (2 * len(exact))
-            comparison = Comparison(twins, symmetry, name, maps[name], tolerance, on_step)
+            comparison = Comparison(twins, symmetry, name, maps[name], tolerance, on_step, memories)
             found, remark = comparison.verdicts(budget, level / len(names), seed, deadline)
             verdicts += found
             remarks += remark

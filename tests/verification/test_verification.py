@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -164,22 +165,67 @@ class Lagging(gym.ActionWrapper[Any, Any, Any]):
         return before
 
 
-@pytest.mark.parametrize("wrap", [lambda env: gym.wrappers.FrameStackObservation(env, 2), Lagging])
-def test_behind_a_wrapper_that_remembers_nothing_is_compared_exactly(wrap: Any) -> None:
+class OwnStack(gym.wrappers.FrameStackObservation[Any, Any, Any]):
+    """May keep more than its frames."""
+
+
+NEGATIVE: Any = {"mirror": (np.negative, [1, 0])}
+KEEPING: dict[str, Callable[[Any], Any]] = {
+    "frames": lambda env: gym.wrappers.FrameStackObservation(env, 3),
+    "delayed": lambda env: gym.wrappers.DelayObservation(env, 2),
+    "sticky": lambda env: gym.wrappers.StickyAction(env, 0.5),
+    "several": lambda env: gym.wrappers.FlattenObservation(
+        gym.wrappers.FrameStackObservation(
+            gym.wrappers.DelayObservation(gym.wrappers.FrameStackObservation(env, 2), 1), 2
+        )
+    ),
+}
+
+
+def check_behind(
+    wrap: Callable[[Any], Any], env_id: str, declaration: Any = None, **kwargs: Any
+) -> SymmetryReport:
     def make() -> Any:
-        return wrap(gym.make("CartPole-v1"))
+        return wrap(gym.make(env_id, **kwargs))
 
     env = make()
-    stacked = len(env.observation_space.shape) == 2
-    declared = Symmetry.from_generators(
-        env.observation_space, env.action_space, {"mirror": (np.negative, [1, 0])}
-    )
-    report = check_symmetry(
-        env, declared, registered_state_maps("CartPole-v1"), make_env=make, transitions=2000
-    )
-    assert {v.method for v in report.verdicts} == {"statistical"}
-    assert ("FrameStackObservation" if stacked else "Lagging") in report.remarks[0]
-    assert not stacked or "refused" not in {v.outcome for v in report.verdicts}
+    symmetry = symmetry_of(env, declaration)
+    maps = registered_state_maps("CartPole-v1")
+    return check_symmetry(env, symmetry, maps, make_env=make, transitions=2000)
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_what_gymnasiums_wrappers_keep_is_moved_with_the_state(name: str) -> None:
+    report = check_behind(KEEPING[name], "CartPole-v1")
+    moved = [verdict for verdict in report.verdicts if verdict.quantity != "initial states"]
+    assert {verdict.method for verdict in moved} == {"exact"}
+    assert all(verdict.holds and verdict.size == 0 for verdict in moved)
+    assert report.holds
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_a_broken_symmetry_is_refused_behind_wrappers_that_keep_something(name: str) -> None:
+    report = check_behind(KEEPING[name], "equirl/BrokenCartPole-v0", share=1.0)
+    assert ("mirror", "dynamics") in failures(report.verdicts)
+
+
+@pytest.mark.parametrize("wrap", [lambda env: OwnStack(env, 2), Lagging], ids=["subclass", "own"])
+def test_behind_a_wrapper_of_ones_own_that_remembers_nothing_is_compared_exactly(wrap: Any) -> None:
+    report = check_behind(wrap, "CartPole-v1", NEGATIVE)
+    assert {verdict.method for verdict in report.verdicts} == {"statistical"}
+    assert "Stack" in report.remarks[0] or "Lagging" in report.remarks[0]
+
+
+def test_a_symmetry_of_stacked_frames_that_is_not_that_of_each_is_not_compared_exactly() -> None:
+    def backwards(frames: Any) -> Any:
+        return -frames[::-1]
+
+    stack = KEEPING["frames"]
+    report = check_behind(stack, "CartPole-v1", {"mirror": (backwards, [1, 0])})
+    assert {verdict.method for verdict in report.verdicts} == {"statistical"}
+    report = check_behind(stack, "CartPole-v1", NEGATIVE)
+    assert report.holds, "the same as of each frame, but said of all of them"
+    assert {"exact"} <= {verdict.method for verdict in report.verdicts}
 
 
 def test_what_only_the_first_step_of_an_episode_breaks_is_found() -> None:

@@ -17,7 +17,6 @@ from equirl.agents.saving.saved_agent import read_agent
 from equirl.agents.saving.saved_description import SYMMETRIZATION
 from equirl.agents.symmetrized_network import (
     SymmetrizationArguments,
-    check_relaxes,
     spelled_policy_kwargs,
 )
 from equirl.agents.training.divergence import divergence_is_named
@@ -65,9 +64,6 @@ class EquivariantAlgorithm(BaseAlgorithm):
 
     equivariant_policy: ClassVar[type[BasePolicy]]
     """What the policies of the algorithm are derived from."""
-
-    relaxes: ClassVar[bool] = True
-    """Whether it teaches `relaxed` what to let go of."""
 
     def __init__(
         self,
@@ -133,7 +129,6 @@ class EquivariantAlgorithm(BaseAlgorithm):
                     f"load keeps the {option} in the file: {name}.from_pretrained(path, env, "
                     f"{option}=…) builds an agent with another"
                 )
-        check_relaxes(self.policy_kwargs.get("method", "equitune"), self)
         check_normalization(self.env, self.policy_kwargs.get("symmetry"))
         parent: Any = super()  # SB3's own method is abstract in the base class only
         parent._setup_model()

@@ -9,7 +9,6 @@ from typing import Any
 
 from equirl.errors import AgentError
 from equirl.symmetrize import METHODS as SYMMETRIZING
-from equirl.symmetrize.methods import Relaxed
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,6 @@ class Family:
         buffer: of orbits, by kind of observations and returns.
         is_on_policy: whether the buffer is of rollouts, not of replay.
         others: further methods that the algorithm has.
-        relaxes: whether it has the method that lets go of a symmetry where it fails.
     """
 
     stock: str
@@ -32,14 +30,12 @@ class Family:
     buffer: dict[str, str]
     is_on_policy: bool = False
     others: tuple[str, ...] = ()
-    relaxes: bool = False
 
     @property
     def methods(self) -> list[str]:
         """The names that ``method=`` takes."""
         penalty = () if self.mirror_loss is None else ("mirror_loss",)
-        symmetrizing = [n for n, m in SYMMETRIZING.items() if m is not Relaxed or self.relaxes]
-        return [*symmetrizing, *self.others, *penalty, "augment", "plain"]
+        return [*SYMMETRIZING, *self.others, *penalty, "augment", "plain"]
 
 
 REPLAY = {
@@ -61,7 +57,6 @@ FAMILIES: dict[str, Family] = {
         "equirl.agents:MirrorLossDQN",
         REPLAY,
         others=("native",),
-        relaxes=True,
     ),
     "ppo": Family(
         "stable_baselines3:PPO",
@@ -69,7 +64,6 @@ FAMILIES: dict[str, Family] = {
         "equirl.agents:MirrorLossPPO",
         ROLLOUTS,
         is_on_policy=True,
-        relaxes=True,
     ),
     "a2c": Family(
         "stable_baselines3:A2C",
@@ -77,25 +71,20 @@ FAMILIES: dict[str, Family] = {
         "equirl.agents:MirrorLossA2C",
         ROLLOUTS,
         is_on_policy=True,
-        relaxes=True,
     ),
     "sac": Family(
         "stable_baselines3:SAC",
         "equirl.agents:EquivariantSAC",
         "equirl.agents:MirrorLossSAC",
         REPLAY,
-        relaxes=True,
     ),
     "td3": Family(
         "stable_baselines3:TD3",
         "equirl.agents:EquivariantTD3",
         "equirl.agents:MirrorLossTD3",
         REPLAY,
-        relaxes=True,
     ),
-    "ddpg": Family(
-        "stable_baselines3:DDPG", "equirl.agents:EquivariantDDPG", None, REPLAY, relaxes=True
-    ),
+    "ddpg": Family("stable_baselines3:DDPG", "equirl.agents:EquivariantDDPG", None, REPLAY),
     "trpo": Family(
         "sb3_contrib:TRPO", "equirl.agents:EquivariantTRPO", None, ROLLOUTS, is_on_policy=True
     ),
@@ -105,10 +94,9 @@ FAMILIES: dict[str, Family] = {
         None,
         {},
         True,
-        relaxes=True,
     ),
     "qrdqn": Family("sb3_contrib:QRDQN", "equirl.agents:EquivariantQRDQN", None, REPLAY),
-    "tqc": Family("sb3_contrib:TQC", "equirl.agents:EquivariantTQC", None, REPLAY, relaxes=True),
+    "tqc": Family("sb3_contrib:TQC", "equirl.agents:EquivariantTQC", None, REPLAY),
 }
 """By algorithm, as files of agents and ``algorithm=`` name it."""
 

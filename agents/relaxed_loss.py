@@ -41,9 +41,8 @@ def relaxed_loss(model: EquivariantDQN, sample: ReplayBufferSamples, targets: Te
     """
     symmetrized, count = model.q_net.symmetrized, len(targets)
     newest = newest_transitions(model, count)
-    both = map_parts(lambda a, b: torch.cat([a, b]), sample.observations, newest.observations)
-    parts = relaxation(symmetrized, both)  # one pass in place of two
-    actions = torch.cat([sample.actions, newest.actions]).long()
+    observations, taken = with_newest(sample, newest)
+    parts, actions = relaxation(symmetrized, observations), taken.long()
     value, symmetric, plain = (
         q.gather(1, actions).to(targets.dtype) for q in (parts.value, parts.symmetric, parts.plain)
     )
@@ -55,6 +54,14 @@ def relaxed_loss(model: EquivariantDQN, sample: ReplayBufferSamples, targets: Te
         evidence[count:], symmetric[count:], plain[count:], model.targets(newest)
     )
     return loss + of_alpha
+
+
+def with_newest(sample: ReplayBufferSamples, newest: ReplayBufferSamples) -> tuple[Any, Tensor]:
+    """The observations and actions of a minibatch and the newest: one pass in place of two."""
+    observations = map_parts(
+        lambda a, b: torch.cat([a, b]), sample.observations, newest.observations
+    )
+    return observations, torch.cat([sample.actions, newest.actions])
 
 
 def relaxes(weighed: Weighed | None) -> TypeGuard[Weighed]:

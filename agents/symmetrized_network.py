@@ -129,7 +129,8 @@ class SymmetrizationArguments(BaseModel):
     ) -> None:
         others, options = _split(kwargs)
         resolved = resolve_saved(method, **options)
-        check_relaxes(resolved.name, self)
+        if resolved.name == Relaxed.name and not self.relaxes:
+            raise MethodError(f"method=relaxed is not for {type(self).__name__}: give another")
         resolved = settled(resolved, type(self))
         # Before super().__init__, which builds the networks.
         self.symmetry_args: dict[str, Any] = {
@@ -223,23 +224,6 @@ class SymmetrizationArguments(BaseModel):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self.symmetry_args}
-
-
-def check_relaxes(method: str, relaxing: Any) -> None:
-    """Refuse `relaxed` by name where nothing teaches it what to let go of.
-
-    Args:
-        method: the name of a method.
-        relaxing: the algorithm or network that has it, which ``relaxes`` or does not.
-
-    Raises:
-        MethodError: it is `relaxed`, and cannot be.
-    """
-    if method == Relaxed.name and not relaxing.relaxes:
-        from equirl.agents.families import FAMILIES
-
-        able = ", ".join(name for name, family in FAMILIES.items() if family.relaxes)
-        raise MethodError(f"method=relaxed is for algorithm={able}, got {type(relaxing).__name__}")
 
 
 def acting_network(policy: nn.Module) -> Any:

@@ -1,8 +1,8 @@
-"""How PPO, A2C and MaskablePPO learn what `relaxed` lets go of."""
+"""How PPO, A2C, MaskablePPO and TRPO learn what `relaxed` lets go of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +14,9 @@ from torch import Tensor
 from equirl.agents.gradient_steps import WithLoss, minimize
 from equirl.agents.relaxed_loss import relaxed_weighting
 from equirl.symmetrize import RelaxedWeighting
+
+Hook = tuple[Any, str, Callable[..., Any]]
+"""An object, the name of a method of it, and what stands in its place."""
 
 CLIP_RANGE = 0.2
 """Of the plain actor's loss, of an algorithm that has none of its own."""
@@ -47,26 +50,39 @@ class RelaxingOnPolicy(OnPolicyAlgorithm):
             super().train()
             return
         self._learn_alpha(weighting)
-        minibatches: list[Any] = []
-        get, evaluate = self.rollout_buffer.get, policy.evaluate_actions
+        handed_out: list[Any] = []
+        get = self.rollout_buffer.get
 
-        def handed_out(batch_size: int | None = None) -> Iterator[Any]:
+        def get_and_keep(batch_size: int | None = None) -> Iterator[Any]:
             for sample in get(batch_size):
-                minibatches[:] = [sample]
+                handed_out[:] = [sample]
                 yield sample
 
-        def evaluate_actions(obs: Any, actions: Tensor, **masks: Any) -> Any:
-            values, *others = evaluate(obs, actions, **masks)
-            loss = self.plain_loss(minibatches[0], actions, **masks)
-            with_loss = WithLoss.apply(values, loss)  # type: ignore[no-untyped-call]  # torch's own
-            return with_loss, *others
-
-        vars(self.rollout_buffer)["get"] = handed_out
-        vars(policy)["evaluate_actions"] = evaluate_actions
+        hooks = [(self.rollout_buffer, "get", get_and_keep), *self._hooks(handed_out)]
+        for owner, name, function in hooks:
+            setattr(owner, name, function)
         try:
             super().train()
         finally:
-            del vars(self.rollout_buffer)["get"], vars(policy)["evaluate_actions"]
+            for owner, name, _ in hooks:
+                delattr(owner, name)
+
+    def _hooks(self, handed_out: list[Any]) -> list[Hook]:
+        """What stands in the place of methods while SB3's own code trains.
+
+        Args:
+            handed_out: holds the minibatch that is trained on.
+        """
+        policy: Any = self.policy
+        evaluate = policy.evaluate_actions
+
+        def evaluate_actions(obs: Any, actions: Tensor, **masks: Any) -> Any:
+            values, *others = evaluate(obs, actions, **masks)
+            loss = self.plain_loss(handed_out[0], actions, **masks)
+            with_loss = WithLoss.apply(values, loss)  # type: ignore[no-untyped-call]  # torch's own
+            return with_loss, *others
+
+        return [(policy, "evaluate_actions", evaluate_actions)]
 
     def plain_loss(self, sample: Any, actions: Tensor, **masks: Any) -> Tensor:
         """What SB3 minimises, of the plain π and V instead of π_R and V_R, a scalar:
@@ -85,18 +101,28 @@ class RelaxingOnPolicy(OnPolicyAlgorithm):
         policy: Any = self.policy
         outputs = policy._plain(sample.observations)
         log_prob, entropy = policy.evaluate_parameters(outputs[:, :-1], actions, **masks)
-        advantages, settings = sample.advantages, vars(self)
+        gained = self.clipped_gain(log_prob, sample.old_log_prob, sample.advantages)
+        randomness = -log_prob if entropy is None else entropy
+        of_value = F.mse_loss(outputs[:, -1], sample.returns)
+        loss: Tensor = self.vf_coef * of_value - (gained + self.ent_coef * randomness).mean()
+        return loss
+
+    def clipped_gain(self, log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor) -> Tensor:
+        """min(ρ A, clip(ρ, 1 − ε, 1 + ε) A), ``[batch]``; see `plain_loss`.
+
+        Args:
+            log_prob: log π(a | s), ``[batch]``.
+            old_log_prob: log π_old(a | s).
+            advantages: A.
+        """
+        settings = vars(self)
         if settings["normalize_advantage"] and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         clip = CLIP_RANGE
         if "clip_range" in settings:
             clip = settings["clip_range"](self._current_progress_remaining)
-        ratio = (log_prob - sample.old_log_prob).exp()
-        gained = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
-        randomness = -log_prob if entropy is None else entropy
-        of_value = F.mse_loss(outputs[:, -1], sample.returns)
-        loss: Tensor = self.vf_coef * of_value - (gained + self.ent_coef * randomness).mean()
-        return loss
+        ratio = (log_prob - old_log_prob).exp()
+        return torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
 
     def _learn_alpha(self, weighting: RelaxedWeighting) -> None:
         """One pass over the rollout."""

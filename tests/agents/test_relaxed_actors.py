@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from sb3_contrib import QRDQN, TRPO
 from stable_baselines3 import PPO, SAC
 
 from equirl import Symmetry
@@ -43,8 +44,10 @@ ON_POLICY: dict[str, Any] = {
     "ppo": EquivariantPPO,
     "a2c": EquivariantA2C,
     "maskable": EquivariantMaskablePPO,
+    "trpo": EquivariantTRPO,
 }
-ALGORITHMS = OFF_POLICY | ON_POLICY
+VALUES: dict[str, Any] = {"qrdqn": EquivariantQRDQN}
+ALGORITHMS = OFF_POLICY | ON_POLICY | VALUES
 REPLAYED = {"learning_starts": 32, "batch_size": 32, "buffer_size": 5000, "learning_rate": 3e-3}
 ROLLED_OUT = {"n_steps": 128, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -52,6 +55,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": ROLLED_OUT,
     "a2c": {"n_steps": 64},
     "maskable": ROLLED_OUT,
+    "trpo": {"n_steps": 128, "batch_size": 64, "learning_rate": 3e-3},
+    "qrdqn": {**REPLAYED, "train_freq": 1, "policy_kwargs": {"n_quantiles": 20}},
 }
 INNER = ["equitune", "lambda", "equizero", "canonical"]
 
@@ -84,7 +89,7 @@ class OneStep(gym.Env[Any, Any]):
 
 
 def agent(name: str, broken: bool = True, method: str = "relaxed", **kwargs: Any) -> Any:
-    env = OneStep(name in ON_POLICY, broken)
+    env = OneStep(name not in OFF_POLICY, broken)
     kwargs = {"symmetry": env.symmetry, **SETTINGS[name], **kwargs}
     policy_kwargs = {"net_arch": [16], **kwargs.pop("policy_kwargs", {})}
     return ALGORITHMS[name](
@@ -110,6 +115,8 @@ def acted(model: Any, obs: torch.Tensor) -> torch.Tensor:
         if hasattr(network, "combined"):
             outputs: torch.Tensor = network.combined(obs)
             return outputs
+        if model.__class__.__name__ == "EquivariantQRDQN":
+            return network(obs).flatten(1)
         return torch.cat(network.parameters_and_values(obs), dim=1)
 
 
@@ -117,7 +124,7 @@ OBSERVATIONS = torch.linspace(-1, 1, 21)[:, None]
 
 
 @pytest.mark.parametrize("inner", INNER)
-@pytest.mark.parametrize("name", ["ppo", "sac", "td3"])
+@pytest.mark.parametrize("name", ["ppo", "sac", "td3", "qrdqn"])
 def test_it_begins_as_its_inner_method_exactly(name: str, inner: str) -> None:
     model, same = agent(name, inner=inner), agent(name, method=inner)
     missing = same.policy.load_state_dict(model.policy.state_dict(), strict=False)
@@ -129,9 +136,9 @@ def test_it_begins_as_its_inner_method_exactly(name: str, inner: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ppo", "sac", "td3"])
+@pytest.mark.parametrize("name", ["ppo", "trpo", "sac", "td3", "qrdqn"])
 def test_alpha_rises_where_values_are_not_symmetric_and_stays_0_where_they_are(name: str) -> None:
-    steps = 3000 if name == "ppo" else 350
+    steps = 3000 if name in ON_POLICY else 350
     broken, whole = (agent(name, broken).learn(steps) for broken in (True, False))
     assert float(alphas(broken, OBSERVATIONS).mean()) > 0.7
     assert float(alphas(whole, OBSERVATIONS).max()) < 0.1
@@ -211,12 +218,15 @@ def test_critics_and_actor_share_one_alpha() -> None:
     torch.testing.assert_close(values, (1 - alpha) * symmetric + alpha * plain)
 
 
-@pytest.mark.parametrize(("name", "stock"), [("ppo", PPO), ("sac", SAC)])
+@pytest.mark.parametrize(
+    ("name", "stock"), [("ppo", PPO), ("trpo", TRPO), ("sac", SAC), ("qrdqn", QRDQN)]
+)
 def test_with_the_trivial_group_it_is_the_parent_bit_for_bit(name: str, stock: Any) -> None:
-    env = OneStep(name in ON_POLICY, True)
+    env = OneStep(name not in OFF_POLICY, True)
     trivial = Symmetry.trivial(env.observation_space, env.action_space)
     ours = agent(name, symmetry=trivial).learn(160)
-    settings = {**SETTINGS[name], "policy_kwargs": {"net_arch": [16]}, "seed": 0, "device": "cpu"}
+    settings = {**SETTINGS[name], "seed": 0, "device": "cpu"}
+    settings["policy_kwargs"] = {"net_arch": [16], **settings.get("policy_kwargs", {})}
     theirs = stock("MlpPolicy", env, **settings).learn(160).policy.state_dict()
     assert ours.policy.state_dict().keys() == theirs.keys()
     assert all(torch.equal(value, theirs[key]) for key, value in ours.policy.state_dict().items())
@@ -236,11 +246,6 @@ def test_the_policy_in_stock_ppo_stays_its_inner_method() -> None:
     )
 
 
-def test_qrdqn_refuses_it_by_name() -> None:
-    with pytest.raises(MethodError, match=r"for algorithm=dqn, ppo, .*, got EquivariantQRDQN"):
-        EquivariantQRDQN("MlpPolicy", OneStep(True, True), "relaxed", device="cpu", symmetry={})
-
-
 def test_tensorboard_shows_how_much_is_let_go_of(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -253,11 +258,10 @@ def test_tensorboard_shows_how_much_is_let_go_of(tmp_path: Path) -> None:
     assert 0 < events.Scalars("equirl/alpha_mean")[0].value < 1
 
 
-def test_where_nothing_teaches_it_it_is_refused_by_name() -> None:
-    with pytest.raises(MethodError, match=r"for algorithm=dqn, ppo, a2c, .*, got EquivariantTRPO"):
-        EquivariantTRPO("MlpPolicy", OneStep(True, True), "relaxed", device="cpu", symmetry={})
+@pytest.mark.parametrize("name", ["ppo", "qrdqn"])
+def test_only_dqn_has_an_alpha_of_every_action(name: str) -> None:
     with pytest.raises(MethodError, match=r"per_action=true is for DQN"):
-        agent("ppo", per_action=True)
+        agent(name, per_action=True)
 
 
 @pytest.mark.parametrize(("name", "inner"), [("sac", "lambda"), ("td3", "equizero")])

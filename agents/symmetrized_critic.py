@@ -14,6 +14,7 @@ from torch import Tensor
 
 from equirl.actions import GroupAction
 from equirl.agents.gradient_steps import overrides
+from equirl.agents.shortcuts.perceptron import has_no_hooks
 from equirl.agents.symmetrized_network import SymmetrizationArguments, carried
 from equirl.errors import AgentError
 from equirl.symmetrize import Method, Symmetrized, resolve
@@ -174,7 +175,9 @@ class EquivariantContinuousCritic(SymmetrizedCritic, ContinuousCritic):
     def standard_networks(self) -> list[Any] | None:
         """The layers of each critic, where `estimates` is what they and nothing else compute."""
         changed = overrides(self, EquivariantContinuousCritic, ("estimates", "extract_features"))
-        return None if changed else [list(network.children()) for network in self.q_networks]
+        if changed or not all(map(has_no_hooks, self.q_networks)):
+            return None
+        return [list(network.children()) for network in self.q_networks]
 
     def _plain(self, points: dict[str, Tensor]) -> Tensor:
         return self.estimates(*self.points.split(points))

@@ -106,6 +106,12 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         classes = torch.from_numpy(index.min(axis=0))
         return None if torch.equal(classes, torch.arange(len(classes))) else classes
 
+    @property
+    def _has_sb3s_features(self) -> bool:
+        """Whether `extract_features` is the library's, not a user's own."""
+        own: Any = vars(self).get("extract_features", type(self).extract_features)
+        return str(own.__module__).startswith(("stable_baselines3.", "sb3_contrib."))
+
     def parameters_and_values(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """π_G(s), ``[batch, parameters]``, and V_G(s), ``[batch, 1]``."""
         symmetrized = self.symmetrized
@@ -113,7 +119,7 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         if symmetrized.order == 1:
             actor, critic = self._latents(obs)
             return self.action_net(actor), self.value_net(critic)
-        if not overrides(self, SymmetrizedActorCritic, PARTS):
+        if not overrides(self, SymmetrizedActorCritic, PARTS) and self._has_sb3s_features:
             few = actor_critic_of_few(self, obs)
             if few is not None:
                 return few
@@ -230,8 +236,13 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
 
     def _critic(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """V and the last hidden layer of the critic."""
-        extractor: Any = self.vf_features_extractor
-        features = BaseModel.extract_features(self, obs, extractor)
+        if self._has_sb3s_features:  # the critic's alone
+            extractor: Any = self.vf_features_extractor
+            features = BaseModel.extract_features(self, obs, extractor)
+        else:
+            parent: Any = self
+            both = parent.extract_features(obs)
+            features = both if self.share_features_extractor else both[1]
         latents = self.mlp_extractor.forward_critic(features)
         return self.value_net(latents), latents
 

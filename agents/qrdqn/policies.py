@@ -31,7 +31,7 @@ class EquivariantQuantileNetwork(SymmetrizationArguments, QuantileNetwork):
         super().__init__(**kwargs)
         self.symmetrized = self.symmetrize(
             self.symmetry.q_values.copies(self.n_quantiles),
-            whole=super().forward,
+            whole=self._plain,
             hidden=self._hidden_layers,
             last=self._last_layer,
             feature_dim=self.net_arch[-1] if self.net_arch else self.features_dim,
@@ -41,6 +41,10 @@ class EquivariantQuantileNetwork(SymmetrizationArguments, QuantileNetwork):
     def forward(self, obs: PyTorchObs, weights: Tensor | None = None) -> Tensor:
         """The quantiles ``[batch, quantiles, actions]``."""
         quantiles: Tensor = self.symmetrized(obs, weights)
+        return quantiles
+
+    def _plain(self, obs: PyTorchObs) -> Tensor:
+        quantiles: Tensor = super().forward(obs)
         return quantiles
 
     def _hidden_layers(self, obs: PyTorchObs) -> Tensor:

@@ -31,10 +31,10 @@ def actor_critic_of_few(policy: SymmetrizedActorCritic, obs: Any) -> tuple[Tenso
     """
     if not _may_run(policy, policy.symmetrized, obs) or not _flattens(policy.pi_features_extractor):
         return None
-    judging = _critic_layers(policy, obs.dtype)
-    if judging is None:
+    judging, actor_layers = _critic_layers(policy, obs.dtype), policy.mlp_extractor.policy_net
+    if judging is None or not has_no_hooks(actor_layers):
         return None
-    acting = each_of((policy.mlp_extractor.policy_net, [policy.action_net]), obs.dtype)
+    acting = each_of((actor_layers, [policy.action_net]), obs.dtype)
     if acting is None:
         return None
     (*critic, value), (actor, head) = judging, acting
@@ -81,6 +81,7 @@ def actor_of_few(actor: SymmetrizedActor, obs: Any) -> Tensor | None:
     if (
         not _may_run(actor, actor.symmetrized, obs)
         or not _flattens(actor.features_extractor)
+        or not all(map(has_no_hooks, actor.children()))
         or overrides(actor, _class_with(actor, "layers"), ("_hidden_layers", "_last_layers"))
         or overrides(actor, BaseModel, ("extract_features",))
     ):
@@ -117,6 +118,7 @@ def _critic_layers(policy: SymmetrizedActorCritic, dtype: torch.dtype) -> Layers
     if (
         type(extractor) is not MlpExtractor
         or type(policy.value_net) is not nn.Linear
+        or not (has_no_hooks(extractor) and has_no_hooks(extractor.value_net))
         or not _flattens(policy.vf_features_extractor)
     ):
         return None
@@ -159,4 +161,5 @@ def _class_with(model: object, name: str) -> type:
 
 
 def _flattens(extractor: Any) -> bool:
-    return type(extractor) is FlattenExtractor and has_no_hooks(extractor)
+    is_ours = type(extractor) is FlattenExtractor
+    return is_ours and has_no_hooks(extractor) and has_no_hooks(extractor.flatten)

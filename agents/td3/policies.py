@@ -34,7 +34,7 @@ class EquivariantDeterministicActor(SymmetrizedActor, Actor):
         # The last linear layer and tanh come after the features that lambda looks at.
         self.symmetrized = self.symmetrize(
             self.symmetry.scaled_actions,
-            whole=super().forward,
+            whole=self._plain,
             hidden=self._hidden_layers,
             last=self._last_layers,
             feature_dim=self.net_arch[-1] if self.net_arch else self.features_dim,
@@ -54,6 +54,9 @@ class EquivariantDeterministicActor(SymmetrizedActor, Actor):
     def mean_action(self, outputs: Tensor) -> Tensor:
         """See `SymmetrizedActor`."""
         return outputs
+
+    def _plain(self, obs: PyTorchObs) -> Tensor:
+        return super().forward(obs)
 
     def _hidden_layers(self, obs: PyTorchObs) -> Tensor:
         hidden: Tensor = self.mu[:-2](self.extract_features(obs, self.features_extractor))

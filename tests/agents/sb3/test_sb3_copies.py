@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import numpy as np
 import pytest
 import torch
 from stable_baselines3 import DQN
@@ -16,6 +17,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from equirl.agents import EquivariantDQN, EquivariantQNetwork
+from shared.off_policy_agents import ALGORITHMS as OFF_POLICY
+from shared.off_policy_agents import agent as off_policy_agent
 from shared.policy_tasks import VARIANTS, stir
 from shared.sb3_agents import (
     TASKS,
@@ -136,3 +139,12 @@ def test_the_device_is_that_of_layers_put_in_later() -> None:
         model.q_net.q_net[i] = nn.Linear(old.in_features, old.out_features)
     policy = model.policy.to("meta")
     assert policy.device.type == "meta"
+
+
+@pytest.mark.parametrize("algorithm", OFF_POLICY)
+def test_a_pickled_policy_of_any_algorithm_acts_as_it_did(algorithm: str, tmp_path: Path) -> None:
+    model = off_policy_agent(algorithm, "canonical")
+    seen = np.stack([model.observation_space.sample() for _ in range(40)])
+    before, _ = model.policy.predict(seen, deterministic=True)
+    copied = by_pickling(model.policy, tmp_path)
+    np.testing.assert_array_equal(copied.predict(seen, deterministic=True)[0], before)

@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from equirl.agents import EquivariantA2C, EquivariantPPO, EquivariantSAC, EquivariantTD3
+from equirl.agents import (
+    EquivariantA2C,
+    EquivariantDQN,
+    EquivariantMaskablePPO,
+    EquivariantPPO,
+    EquivariantQRDQN,
+    EquivariantSAC,
+    EquivariantTD3,
+    EquivariantTQC,
+)
 from equirl.agents.shortcuts import few_rows
 
 MIRROR = {"mirror": ([1, -1, -1], [-1])}
@@ -19,7 +28,7 @@ METHODS = ("equitune", "lambda", "equizero", "canonical")
 
 def model_of(cls: type[Any], env: str, method: str, **options: Any) -> Any:
     symmetry = {"symmetry": MIRROR} if env == "Pendulum-v1" else {}
-    size = {} if cls in (EquivariantA2C, EquivariantPPO) else {"buffer_size": 10}
+    size: Any = {} if cls in (EquivariantA2C, EquivariantPPO) else {"buffer_size": 10}
     model = cls("MlpPolicy", env, method, **symmetry, **size, **options, seed=0, device="cpu")
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -145,6 +154,58 @@ def test_it_is_taken_in_acting_and_in_nothing_else(monkeypatch: pytest.MonkeyPat
         model.policy.mlp_extractor.policy_net[1] = nn.Tanh()
         assert is_taken()
     assert not is_taken()  # as a gradient is asked for
+
+
+ALGORITHMS: dict[type[Any], str] = {
+    EquivariantDQN: "CartPole-v1",
+    EquivariantQRDQN: "CartPole-v1",
+    EquivariantPPO: "CartPole-v1",
+    EquivariantSAC: "Pendulum-v1",
+    EquivariantTD3: "Pendulum-v1",
+    EquivariantTQC: "Pendulum-v1",
+}
+
+
+@pytest.mark.parametrize("method", ["equitune", "equizero"])
+@pytest.mark.parametrize(("cls", "env"), ALGORITHMS.items())
+def test_a_hook_on_any_module_is_called_for_one_state_as_by_the_reference(
+    cls: type[Any], env: str, method: str
+) -> None:
+    model = model_of(cls, env, method)
+    state = np.full((1, *model.observation_space.shape), 0.1, np.float32)
+    called: dict[bool, set[str]] = {True: set(), False: set()}
+    for on, names in called.items():
+        switch(model, on)
+        for name, module in model.policy.named_modules():
+            handle = module.register_forward_hook(lambda *_, n=name, to=names: to.add(n))
+            model.predict(state, deterministic=True)
+            handle.remove()
+    assert called[True] == called[False]
+    assert len(called[True]) > 5
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("cls", [EquivariantPPO, EquivariantMaskablePPO])
+def test_features_of_a_users_own_are_those_of_acting_and_of_training(
+    cls: type[Any], method: str
+) -> None:
+    class Larger(cls.equivariant_policy):  # type: ignore[misc,name-defined]  # of either kind
+        def extract_features(self, obs: Any, *given: Any) -> Any:
+            return 10 * super().extract_features(obs, *given)
+
+    model = cls(Larger, "CartPole-v1", method, n_steps=8, batch_size=8, seed=0, device="cpu")
+    policy, state = model.policy, states(model, 1)
+    reference = cls("MlpPolicy", "CartPole-v1", method, n_steps=8, batch_size=8, device="cpu")
+    reference.policy.load_state_dict(policy.state_dict())
+    action = torch.zeros(1, dtype=torch.int64)
+    expected = reference.policy.evaluate_actions(10 * state, action)
+    for on in (True, False):
+        switch(model, on)
+        with torch.no_grad():
+            acting = policy.evaluate_actions(state, action)
+        for found in (acting, policy.evaluate_actions(state, action)):
+            for mine, theirs in zip(found, expected, strict=True):
+                torch.testing.assert_close(mine, theirs, atol=2e-5, rtol=2e-5)
 
 
 def test_what_a_subclass_overrides_is_called() -> None:

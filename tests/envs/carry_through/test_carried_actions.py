@@ -104,17 +104,45 @@ def test_entries_that_stay_in_their_places_may_have_bounds_of_their_own() -> Non
 @pytest.mark.parametrize(
     ("name", "low", "high"),
     [
-        ("sign", [-1], [2]),  # 0 is not played as 0
         ("exchange", [-1, -2], [1, 2]),  # the same number is another action
         ("both", [-1, -1, -1], [1, 3, 1]),
     ],
 )
-def test_unequal_bounds_of_what_changes_places_or_sign_are_refused(
+def test_unequal_bounds_of_what_changes_places_are_refused(
     name: str, low: list[float], high: list[float]
 ) -> None:
     env = RescaleAction(moving(name), np.array(low, "f"), np.array(high, "f"))
     with pytest.raises(SymmetryError, match=r"RescaleAction .* g does not map"):
         symmetry_of(env)
+
+
+FROM_BOXES: dict[str, tuple[list[float], list[float], Callable[[Action], Action]]] = {
+    "throttle": ([0], [1], lambda a: 1 - a),
+    "uneven": ([-1], [3], lambda a: 2 - a),
+    "exchanged": ([0, 0], [4, 4], lambda a: 4 - a[[1, 0]]),
+    "shifted": ([0, 2], [1, 3], lambda a: np.array([a[1] - 2, a[0] + 2], a.dtype)),
+    "each its own": ([0, -1], [1, 1], lambda a: np.array([1 - a[0], -a[1]], a.dtype)),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bounds", [(-1, 1), (0, 1), (-1, 3), (-2, 2)], ids=str)
+@pytest.mark.parametrize("name", FROM_BOXES)
+def test_actions_in_any_box_are_rescaled_to_any_other(
+    name: str, bounds: tuple[float, float], dtype: Any
+) -> None:
+    low, high, move = FROM_BOXES[name]
+    inner = Played([1.0] * len(low))
+    inner.action_space = spaces.Box(np.array(low, dtype), np.array(high, dtype), dtype=dtype)
+    env = RescaleAction(SymmetryWrapper(inner, {"g": (np.negative, move)}), *map(dtype, bounds))
+    symmetry, box = symmetry_of(env), env.action_space
+    box.seed(0)
+    env.reset()
+    for action in [box.low, box.high, *(box.sample() for _ in range(5))]:
+        moved = symmetry.transform_action("g", action)
+        assert box.contains(moved)
+        here, there = (env.step(one)[0] for one in (action, moved))
+        np.testing.assert_allclose(there, move(here), atol=1e-6)
 
 
 class Game(Played):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -22,7 +23,7 @@ from equirl.agents.symmetrized_network import (
 from equirl.agents.training.divergence import divergence_is_named
 from equirl.agents.vec_normalize import check_normalization
 from equirl.envs import Declaration, symmetry_of
-from equirl.errors import AgentError
+from equirl.errors import AgentError, EquirlWarning, SymmetryError
 from equirl.symmetrize import Method
 from equirl.symmetry import Symmetry
 
@@ -142,9 +143,26 @@ class EquivariantAlgorithm(BaseAlgorithm):
 
         Raises:
             SymmetryError: the environment normalises observations by plain `VecNormalize`.
+
+        Warns:
+            EquirlWarning: the environment has another symmetry than the agent, which keeps its own.
         """
         check_normalization(env, self.policy_kwargs.get("symmetry"))
+        if _found(env) != _found(self.env):  # otherwise the agent was given another to begin with
+            self._compare_symmetry(env)
         super().set_env(env, force_reset)
+
+    def _compare_symmetry(self, env: GymEnv) -> None:
+        found = _found(env)
+        if found is None or found == self.symmetry or self.symmetry.group.order == 1:
+            return
+        theirs, ours = (", ".join(one.group.names[1:]) for one in (found, self.symmetry))
+        warnings.warn(
+            f"the environment has another symmetry ({theirs}) than the agent, which keeps its own "
+            f"({ours}): build a new agent where the environment's is meant",
+            EquirlWarning,
+            stacklevel=3,
+        )
 
     def learn(self: SomeAlgorithm, *args: Any, **kwargs: Any) -> SomeAlgorithm:
         """See `BaseAlgorithm`.
@@ -165,6 +183,9 @@ class EquivariantAlgorithm(BaseAlgorithm):
 
         Raises:
             AgentError: a later version of equirl saved the agent.
+
+        Warns:
+            EquirlWarning: see `set_env`.
         """
         check_saved_format(path)
         if kwargs.get("policy_kwargs") is not None:
@@ -175,7 +196,10 @@ class EquivariantAlgorithm(BaseAlgorithm):
             found = (saved or {}).get("policy_kwargs", {})
             ours = {name: found[name] for name in SYMMETRIZATION if name in found}
             kwargs["policy_kwargs"] = ours | kwargs["policy_kwargs"]
-        return super().load(path, *args, **kwargs)
+        model = super().load(path, *args, **kwargs)
+        if model.env is not None:
+            model._compare_symmetry(model.env)
+        return model
 
     @classmethod
     def from_pretrained(
@@ -206,3 +230,10 @@ class EquivariantAlgorithm(BaseAlgorithm):
         if agent.is_native:
             raise AgentError(f"{path} is equivariant by its layers already: give a plain agent")
         return agent.build(cls, env, method=method, **kwargs)
+
+
+def _found(env: GymEnv | None) -> Symmetry | None:
+    try:
+        return None if env is None else symmetry_of(env)
+    except SymmetryError:
+        return None

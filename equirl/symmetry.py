@@ -15,6 +15,7 @@ from gymnasium import spaces
 from equirl.actions import Elements, GroupAction, leaves_of, output_actions
 from equirl.declaring import (
     ObservationMap,
+    check_box,
     checked_action_space,
     checked_generators,
     close_actions,
@@ -49,7 +50,7 @@ class Symmetry:
         actions: the action on actions.
 
     Raises:
-        SymmetryError: the actions are of different groups.
+        SymmetryError: the actions are of different groups, or do not fit the spaces.
     """
 
     group: FiniteGroup
@@ -63,6 +64,13 @@ class Symmetry:
     def __post_init__(self) -> None:
         if self.observations.group != self.group or self.actions.group != self.group:
             raise SymmetryError("observations and actions must be acted on by the same group")
+        fitting = {
+            "observations": _fitting(self.observations, self.observation_space, "observation"),
+            "actions": _fitting(self.actions, self.action_space, "action"),
+        }
+        for name, action in fitting.items():
+            object.__setattr__(self, name, action)
+        check_box(self.actions, self.action_space)
         outputs = output_actions(self.actions, self.action_space)
         object.__setattr__(self, "_policy_outputs", outputs)
 
@@ -293,3 +301,24 @@ class Symmetry:
 
     def __repr__(self) -> str:
         return f"Symmetry({self.group!r} on {self.observation_space}, {self.action_space})"
+
+
+def _fitting(action: GroupAction, space: spaces.Space[Any], what: str) -> GroupAction:
+    """The action with the arrays of a space, whose dtypes one on vectors does not know.
+
+    Raises:
+        SymmetryError: it is on other arrays.
+    """
+    leaves = leaves_of(space, what)
+    mine, theirs = (
+        [(one.key, one.shape, one.low, one.values) for one in each]
+        for each in (action.leaves, leaves)
+    )
+    if mine != theirs:
+        raise SymmetryError(
+            f"the group does not act on the {what}s of {space}: build the symmetry by "
+            "Symmetry.from_generators(observation_space, action_space, generators)"
+        )
+    if action.leaves == leaves:
+        return action
+    return GroupAction(action.group, leaves, action.blocks, action.maps)

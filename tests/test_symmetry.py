@@ -11,10 +11,10 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from equirl import Symmetry
+from equirl import GroupAction, Symmetry
 from equirl.actions.signed_permutations import SignedPermutations
 from equirl.errors import SymmetryError
-from equirl.groups import dihedral
+from equirl.groups import cyclic, dihedral
 from shared.hardware import needs_cuda
 from shared.symmetry_cases import (
     CASES,
@@ -273,3 +273,32 @@ def test_a_space_that_is_not_the_declared_one_is_refused(declared, seen):
     symmetry = Symmetry.trivial(declared, spaces.Discrete(2))
     with pytest.raises(SymmetryError, match="declare it for what comes out of the last wrapper"):
         symmetry.carried_to(seen)
+
+
+SWAP = {
+    name: GroupAction.on_vectors(cyclic(2), permutations=[[*range(n)], [1, 0, *range(2, n)]])
+    for name, n in (("two", 2), ("three", 3))
+}
+
+
+def test_actions_on_vectors_are_put_together_for_spaces_of_any_dtype():
+    for dtype in (np.float32, np.float64):
+        box = spaces.Box(-1, 1, (2,), dtype)
+        built = Symmetry(cyclic(2), box, box, SWAP["two"], SWAP["two"])
+        assert built == Symmetry.from_generators(box, box, {"r": ([1, 0], [1, 0])})
+
+
+@pytest.mark.parametrize(
+    ("actions", "moved", "message"),
+    [
+        (spaces.Box(np.float32([-1, -2]), np.float32([1, 2])), "two", "does not map the box to it"),
+        (spaces.Box(-1, 1, (2,)), "three", "the group does not act on the actions of Box"),
+        (spaces.Discrete(2), "two", "the group does not act on the actions of Discrete"),
+    ],
+)
+def test_an_action_that_does_not_fit_its_space_is_refused(actions, moved, message):
+    seen = spaces.Box(-1, 1, (2,))
+    with pytest.raises(SymmetryError, match=message):
+        Symmetry(cyclic(2), seen, actions, SWAP["two"], SWAP[moved])
+    with pytest.raises(SymmetryError, match="on the observations of Box"):
+        Symmetry(cyclic(2), seen, spaces.Box(-1, 1, (2,)), SWAP["three"], SWAP["two"])

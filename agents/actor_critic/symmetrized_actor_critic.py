@@ -17,7 +17,7 @@ from equirl.agents.equivariance_metrics import actor_critic_metrics
 from equirl.agents.gradient_steps import overrides
 from equirl.agents.shortcuts.few_rows import actor_critic_of_chosen, actor_critic_of_few
 from equirl.agents.symmetrized_network import OrbitView, SymmetrizationArguments
-from equirl.errors import MethodError
+from equirl.errors import AgentError, MethodError
 from equirl.symmetrize import Branches, Relaxation, Weights, relaxation
 from equirl.symmetrize.weightings import magnitude
 
@@ -56,6 +56,7 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
     Raises:
         SymmetryError: the symmetry does not fit the observations or actions.
         MethodError: the method is not known, or one of its options cannot be used here.
+        AgentError: a subclass defines what is not called.
     """
 
     action_net: nn.Module
@@ -67,6 +68,11 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
     share_features_extractor: bool
 
     def _build(self, lr_schedule: Schedule) -> None:
+        if not self._is_librarys("_get_action_dist_from_latent"):
+            raise AgentError(
+                f"{type(self).__name__} defines _get_action_dist_from_latent, which an equivariant "
+                "policy does not call: define _distribution(parameters) instead"
+            )
         super()._build(lr_schedule)
         classes = self._classes_of_scales()
         self.register_buffer("log_std_classes", classes, persistent=False)
@@ -106,11 +112,10 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         classes = torch.from_numpy(index.min(axis=0))
         return None if torch.equal(classes, torch.arange(len(classes))) else classes
 
-    @property
-    def _has_sb3s_features(self) -> bool:
-        """Whether `extract_features` is the library's, not a user's own."""
-        own: Any = vars(self).get("extract_features", type(self).extract_features)
-        return str(own.__module__).startswith(("stable_baselines3.", "sb3_contrib."))
+    def _is_librarys(self, method: str) -> bool:
+        """Whether a method is SB3's or sb3-contrib's, not a user's own."""
+        found: Any = vars(self).get(method, getattr(type(self), method))
+        return str(found.__module__).startswith(("stable_baselines3.", "sb3_contrib."))
 
     def parameters_and_values(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """π_G(s), ``[batch, parameters]``, and V_G(s), ``[batch, 1]``."""
@@ -119,7 +124,9 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         if symmetrized.order == 1:
             actor, critic = self._latents(obs)
             return self.action_net(actor), self.value_net(critic)
-        if not overrides(self, SymmetrizedActorCritic, PARTS) and self._has_sb3s_features:
+        if not overrides(self, SymmetrizedActorCritic, PARTS) and self._is_librarys(
+            "extract_features"
+        ):
             few = actor_critic_of_few(self, obs)
             if few is not None:
                 return few
@@ -236,7 +243,7 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
 
     def _critic(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """V and the last hidden layer of the critic."""
-        if self._has_sb3s_features:  # the critic's alone
+        if self._is_librarys("extract_features"):  # the critic's alone
             extractor: Any = self.vf_features_extractor
             features = BaseModel.extract_features(self, obs, extractor)
         else:

@@ -70,6 +70,18 @@ def unmoved(space: ActionSpace, group: FiniteGroup) -> GroupAction:
     return GroupAction(group, leaves_of(space, "action"), ((0,),), (stack,))
 
 
+def check_box(action: GroupAction, space: Any) -> None:
+    """Refuse an action on a finite ``Box`` of which a generator does not map it to itself.
+
+    Raises:
+        SymmetryError: one does not.
+    """
+    if not isinstance(space, spaces.Box) or space.dtype == np.bool_ or not space.is_bounded():
+        return
+    for g in action.group.generators:
+        _check_maps_box_to_itself(action.group.names[g], action.maps[0].take(g), space)
+
+
 def _compiled(name: str, action_map: ObservationMap, space: ActionSpace) -> Maps:
     _, _, ((maps,),) = compiled_maps(space, {name: action_map}, "action")
     if isinstance(space, spaces.Box) and space.dtype != np.bool_:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equirl.actions import GroupAction
-from equirl.agents import EquivariantA2C, EquivariantPPO
+from equirl.agents import EquivariantA2C, EquivariantActorCriticPolicy, EquivariantPPO
 from equirl.agents.policy_spaces import for_policy
-from equirl.errors import MethodError
+from equirl.errors import AgentError, MethodError
 from equirl.testing import assert_equivariant
 from shared.actor_critic_tasks import ACTIONS, OBSERVATIONS, Wide, first, policy_name, seen, task
 from shared.tried import examples
@@ -221,3 +221,12 @@ def test_an_agent_trained_with_gsde_is_evaluated(squash: bool) -> None:
 def test_part_of_an_orbit_is_refused() -> None:
     with pytest.raises(MethodError, match="orbit_samples"):
         agent("ppo", "vector", "box", orbit_samples=1)
+
+
+def test_a_distribution_of_a_users_own_that_would_not_be_called_is_refused() -> None:
+    class Cooler(EquivariantActorCriticPolicy):
+        def _get_action_dist_from_latent(self, latent_pi: torch.Tensor) -> Any:
+            return super()._get_action_dist_from_latent(latent_pi / 10)
+
+    with pytest.raises(AgentError, match=r"Cooler defines .*: define _distribution\(parameters\)"):
+        EquivariantPPO(Cooler, "CartPole-v1", device="cpu")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from equirl.agents import EquivariantDQN, EquivariantQNetwork
+from equirl.envs import SymmetryWrapper
+from equirl.errors import EquirlWarning
 from shared.off_policy_agents import ALGORITHMS as OFF_POLICY
 from shared.off_policy_agents import agent as off_policy_agent
 from shared.policy_tasks import VARIANTS, stir
@@ -148,3 +151,20 @@ def test_a_pickled_policy_of_any_algorithm_acts_as_it_did(algorithm: str, tmp_pa
     before, _ = model.policy.predict(seen, deterministic=True)
     copied = by_pickling(model.policy, tmp_path)
     np.testing.assert_array_equal(copied.predict(seen, deterministic=True)[0], before)
+
+
+def test_an_environment_with_another_symmetry_is_said_to_have_one(tmp_path: Path) -> None:
+    def env(**generators: Any) -> Any:
+        return SymmetryWrapper(gym.make("CartPole-v1"), generators)
+
+    mirror = {"mirror": (np.negative, [1, 0])}
+    model = EquivariantDQN("MlpPolicy", env(**mirror), buffer_size=10)
+    model.set_env(env(**mirror))
+    with pytest.warns(EquirlWarning, match=r"another symmetry \(turn\) .* its own \(mirror\)"):
+        model.set_env(env(turn=mirror["mirror"]))
+    model.save(tmp_path / "agent.zip")
+    EquivariantDQN.load(tmp_path / "agent.zip", env=env(**mirror))
+    with pytest.warns(EquirlWarning, match="another symmetry"):
+        EquivariantDQN.load(tmp_path / "agent.zip", env=env(turn=mirror["mirror"]))
+    given = EquivariantDQN("MlpPolicy", env(**mirror), symmetry={}, buffer_size=10)
+    given.set_env(env(**mirror))

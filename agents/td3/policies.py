@@ -55,7 +55,7 @@ class EquivariantDeterministicActor(SymmetrizedActor, Actor):
         """See `SymmetrizedActor`."""
         return outputs
 
-    def _plain(self, obs: PyTorchObs) -> Tensor:
+    def _plain(self, obs: Any) -> Tensor:
         return super().forward(obs)
 
     def _hidden_layers(self, obs: PyTorchObs) -> Tensor:

@@ -1,6 +1,8 @@
-"""DQN on small broken rooms, judged against Q*, which a table of all states gives exactly.
+"""DQN and QR-DQN on small broken rooms, judged against Q*, which a table of all states gives.
 
     python examples/broken_symmetry/grids.py TASK METHOD SEED,SEED,… FOLDER [WAY [STEPS]]
+
+METHOD is plain, equitune, …, relaxed, and with qrdqn_ before it that of QR-DQN.
 
 Reported after every few steps: the return of the greedy policy, averaged over all starts (no noise
 of evaluation), and of `relaxed` the mean of alpha over the states that the room calls broken, over
@@ -16,10 +18,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 from learners import build
+from sb3_contrib import QRDQN
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from studies import main
 
+from equirl.agents import EquivariantQRDQN
 from equirl.agents.equivariance_metrics import alphas
 from equirl.envs import symmetry_of
 
@@ -107,7 +111,7 @@ class Watch(BaseCallback):
     def look(self) -> None:
         obs = self.model.policy.obs_to_tensor(self.table.observations)[0]
         self.model.policy.set_training_mode(False)
-        q = self.model.q_net(obs).numpy()
+        q = q_values(self.model, obs).numpy()
         found = self.found
         found["steps"].append(self.num_timesteps)
         found["returns"].append(self.table.greedy_return(q))
@@ -115,6 +119,23 @@ class Watch(BaseCallback):
         alpha = alphas(self.model, obs)
         if alpha is not None:
             describe_alpha(found, alpha.numpy(), self.parts)
+
+
+def q_values(model: Any, obs: Any) -> torch.Tensor:
+    """``[states, actions]``; of a distribution of returns the means."""
+    is_distribution = hasattr(model, "quantile_net")
+    found: torch.Tensor = model.quantile_net(obs).mean(1) if is_distribution else model.q_net(obs)
+    return found
+
+
+def agent(env: Any, method: str, settings: dict[str, Any]) -> Any:
+    *distributional, method = method.split("_", 1) if method.startswith("qrdqn_") else [method]
+    if not distributional:
+        return build(env, method, settings)
+    settings = {**settings, "policy_kwargs": {**settings["policy_kwargs"], "n_quantiles": 25}}
+    if method == "plain":
+        return QRDQN("MlpPolicy", env, **settings)
+    return EquivariantQRDQN("MlpPolicy", env, method, **settings)
 
 
 def describe_alpha(
@@ -144,7 +165,7 @@ def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     env_id, kwargs = TASKS[task]
     kwargs = {"size": SIZE, **kwargs}
     env = make_vec_env(env_id, N_ENVS, seed=seed, env_kwargs=kwargs)
-    model = build(env, method, {**SETTINGS, "seed": seed})
+    model = agent(env, method, {**SETTINGS, "seed": seed})
     table = Table(gym.make(env_id, **kwargs).unwrapped)
     asymmetry = table.asymmetry(symmetry_of(gym.make(env_id, **kwargs)))
     parts = {
@@ -158,7 +179,7 @@ def run(task: str, method: str, seed: int, steps: int) -> dict[str, Any]:
     found: dict[str, Any] = {**watch.found}
     found["optimal"] = table.greedy_return(table.best)
     found["share_asymmetric"] = float(parts["asymmetric"].mean())
-    if method.startswith("relaxed"):
+    if "relaxed" in method:
         model.policy.set_training_mode(False)
         each = alphas(model, model.policy.obs_to_tensor(table.observations)[0])
         assert each is not None

@@ -23,8 +23,9 @@ class PeriodicCallback(BaseCallback):
         self._goes_on = False
 
     def _init_callback(self) -> None:
-        if not self._goes_on:
-            self._next = self.model.num_timesteps + self.every
+        following = self.model.num_timesteps + self.every
+        # What goes on may be asked to do it more often than before.
+        self._next = min(self._next, following) if self._goes_on else following
         self._goes_on = False
 
     def state(self) -> dict[str, Any]:

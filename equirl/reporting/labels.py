@@ -17,7 +17,14 @@ ENVIRONMENT_KEYS = ("env.id", "env.kwargs", "env.wrappers", "env.frame_stack", "
 OF_NO_CONSEQUENCE = (
     *(*WHICH_RUN, *HOW_IT_RUNS, *OTHERS_DEFAULTS, "seed"),
     *("eval.final_episodes", "eval.zero_shot"),
-    *("env.name", "env.install", "env.threshold_return", "algorithm.subprocess"),
+    *(
+        "check",
+        "env.state_maps",
+        "env.name",
+        "env.install",
+        "env.threshold_return",
+        "algorithm.subprocess",
+    ),
 )
 """What does not change what is learned, or how it is measured."""
 

@@ -116,7 +116,9 @@ def verdicts(summary: pd.DataFrame, improvement: pd.DataFrame, baseline: str) ->
 
 def _verdict(own: pd.DataFrame, pairs: pd.DataFrame, baseline: str, seeds: int) -> str:
     said = f"than {baseline}"
-    if "steps_ratio" in own.index and own.bound["steps_ratio"] != UNKNOWN:
+    # There is no ratio to a baseline one of whose runs began above the threshold.
+    is_known = "steps_ratio" in own.index and own.bound["steps_ratio"] != UNKNOWN
+    if is_known and not math.isnan(own.point["steps_ratio"]):
         ratio = own.loc["steps_ratio"]
         faster = ratio.high < 1 and ratio.bound != AT_LEAST
         slower = ratio.low > 1 and ratio.bound != AT_MOST
@@ -128,7 +130,7 @@ def _verdict(own: pd.DataFrame, pairs: pd.DataFrame, baseline: str, seeds: int) 
         faster, slower = better.low > 0.5, better.high < 0.5
         words = f"one of its runs is better with probability {better.point:.2f}"
     else:
-        return f"cannot be compared with {baseline}: there is neither a threshold nor a scale"
+        return f"cannot be compared with {baseline}: there is neither a ratio of steps nor a scale"
     if seeds == 1:
         return f"against {baseline}: one seed says little, train ten ({words})"
     if faster or slower:

@@ -201,6 +201,8 @@ def test_no_run_at_all_is_refused_with_the_reasons(tmp_path: Path) -> None:
         ([200, 200, 200], [999, 999, 999], "learns slower than plain (≥2.50 times the steps"),
         ([999, 999, 999], [999, 100, 999], "one of its runs is better with probability 0.67"),
         ([400], [100], "one seed says little, train ten"),
+        # One that begins above the threshold, so that there is no ratio of steps.
+        ([0, 100, 100], [400, 400, 400], "there is neither a ratio of steps nor a scale"),
     ],
 )
 def test_the_verdict_says_in_words_what_the_intervals_allow(
@@ -208,7 +210,8 @@ def test_the_verdict_says_in_words_what_the_intervals_allow(
 ) -> None:
     for method, ats in (("plain", plain), ("lambda", other)):
         for seed, at in enumerate(ats):
-            write_run(tmp_path / f"{method}{seed}", STEPS, steps_up(at), method=method, seed=seed)
+            steps = STEPS if at else [0, *STEPS[1:]]
+            write_run(tmp_path / f"{method}{seed}", steps, steps_up(at), method=method, seed=seed)
     (line,) = analysis_of(tmp_path, threshold=10).verdicts
     assert line.startswith("task: lambda ")
     assert said in line

@@ -125,20 +125,27 @@ def _training(cell: Cell, settings: BenchmarkConfig, device: torch.device) -> li
     assert symmetry is not None
     trivial = Symmetry.trivial(symmetry.observation_space, symmetry.action_space)
 
+    taken: list[int] = []
+
     def learner(method: str, moved_by: Symmetry) -> Work:
         train = training_of(settings, method, device)
         env = DummyVecEnv([lambda: Monitor(make_env())] * settings.algorithm.n_envs)
         model = build_model(train, env, moved_by)
         model.learn(getattr(settings.algorithm, "learning_starts", 1))
-        return lambda: model.learn(training_steps(settings), reset_num_timesteps=False)
+
+        def learn() -> None:
+            before = model.num_timesteps
+            model.learn(training_steps(settings), reset_num_timesteps=False)
+            taken.append(model.num_timesteps - before)  # whole rollouts, or rounds of train_freq
+
+        return learn
 
     works = {STOCK: learner("plain", symmetry), TRIVIAL: learner("equitune", trivial)}
     works |= {method: learner(method, symmetry) for method in settings.methods}
     timings = take_turns(works, settings.rounds, 0.0, *_clock(settings, device))
+    steps = float(np.mean(taken))
     return [
-        Measurement(
-            cell, name, "steps/s", _inverse(t.seconds, training_steps(settings)), _inverse(t.ratio)
-        )
+        Measurement(cell, name, "steps/s", _inverse(t.seconds, steps), _inverse(t.ratio))
         for name, t in timings.items()
     ]
 

@@ -25,10 +25,12 @@ def main() -> None:
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     hydra = HydraConf(overrides=OverridesConf(task=task["given"]))
     HydraConfig.instance().set_config(OmegaConf.create({"hydra": hydra}))
-    config = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(task["config"]))
+    config = OmegaConf.create(task["config"])
     assert isinstance(config, DictConfig)
-    if config.resume is None:
-        config = typed(config)
+    if config.resume is None:  # otherwise that of the earlier run counts
+        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), config)
+        assert isinstance(merged, DictConfig)
+        config = typed(merged)
     from equirl.commands.train import train
 
     answered("train", train, config)

@@ -88,7 +88,14 @@ def finished_return(run: RunDirectory, settings: TrainConfig) -> float | None:
     if result is None:
         return None
     steps, given = result["steps"], given_keys()
-    reached_target = steps < saved_config(run.path).total_timesteps
+    saved = saved_config(run.path)
+    ended_early = steps < saved.total_timesteps
+    reached_target = ended_early and saved.env.target_return is not None
+    if ended_early and not reached_target and "total_timesteps" in given:
+        raise ConfigError(
+            f"{run} was ended after {steps} steps by a callback of its own: to train longer, train "
+            "anew without it"
+        )
     if reached_target and "env.target_return" in given:
         return None
     if reached_target and "total_timesteps" in given:

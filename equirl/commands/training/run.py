@@ -182,7 +182,9 @@ class Training:
                 self.model.learn(
                     max(0, self.settings.total_timesteps - self.model.num_timesteps),
                     callback=[*callbacks, *([bar] if bar is not None else [])],
-                    reset_num_timesteps=self.model.num_timesteps == 0,
+                    # After a checkpoint, also one of step 0, environments are not begun again.
+                    reset_num_timesteps=self.model.num_timesteps == 0
+                    and self.model._last_obs is None,
                     **logs,
                 )
         finally:

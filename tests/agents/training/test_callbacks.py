@@ -20,6 +20,7 @@ from equirl.agents.training.callbacks import EquivarianceCallback
 from equirl.agents.training.checkpoint_callback import CheckpointCallback
 from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.training.evaluation_callback import EvaluationCallback
+from equirl.agents.training.periodic_callback import PeriodicCallback
 from equirl.envs import SymmetryWrapper
 from shared.actor_critic_tasks import Wide, task
 from shared.off_policy_agents import ALGORITHMS as OFF_POLICY
@@ -261,3 +262,22 @@ def test_training_that_goes_on_counts_from_where_it_is(callback: str, tmp_path: 
         watch = EquivarianceCallback(every=40)
         model.learn(60, callback=watch, reset_num_timesteps=False)
         assert watch._next == 180
+
+
+def test_what_goes_on_may_be_done_more_often_than_before() -> None:
+    class Counted(PeriodicCallback):
+        def _on_time(self) -> bool:
+            times.append(self.num_timesteps)
+            return True
+
+    times: list[int] = []
+    model = DQN("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [4]})
+    before = Counted(1000)
+    model.learn(20, callback=before)
+    for every, expected in ((10, [30, 40]), (1000, [])):
+        times.clear()
+        after = Counted(every)
+        after.restore(before.state())
+        model.num_timesteps = 20
+        model.learn(20, callback=after, reset_num_timesteps=False)
+        assert times == expected

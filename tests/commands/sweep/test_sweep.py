@@ -268,3 +268,13 @@ def test_a_launcher_that_is_not_installed_names_its_extra(refused: Refused, laun
     extra = "ray" if launcher == "ray" else "sweep"
     said = refused("train", "-m", "env=cartpole", f"hydra/launcher={launcher}")
     assert said == f'hydra/launcher={launcher} needs pip install "equirl[{extra}]"'
+
+
+def test_a_sweep_of_runs_to_go_on_with_trains_them_longer(
+    equirl_command: Command, folder: Path
+) -> None:
+    keys = (*KEYS, "env=cartpole", "method=plain", "run_dir=run", "total_timesteps=100")
+    assert equirl_command("train", *keys).code == 0
+    outcome = equirl_command("train", *BASIC, "resume=run", "total_timesteps=200")
+    assert outcome.code == 0, outcome.out
+    assert json.loads((folder / "run" / "result.json").read_text())["steps"] == 200

@@ -122,18 +122,26 @@ class RunDirectory:
         """A directory to write the first files to, which becomes this one once they are there.
 
         Raises:
-            ConfigError: it cannot be made.
+            ConfigError: it cannot be made, or another process is making it.
         """
         aside = self.path.with_name(f".{self.path.name}.beginning")
+        with self._refused():
+            aside.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(aside, os.O_RDONLY)
         try:
-            with self._refused():
-                shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed here
-                aside.mkdir(parents=True)
-            yield RunDirectory(aside)
-            with self._refused():
-                aside.rename(self.path)
+            if not locked(descriptor):
+                raise ConfigError(f"another process is beginning {self.path}")
+            try:
+                with self._refused():
+                    for left in aside.iterdir():  # by a process that was killed here
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
+                yield RunDirectory(aside)
+                with self._refused():
+                    aside.rename(self.path)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            os.close(descriptor)
 
     @contextmanager
     def _refused(self) -> Iterator[None]:

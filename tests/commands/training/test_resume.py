@@ -18,6 +18,8 @@ from stable_baselines3.common.logger import configure
 
 from equirl.agents.training import checkpoints
 from equirl.agents.training.checkpoints import LOGGED, Checkpoint
+from equirl.errors import ConfigError
+from equirl.runs.run_directory import RunDirectory
 from shared.rarely import rarely
 from shared.resumption import (
     CARTPOLE,
@@ -239,6 +241,16 @@ def test_a_run_killed_before_it_has_a_configuration_is_begun_again_by_the_same_c
     outcome = equirl_command("train", *keys)
     assert outcome.code == 0, outcome.err
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["run"]
+
+
+def test_of_two_that_begin_the_same_run_the_second_is_refused(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    with run.begun() as first:
+        first.write_config("seed: 0")
+        with pytest.raises(ConfigError, match="another process is beginning"), run.begun():
+            pass
+    assert run.config.read_text() == "seed: 0"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_run_directory_may_be_moved(

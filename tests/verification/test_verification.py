@@ -203,7 +203,7 @@ def test_what_gymnasiums_wrappers_keep_is_moved_with_the_state(name: str) -> Non
     assert report.holds
 
 
-@pytest.mark.parametrize("name", KEEPING)
+@pytest.mark.parametrize("name", ["sticky", "several"])
 def test_a_broken_symmetry_is_refused_behind_wrappers_that_keep_something(name: str) -> None:
     report = check_behind(KEEPING[name], "equirl/BrokenCartPole-v0", share=1.0)
     assert ("mirror", "dynamics") in failures(report.verdicts)

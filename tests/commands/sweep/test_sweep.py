@@ -270,6 +270,7 @@ def test_a_launcher_that_is_not_installed_names_its_extra(refused: Refused, laun
     assert said == f'hydra/launcher={launcher} needs pip install "equirl[{extra}]"'
 
 
+@pytest.mark.slow
 def test_a_sweep_of_runs_to_go_on_with_trains_them_longer(
     equirl_command: Command, folder: Path
 ) -> None:

@@ -148,12 +148,12 @@ class EquivariantAlgorithm(BaseAlgorithm):
             EquirlWarning: the environment has another symmetry than the agent, which keeps its own.
         """
         check_normalization(env, self.policy_kwargs.get("symmetry"))
-        if _found(env) != _found(self.env):  # otherwise the agent was given another to begin with
-            self._compare_symmetry(env)
+        found = _found(env)
+        if found != _found(self.env):  # otherwise the agent was given another to begin with
+            self._compare_symmetry(found)
         super().set_env(env, force_reset)
 
-    def _compare_symmetry(self, env: GymEnv) -> None:
-        found = _found(env)
+    def _compare_symmetry(self, found: Symmetry | None) -> None:
         if found is None or found == self.symmetry or self.symmetry.group.order == 1:
             return
         theirs, ours = (", ".join(one.group.names[1:]) for one in (found, self.symmetry))
@@ -197,8 +197,7 @@ class EquivariantAlgorithm(BaseAlgorithm):
             ours = {name: found[name] for name in SYMMETRIZATION if name in found}
             kwargs["policy_kwargs"] = ours | kwargs["policy_kwargs"]
         model = super().load(path, *args, **kwargs)
-        if model.env is not None:
-            model._compare_symmetry(model.env)
+        model._compare_symmetry(_found(model.env))
         return model
 
     @classmethod

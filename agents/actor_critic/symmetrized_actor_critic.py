@@ -124,9 +124,8 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
         if symmetrized.order == 1:
             actor, critic = self._latents(obs)
             return self.action_net(actor), self.value_net(critic)
-        if not overrides(self, SymmetrizedActorCritic, PARTS) and self._is_librarys(
-            "extract_features"
-        ):
+        changed = overrides(self, SymmetrizedActorCritic, PARTS)
+        if not changed and self._is_librarys("extract_features"):
             few = actor_critic_of_few(self, obs)
             if few is not None:
                 return few

@@ -13,7 +13,7 @@ from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.fresh_draws import MOST_STATES, Place, check_by_fresh_draws, is_random
 from equirl.verification.play import kept, stacked
-from equirl.verification.remembering import Memories
+from equirl.verification.remembering import Memories, moved_action
 from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
 from equirl.verification.where import Region, region
@@ -154,10 +154,10 @@ class Comparison:
         env, twin, observation = both
         for _ in range(STEPS):
             action = self.symmetry.action_space.sample()
-            moved_action = self._moved_action(action)
+            in_image = moved_action(self.symmetry, self.g, action)
             following, reward, terminated, truncated, _ = env.step(action)
             try:
-                found, found_reward, found_terminated, _, _ = twin.step(moved_action)
+                found, found_reward, found_terminated, _, _ = twin.step(in_image)
             except Exception as error:
                 raise SymmetryError(
                     f"the environment cannot step from the state that the state map of {self.name} "
@@ -182,7 +182,7 @@ class Comparison:
                         action,
                         following,
                         self.symmetry.transform_observation(self.g, observation),
-                        moved_action,
+                        in_image,
                         wanted,
                         got,
                     )
@@ -220,7 +220,7 @@ class Comparison:
         if both is None:
             return None
         env, twin, observation = both
-        return Place(env, twin, observation, action, self._moved_action(action))
+        return Place(env, twin, observation, action, moved_action(self.symmetry, self.g, action))
 
     def _is_random_there(self) -> bool:
         past, action = self.disputed[0]
@@ -240,10 +240,6 @@ class Comparison:
         usable = [place for place in places if place is not None]
         agreed = [(state, action) for state, action, differed in self.compared if not differed]
         return check_by_fresh_draws(self.symmetry, self.name, usable, agreed, level, seed)
-
-    def _moved_action(self, action: Any) -> Any:
-        moved = self.symmetry.transform_action(self.g, action)
-        return int(moved) if np.ndim(moved) == 0 else moved
 
     def _count(self, steps: int) -> None:
         self.steps += steps

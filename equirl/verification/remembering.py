@@ -17,6 +17,12 @@ from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 
 
+def moved_action(symmetry: Symmetry, g: int, action: Any) -> Any:
+    """ga as an environment takes it: a number where actions are numbers."""
+    moved = symmetry.transform_action(g, action)
+    return int(moved) if np.ndim(moved) == 0 else moved
+
+
 def _move_frames(layer: Any, inside: Symmetry, g: int) -> None:
     frames = [inside.transform_observation(g, frame) for frame in layer.obs_queue]
     layer.obs_queue = deque(frames, maxlen=layer.obs_queue.maxlen)
@@ -31,7 +37,7 @@ def _move_delayed(layer: Any, inside: Symmetry, g: int) -> None:
 
 def _move_last_action(layer: Any, inside: Symmetry, g: int) -> None:
     if layer.last_action is not None:
-        layer.last_action = inside.transform_action(g, layer.last_action)
+        layer.last_action = moved_action(inside, g, layer.last_action)
 
 
 REMEMBER: dict[type[Any], Callable[[Any, Symmetry, int], None]] = {

@@ -8,7 +8,7 @@ TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
 BIN     := $(abspath $(VENV))/bin
 STAMP   := $(VENV)/.installed
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 CHECK_PYTHON := import sys; \
 	sys.version_info >= (3, 10) or sys.exit("equirl needs Python 3.10 or newer, \

@@ -203,6 +203,12 @@ def _notes_on(
             f"{env}: {early} of {len(runs)} curves end before their last step, by reaching a "
             "target return; their last return is taken to last"
         )
+    if lengthened := len({run.path for run in runs if _is_lengthened(run)}):
+        notes.append(
+            f"{env}: {lengthened} of {len({run.path for run in runs})} runs were given other "
+            "total_timesteps when they were resumed: what follows these, as exploration of DQN "
+            "does, went another way there than in a run begun with as many"
+        )
     for clock in CLOCKS:
         without = {run.method: 0 for run in runs if clock not in run.clocks}
         if without:
@@ -210,6 +216,13 @@ def _notes_on(
     for key, values in unequal_settings(runs).items():
         notes.append(f"{env}: not all runs have the same {key} ({_listed(values)})")
     return notes
+
+
+def _is_lengthened(run: Run) -> bool:
+    """Whether a part of it was trained for other `total_timesteps` than it has now."""
+    now = run.total_timesteps
+    resumed = run.provenance.get("resumed", [])
+    return any(one["step"] > 0 and one.get("planned", now) != now for one in resumed)
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -36,11 +36,23 @@ def write_provenance(run: RunDirectory, seeds: dict[str, Any]) -> None:
     _write(run, here)
 
 
-def note_resumption(run: RunDirectory, step: int) -> None:
-    """Add to ``provenance.json`` that, and with what, the run is resumed."""
+def note_resumption(run: RunDirectory, step: int, planned: int) -> None:
+    """Add to ``provenance.json`` that, and with what, the run is resumed.
+
+    Args:
+        run: which.
+        step: it goes on from.
+        planned: its ``total_timesteps`` until now.
+    """
     known = _read(run)
     known.setdefault("resumed", []).append(
-        {"step": step, "command": command_line(), "started": _now(), "versions": versions()}
+        {
+            "step": step,
+            "planned": planned,
+            "command": command_line(),
+            "started": _now(),
+            "versions": versions(),
+        }
     )
     _write(run, known)
 

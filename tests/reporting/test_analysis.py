@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,20 @@ def test_runs_of_unequal_length_are_compared_over_the_shortest_with_a_note(runs:
     notes = " ".join(analysis.notes)
     assert "runs of 300, 500 steps are compared over 300" in notes
     assert "algorithm.tau (1.0, 0.5)" in notes
+
+
+@pytest.mark.parametrize(
+    ("step", "planned", "is_noted"), [(200, 200, 1), (200, 500, 0), (0, 200, 0)]
+)
+def test_runs_that_were_lengthened_when_resumed_are_noted(
+    runs: Path, step: int, planned: int, is_noted: int
+) -> None:
+    provenance = json.loads((runs / "plain-0" / "provenance.json").read_text())
+    provenance["resumed"] = [{"step": step, "planned": planned}]
+    (runs / "plain-0" / "provenance.json").write_text(json.dumps(provenance))
+    noted = [line for line in analysis_of(runs).notes if "when they were resumed" in line]
+    assert len(noted) == is_noted
+    assert all("1 of 4 runs" in line for line in noted)
 
 
 def test_unfinished_runs_are_reported_as_far_as_they_came(runs: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -121,6 +122,8 @@ def _check(settings: BenchmarkConfig, run: RunDirectory) -> None:
     for key in ("parts", "methods", "orders", "networks", "batch_sizes"):
         if not getattr(settings, key):
             raise ConfigError(f"{key} is empty")
+        if twice := [e for e, n in Counter(getattr(settings, key)).items() if n > 1]:
+            raise ConfigError(f"{key} lists {', '.join(map(str, twice))} more than once")
     positive = [*settings.batch_sizes, settings.rounds]
     if settings.training_steps is not None:
         positive.append(settings.training_steps)

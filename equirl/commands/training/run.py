@@ -27,6 +27,7 @@ from equirl.agents.transfer.zero_shot import ZeroShot, equivariant_policy
 from equirl.commands.composition import given_keys
 from equirl.commands.filming import write_gif
 from equirl.commands.signals import Interruption
+from equirl.commands.training.earlier_run import saved_config
 from equirl.commands.training.interruption import InterruptionCallback
 from equirl.commands.training.normalising import NormalisationState
 from equirl.configs.keys import flattened
@@ -204,7 +205,8 @@ class Training:
             and getattr(self.settings.algorithm, "learning_rate_final", None) is not None
         ):
             warn("the learning rate, which falls to its end at total_timesteps, falls anew")
-        note_resumption(self.directory, checkpoint.step)
+        planned = saved_config(self.directory.path).total_timesteps
+        note_resumption(self.directory, checkpoint.step, planned)
         self.directory.write_config(OmegaConf.to_yaml(self.config, resolve=True))
         self.directory.result.unlink(missing_ok=True)
         self.model.set_logger(resumed_logger(self.directory.tensorboard, checkpoint.step))
@@ -224,7 +226,7 @@ class Training:
             )
         print(f"no checkpoint in {self.directory} yet: starting over")
         self.directory.clear()
-        note_resumption(self.directory, 0)
+        note_resumption(self.directory, 0, self.settings.total_timesteps)
         self.directory.write_config(OmegaConf.to_yaml(self.config, resolve=True))
 
 

@@ -286,6 +286,7 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
     ("argument", "words"),
     [
         ("parts=[nonsense]", ["parts", "training, gradient_step, predict", "'nonsense'"]),
+        ("parts=[predict,predict]", ["parts", "predict more than once"]),
         ("methods=[equitun]", ["did you mean 'equitune'?"]),
         ("networks=[mlp-64]", ["networks", "mlp-64-64, mlp-256-256, nature-cnn", "'mlp-64'"]),
         ("orders=[3]", ["orders", "1, 2, 4, 8", "3"]),

@@ -128,7 +128,7 @@ def test_other_versions_are_named_in_one_line(
     assert "torch" not in line
     if key == "resume":
         (resumed,) = provenance(run)["resumed"]
-        assert resumed["step"] == 96
+        assert (resumed["step"], resumed["planned"]) == (96, 96)
         assert resumed["versions"]["numpy"] != "1.0"
 
 

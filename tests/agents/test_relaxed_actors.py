@@ -141,7 +141,7 @@ def test_alpha_rises_where_values_are_not_symmetric_and_stays_0_where_they_are(n
     steps = 3000 if name in ON_POLICY else 350
     broken, whole = (agent(name, broken).learn(steps) for broken in (True, False))
     assert float(alphas(broken, OBSERVATIONS).mean()) > 0.7
-    if name == "qrdqn":  # which lets go of a part here, see docs/broken_symmetry.md
+    if name == "qrdqn":  # which still fits, and not equally well at s and its mirror image
         assert float(alphas(whole, OBSERVATIONS).mean()) < 0.3
     else:
         assert float(alphas(whole, OBSERVATIONS).max()) < 0.1

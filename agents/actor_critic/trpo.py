@@ -25,7 +25,8 @@ class EquivariantTRPO(EquivariantAlgorithm, RelaxingOnPolicy, TRPO):
 
     Training is sb3-contrib's own; only the policy differs, and what ``method="relaxed"`` adds, see
     `RelaxingOnPolicy`. There a step leads the plain actor up its own gain too (`plain_actor`), and
-    the region of trust is one of both actors: KL(π_R) + KL(π).
+    the region of trust is one of both actors: KL(π_R) + KL(π), of which the line search looks at
+    the first alone, so that the second is held to its quadratic approximation.
 
     Args:
         args: see `EquivariantAlgorithm`, which raises what it says.
@@ -63,8 +64,8 @@ class EquivariantTRPO(EquivariantAlgorithm, RelaxingOnPolicy, TRPO):
         every = slice(None, None, self.sub_sampling_factor)
         outputs = policy._plain(map_parts(lambda part: part[every], sample.observations))
         parameters = outputs[:, :-1]
-        with torch.no_grad():
-            before = copy.copy(policy._distribution(parameters))
+        with torch.no_grad():  # a Gaussian would keep the graph of its mean
+            before = copy.copy(policy._distribution(parameters.detach()))
         divergence = kl_divergence(policy._distribution(parameters), before).mean()
         actions = sample.actions[every]
         if isinstance(self.action_space, spaces.Discrete):

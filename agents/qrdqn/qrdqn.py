@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
 from equirl.agents.equivariant_algorithm import EquivariantAlgorithm
+from equirl.agents.gradient_steps import overrides
 from equirl.agents.qrdqn.policies import (
     EquivariantQRDQNCnnPolicy,
     EquivariantQRDQNMultiInputPolicy,
@@ -21,13 +22,16 @@ from equirl.agents.qrdqn.policies import (
 from equirl.agents.relaxed_loss import newest_transitions, relaxed_weighting, with_newest
 from equirl.symmetrize import relaxation
 
+HOOKS = ("targets", "loss")
+
 
 class EquivariantQRDQN(EquivariantAlgorithm, QRDQN):
     """QR-DQN (arXiv 1710.10044) with a policy that has the symmetry of the task exactly.
 
-    Training is sb3-contrib's own code; only the quantile network and its target differ, see
-    `EquivariantQRDQNPolicy`. With the trivial group it is sb3-contrib's own bit for bit. Of
-    ``method="relaxed"`` there is one α(s) for all actions; see `relaxed_loss`.
+    Training is sb3-contrib's own code, unless `targets` or `loss` is overridden; only the quantile
+    network and its target differ, see `EquivariantQRDQNPolicy`. With the trivial group it is
+    sb3-contrib's own bit for bit. Of ``method="relaxed"`` there is one α(s) for all actions; see
+    `relaxed_loss`.
 
     Args:
         args: see `EquivariantAlgorithm`, which raises what it says.
@@ -51,8 +55,9 @@ class EquivariantQRDQN(EquivariantAlgorithm, QRDQN):
     replay_buffer: Any
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
-        """See `QRDQN`, whose own code it is of all methods but ``relaxed``."""
-        if relaxed_weighting(self.quantile_net) is None:
+        """See `QRDQN`, whose own code it is unless the method is ``relaxed`` or a hook changed."""
+        relaxes = relaxed_weighting(self.quantile_net) is not None
+        if not relaxes and not overrides(self, EquivariantQRDQN, HOOKS):
             super().train(gradient_steps, batch_size)
             return
         self.policy.set_training_mode(True)
@@ -60,7 +65,7 @@ class EquivariantQRDQN(EquivariantAlgorithm, QRDQN):
         losses = []
         for _ in range(gradient_steps):
             sample = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            loss = self.relaxed_loss(sample)
+            loss = self.relaxed_loss(sample) if relaxes else self.loss(sample)
             losses.append(loss.item())
             self.policy.optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -78,6 +83,13 @@ class EquivariantQRDQN(EquivariantAlgorithm, QRDQN):
         following = self.quantile_net_target(sample.next_observations)
         best = following.mean(dim=1).argmax(dim=1, keepdim=True)
         return sample.rewards + (1 - sample.dones) * discounts * _of_actions(following, best)
+
+    def loss(self, sample: ReplayBufferSamples) -> Tensor:
+        """The quantile Huber loss of Z(s, a) and the targets, a scalar."""
+        targets = self.targets(sample)
+        taken = _of_actions(self.quantile_net(sample.observations), sample.actions)
+        loss: Tensor = quantile_huber_loss(taken, targets, sum_over_quantiles=True)
+        return loss
 
     def relaxed_loss(self, sample: ReplayBufferSamples) -> Tensor:
         """The loss of sb3-contrib of Z_R and of the plain Z, and the loss of α, a scalar.

@@ -34,6 +34,7 @@ class SoftActorCritic(OffPolicyAlgorithm):
     """
 
     policy: Any
+    use_sde: bool
     actor: Any
     critic: Any
     critic_target: Any
@@ -57,6 +58,8 @@ class SoftActorCritic(OffPolicyAlgorithm):
         logged: list[dict[str, Tensor]] = []
         for step in range(gradient_steps):
             sample = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            if self.use_sde:
+                self.actor.reset_noise()
             weighed = self.weigh(sample.observations)  # w_g(s), shared by actor and critics
             actions, log_prob = self.act(sample.observations, weighed)  # a ~ π(s), log π(a | s)
             alpha, losses = self._entropy_coefficient(log_prob)

@@ -193,6 +193,32 @@ def test_the_plain_loss_of_ppo_is_the_loss_of_ppo_for_the_plain_networks() -> No
     torch.testing.assert_close(model.plain_loss(sample, actions), expected)
 
 
+@pytest.mark.parametrize("kind", ["gaussian", "bits", "categories"])
+def test_the_region_of_trust_of_trpo_holds_the_plain_actor_too(kind: str) -> None:
+    env = OneStep(kind == "categories", True)
+    symmetry: Any = env.symmetry
+    if kind == "bits":
+        env.action_space = spaces.MultiBinary(2)
+        actions = {"mirror": ([-1], [1, 0])}
+        symmetry = Symmetry.from_generators(env.observation_space, env.action_space, actions)
+    policy_kwargs = {"net_arch": [16], "ortho_init": False}
+    model = EquivariantTRPO(
+        "MlpPolicy", env, "relaxed", symmetry=symmetry, policy_kwargs=policy_kwargs,
+        seed=0, device="cpu", **SETTINGS["trpo"],
+    )  # fmt: skip
+    model.learn(128)
+    (sample,) = model.rollout_buffer.get(128)
+    weight = model.policy.action_net.weight
+    (up,) = torch.autograd.grad(model.plain_actor(sample)[1], weight)
+    divergence, _ = model.plain_actor(sample)
+    (slope,) = torch.autograd.grad(divergence, weight, create_graph=True)
+    direction = torch.randn(slope.shape, generator=torch.Generator().manual_seed(0))
+    (curvature,) = torch.autograd.grad((slope * direction).sum(), weight)
+    assert float(slope.abs().max()) < 1e-6  # it is least where the step begins
+    assert float((curvature * direction).sum()) > 1e-3
+    assert float(up.abs().max()) > 0
+
+
 @pytest.mark.parametrize("name", ["ppo", "sac", "td3"])
 def test_what_is_let_go_of_lies_between_the_symmetrized_and_the_plain_network(name: str) -> None:
     model = agent(name)

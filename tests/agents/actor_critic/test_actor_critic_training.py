@@ -10,12 +10,14 @@ import pytest
 import torch
 from sb3_contrib import TRPO, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from equirl import Symmetry
 from equirl.agents import (
     EquivariantA2C,
     EquivariantActorCriticPolicy,
+    EquivariantMaskablePPO,
     EquivariantPPO,
     MirrorLossA2C,
     MirrorLossPPO,
@@ -102,6 +104,34 @@ def test_maskable_ppo_never_takes_what_is_masked(actions: str) -> None:
     masks = np.tile(env.action_masks(), (len(points), 1))
     distribution = model.policy.get_distribution(points, masks)
     assert (np.asarray(distribution.sample()) > 0).all()
+
+
+class Linear(BaseFeaturesExtractor):
+    """Features that are learned, so that those of actor and critic can differ."""
+
+    def __init__(self, observation_space: Any) -> None:
+        super().__init__(observation_space, 5)
+        self.layer = torch.nn.Linear(observation_space.shape[0], 5)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.layer(observations)
+        return features
+
+
+@pytest.mark.parametrize("ours", [EquivariantPPO, EquivariantMaskablePPO])
+def test_a_policy_alone_comes_back_with_both_of_its_extractors(ours: Any, tmp_path: Path) -> None:
+    env = task("signs", "discrete")
+    kwargs = {"share_features_extractor": False, "features_extractor_class": Linear}
+    model = ours(
+        "MlpPolicy", env, symmetry=env.symmetry, policy_kwargs=kwargs, device="cpu", **SHORT["ppo"]
+    )
+    model.policy.save(tmp_path / "policy.zip")
+    loaded = type(model.policy).load(tmp_path / "policy.zip", device="cpu")
+    points = seen(env.symmetry, 6, 0)
+    for one, other in zip(
+        *(policy.parameters_and_values(points) for policy in (model.policy, loaded)), strict=True
+    ):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("model", [MirrorLossPPO, MirrorLossA2C])

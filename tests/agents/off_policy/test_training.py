@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
+from stable_baselines3 import SAC
 from stable_baselines3.common.noise import NormalActionNoise
 
 from equirl import Symmetry
-from equirl.agents import MirrorLossSAC, MirrorLossTD3, OrbitReplayBuffer
+from equirl.agents import EquivariantQRDQN, MirrorLossSAC, MirrorLossTD3, OrbitReplayBuffer
+from equirl.envs import SymmetryWrapper
 from equirl.errors import AgentError
-from shared.off_policy_agents import ALGORITHMS, agent, environment
+from shared.off_policy_agents import ALGORITHMS, Random, agent, environment
 from shared.small_agents import METHODS
 
 each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -139,6 +142,34 @@ def test_the_entropy_coefficient_is_learned_or_given(coefficient: Any) -> None:
 def test_gsde_is_refused_for_training(algorithm: str) -> None:
     with pytest.raises(AgentError, match="use_sde"):
         agent(algorithm, use_sde=True)
+
+
+def test_gsde_of_a_plain_actor_draws_its_noise_as_sac_does() -> None:
+    def mirrored() -> Any:  # one element besides e, so that none is drawn
+        boxes = (spaces.Box(-1, 1, (3,)) for _ in range(2))
+        return SymmetryWrapper(Random(*boxes), {"flip": ([-1, -1, 1], [-1, 1, -1])})
+
+    settings: dict[str, Any] = {"use_sde": True, "train_freq": 4, "gradient_steps": 4, "seed": 0}
+    settings |= {"buffer_size": 200, "learning_starts": 12, "batch_size": 8, "device": "cpu"}
+    stock = SAC("MlpPolicy", mirrored(), **settings).learn(40)
+    ours = MirrorLossSAC("MlpPolicy", mirrored(), mirror_weight=1e-12, **settings).learn(40)
+    for key, value in parameters(ours).items():
+        torch.testing.assert_close(value, parameters(stock)[key], rtol=1e-4, atol=1e-5)
+
+
+def test_targets_of_a_subclass_of_qrdqn_are_called_and_change_nothing_else() -> None:
+    asked = []
+
+    class Mine(EquivariantQRDQN):
+        def targets(self, sample: Any) -> torch.Tensor:
+            asked.append(sample)
+            return super().targets(sample)
+
+    expected = parameters(agent("qrdqn", "equizero").learn(40))
+    model: Any = agent("qrdqn", "equizero")
+    model.__class__ = Mine
+    assert_equal(parameters(model.learn(40)), expected)
+    assert asked
 
 
 @each_algorithm

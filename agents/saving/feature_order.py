@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 Weights = Mapping[str, Tensor]
 
-OF_FEATURES = r"\.symmetrized\.weighting\.(inner\.)?h\.0\.weight"
+OF_FEATURES = r"(^|\.)symmetrized\.weighting\.(inner\.)?h\.0\.weight"
 OF_OBSERVATIONS = r"\.canonical_score\..*0"
 """Where our methods' own layers take features (without hidden layers), or flat observations."""
 
@@ -51,7 +51,7 @@ def with_keys_in_order(
     of_features = _columns(features, saved, now)
     of_observations = _columns(flat, saved, now)
     names = set(first_layers)
-    has_hidden_layers = not any(_ends_in_output(name, weights) for name in names)
+    has_hidden_layers = not any(_gives_actions(name, weights) for name in names)
     moved = {}
     for name, weight in weights.items():
         if name in names or (not has_hidden_layers and re.search(OF_FEATURES, name)):
@@ -76,9 +76,13 @@ def _moved(weight: Tensor, columns: Tensor) -> Tensor:
     return torch.cat([weight[:, columns], weight[:, len(columns) :]], dim=1)
 
 
-def _ends_in_output(name: str, weights: Weights) -> bool:
-    """Whether the layer is the only one of its network."""
+def _gives_actions(name: str, weights: Weights) -> bool:
+    """Whether a first layer is also the last one of the network that acts."""
+    if name in ("action_net.weight", "actor.mu.weight"):
+        return True
     prefix = name.rsplit(".", 2)[0]
+    if prefix not in ("q_net.q_net", "quantile_net.quantile_net", "actor.mu"):
+        return False
     return not any(
         key != name and key.startswith(f"{prefix}.") and key.endswith(".weight") for key in weights
     )

@@ -95,7 +95,7 @@ def in_memory(model: BaseAlgorithm) -> tuple[SavedAgent, dict[str, Any]]:
     file.seek(0)
     path = Path(f"the {type(model).__name__} given")
     data, weights, training = read_parts(path, file)
-    agent = SavedAgent(path, data, in_todays_layout(weights), training)
+    agent = SavedAgent(path, data, in_todays_layout(weights), training, in_memory=True)
     for name in ("observation_space", "action_space"):
         read = getattr(agent, name)
         vars(agent)[name] = SavedSpace(getattr(model, name), False, read.description)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
 
 from equirl.agents.features import NormalisedCombined, NormalisedFlatten
@@ -19,6 +21,8 @@ from equirl.agents.saving.reading.saved_normalisation import (
 from equirl.agents.saving.saved_agent import SavedAgent
 from equirl.errors import AgentError
 from equirl.shown import shown
+from equirl.symmetrize.structures import parts
+from equirl.symmetry import Symmetry
 
 NORMALISING = {FlattenExtractor: NormalisedFlatten, CombinedExtractor: NormalisedCombined}
 """The features extractors that normalisation can be put in front of, and what stands for both."""
@@ -47,6 +51,11 @@ def with_normalisation(
     space = agent.observation_space.space or found.observation_space
     if space is not None:
         found.check_fits(space)
+    if agent.is_equivariant and not _commute(agent.symmetry, found):
+        raise AgentError(
+            f"{agent.path} was trained on normalised observations, and its symmetry is one of "
+            f"these: of raw ones {found.path} makes another. Play it behind SymmetricVecNormalize"
+        )
     kwargs = agent.policy_kwargs(policy_kwargs or {})
     plain = CombinedExtractor if agent.observation_space.is_dict else FlattenExtractor
     extractor = kwargs.get("features_extractor_class", plain)
@@ -67,6 +76,44 @@ def with_normalisation(
     return made
 
 
+def _commute(symmetry: Symmetry | None, found: SavedNormalisation) -> bool:
+    """Whether N(gs) = gN(s) for every g; N is the normalisation, without its clipping.
+
+    Only then is an agent that is equivariant behind it so in front of it, by the same symmetry.
+    """
+    if symmetry is None:  # of a file that does not describe it
+        return True
+    space = symmetry.observation_space
+    random = np.random.default_rng(0)
+
+    def normalised(s: Any) -> Any:
+        def of(key: str | None, part: Any) -> Any:
+            moments = found.observations.get(key)
+            scale = None if moments is None else np.sqrt(moments.var + found.epsilon)
+            return part if moments is None else (part - moments.mean) / scale
+
+        return {k: of(k, part) for k, part in s.items()} if isinstance(s, dict) else of(None, s)
+
+    def drawn(key: str | None, part: spaces.Space[Any]) -> Any:
+        moments = found.observations.get(key)
+        if moments is None:
+            return np.stack([part.sample() for _ in range(8)])
+        deviations = random.normal(size=(8, *moments.mean.shape))
+        return moments.mean + deviations * np.sqrt(moments.var + found.epsilon)
+
+    if isinstance(space, spaces.Dict):
+        states: Any = {key: drawn(key, part) for key, part in space.spaces.items()}
+    else:
+        states = drawn(None, space)
+    for g in range(symmetry.group.order):
+        before = symmetry.transform_observation(g, normalised(states))
+        after = normalised(symmetry.transform_observation(g, states))
+        for one, other in zip(parts(before), parts(after), strict=True):
+            if not np.allclose(one, other, rtol=1e-3, atol=1e-3):
+                return False
+    return True
+
+
 def _normalisation(
     agent: SavedAgent, normalize: str | Path | bool | SavedNormalisation | None
 ) -> SavedNormalisation | None:
@@ -80,7 +127,7 @@ def _normalisation(
         raise AgentError(
             f"normalize must be a file of statistics, or false, got {shown(normalize)}"
         )
-    beside = statistics_beside(agent.path)
+    beside = None if agent.in_memory else statistics_beside(agent.path)
     if beside is not None and not normalises_itself(agent):
         raise AgentError(
             f"{beside} lies beside {agent.path}: give it, normalize={str(beside)!r}, or "
@@ -99,11 +146,15 @@ def trained_normalised(agent: SavedAgent) -> bool:
 
     Not where the statistics are part of its network.
     """
-    return not normalises_itself(agent) and (
-        statistics_beside(agent.path) is not None
-        or was_normalised(agent.data)
-        or _run_says_normalised(agent.path)
-        or _folder_says_normalised(agent.path)
+    if normalises_itself(agent):
+        return False
+    return was_normalised(agent.data) or (
+        not agent.in_memory
+        and (
+            statistics_beside(agent.path) is not None
+            or _run_says_normalised(agent.path)
+            or _folder_says_normalised(agent.path)
+        )
     )
 
 

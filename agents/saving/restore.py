@@ -9,6 +9,7 @@ from gymnasium import Space
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from equirl.agents.families import FAMILIES, class_of
+from equirl.agents.saving.feature_order import same_order
 from equirl.agents.saving.saved_agent import SavedAgent
 from equirl.envs import symmetry_of
 from equirl.errors import AgentError, SymmetryError, UntrustedError
@@ -45,10 +46,10 @@ def restore(
     family = FAMILIES[agent.architecture.algorithm]
     kwargs: dict[str, Any] = {"device": device}
     if not family.is_on_policy:  # SB3's defaults, as the file says these in a pickle only
-        kwargs.update(buffer_size=1, train_freq=4, gradient_steps=1)
+        kwargs.update(buffer_size=1, replay_buffer_class=None, train_freq=4, gradient_steps=1)
     if not agent.is_equivariant:
         stock: type[BaseAlgorithm] = class_of(family.stock)
-        return agent.build(stock, env or _saved_spaces(agent), **kwargs)
+        return agent.build(stock, _as_saved(agent, env) or _saved_spaces(agent), **kwargs)
     if not agent.policy_module.startswith("equirl."):
         module = shortened(agent.policy_module) or "an unknown module"
         raise UntrustedError(
@@ -57,7 +58,8 @@ def restore(
         )
     symmetry = agent.symmetry or _symmetry_of(agent, env)
     policy_kwargs = {"symmetry": symmetry, **agent.symmetrization}
-    there = env or SpacesAlone(symmetry.observation_space, symmetry.action_space)
+    alone = SpacesAlone(symmetry.observation_space, symmetry.action_space)
+    there = _as_saved(agent, env) or alone
     try:
         algorithm = class_of(family.stock if agent.is_native else family.equivariant)
         model: BaseAlgorithm = agent.build(algorithm, there, policy_kwargs=policy_kwargs, **kwargs)
@@ -71,6 +73,20 @@ def restore(
         names = shortened(", ".join(differing[:3]))
         raise AgentError(f"{agent.path} holds another network: {names} differ")
     return model
+
+
+def _as_saved(agent: SavedAgent, env: gym.Env[Any, Any] | None) -> gym.Env[Any, Any] | None:
+    """The environment; where its keys stand in another order than when it was saved, its spaces.
+
+    A Dict is told by its keys in acting, whatever their order; but which of two points is the
+    lexicographically first, for one, is a matter of order.
+    """
+    saved = agent.observation_space.space
+    if env is None or saved is None or same_order(saved, env.observation_space):
+        return env
+    seen = BaseAlgorithm._wrap_env(env, monitor_wrapper=False)
+    agent.check_spaces(seen.observation_space, seen.action_space)
+    return SpacesAlone(saved, env.action_space)
 
 
 def _saved_spaces(agent: SavedAgent) -> SpacesAlone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,8 +74,8 @@ class SavedAgent(SavedDescription):
                 f"{reason(error)}"
             ) from error
         self.give_weights(model)
-        has_order = same_order(self.observation_space.space, model.observation_space)
-        give_training_state(self.training if has_order else {}, model, given, self.path)
+        arranged = partial(self._for_keys_of, model)
+        give_training_state(self.training, model, given, self.path, arranged)
         return model
 
     def kept_of_relaxed(
@@ -167,16 +168,20 @@ class SavedAgent(SavedDescription):
         Raises:
             AgentError: it is not known what the order of keys means to its features extractor.
         """
+        return self._for_keys_of(model, self.weights)
+
+    def _for_keys_of(self, model: BaseAlgorithm, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights by name, or what else there is one of for each weight; see `weights_for`."""
         saved, now = self.observation_space.space, model.observation_space
         if same_order(saved, now):
-            return self.weights
+            return tensors
         assert isinstance(saved, spaces.Dict)
         assert isinstance(now, spaces.Dict)
         modules = model.policy.modules()
         extractor = next(part for part in modules if isinstance(part, BaseFeaturesExtractor))
         layers = self.architecture.first_layers
         try:
-            return with_keys_in_order(self.weights, layers, extractor, saved, now)
+            return with_keys_in_order(tensors, layers, extractor, saved, now)
         except ValueError as error:
             raise AgentError(
                 f"{self.path} was made for the keys {list(saved)} in this order, the environment "

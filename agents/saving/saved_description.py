@@ -43,6 +43,7 @@ class SavedDescription:
         normalisation: the `VecNormalize` it was trained behind, where that is part of its network
             (`equirl.agents.saving.normalised`).
         normalising: policy arguments that make it so.
+        in_memory: whether it is a model that was given, and ``path`` only names it.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class SavedDescription:
     training: dict[str, dict[str, Any]] = field(default_factory=dict)
     normalisation: SavedNormalisation | None = None
     normalising: dict[str, Any] = field(default_factory=dict)
+    in_memory: bool = False
 
     @property
     def is_equivariant(self) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import defaultdict
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 from torch.optim import Optimizer
@@ -99,6 +100,8 @@ def hyper_parameters(
     read: dict[str, Any] = {n: read_schedule(data.get(n)) for n in ("clip_range", "clip_range_vf")}
     read["action_noise"] = read_action_noise(data.get("action_noise"))
     plain |= {name: one for name, one in read.items() if name in taken and one is not None}
+    if "replay_buffer_class" in taken and "replay_buffer_class" not in given:
+        plain |= _hindsight(data)
     steps = _described(data, "replay_buffer_kwargs").get("n_steps")
     if isinstance(steps, int):  # which its replay buffer had, rather than the agent
         plain["n_steps"] = steps
@@ -112,8 +115,25 @@ def hyper_parameters(
     return {**plain, "train_freq": train_freq}
 
 
+def _hindsight(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for an agent that was trained with hindsight (arXiv 1707.01495)."""
+    module = _described(data, "replay_buffer_class").get("__module__")
+    if module != HerReplayBuffer.__module__:
+        return {}
+    described = _described(data, "replay_buffer_kwargs")
+    known = {"n_sampled_goal": int, "goal_selection_strategy": str, "copy_info_dict": bool}
+    kept = {
+        name: described[name] for name, kind in known.items() if type(described.get(name)) is kind
+    }
+    return {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": kept}
+
+
 def give_training_state(
-    training: Mapping[str, Mapping[str, Any]], model: BaseAlgorithm, given: Set[str], path: Path
+    training: Mapping[str, Mapping[str, Any]],
+    model: BaseAlgorithm,
+    given: Set[str],
+    path: Path,
+    arranged: Callable[[dict[str, Tensor]], dict[str, Tensor]],
 ) -> None:
     """Let a model train on from where its file stopped, rather than anew.
 
@@ -125,6 +145,7 @@ def give_training_state(
         model: with the weights of the file.
         given: the arguments that it was built with; a temperature among them counts.
         path: of the file, for messages.
+        arranged: what is saved of each weight, by name, for the order of the model's keys.
 
     Raises:
         AgentError: the temperature is damaged.
@@ -144,10 +165,15 @@ def give_training_state(
     for name in optimizers:
         optimizer = attrgetter(name)(model)
         if isinstance(optimizer, Optimizer):
-            _give_moments(optimizer, training.get(name), names)
+            _give_moments(optimizer, training.get(name), names, arranged)
 
 
-def _give_moments(optimizer: Optimizer, saved: Any, names: Mapping[int, str]) -> None:
+def _give_moments(
+    optimizer: Optimizer,
+    saved: Any,
+    names: Mapping[int, str],
+    arranged: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+) -> None:
     """Give an optimiser the state that it was saved with, where that fits.
 
     Parameters are told by their order, as in every optimiser's file. What only the method has, such
@@ -171,6 +197,10 @@ def _give_moments(optimizer: Optimizer, saved: Any, names: Mapping[int, str]) ->
     except (AttributeError, LookupError, TypeError, ValueError):  # there is none, or it is damaged
         return
     if all(fit):
+        of = {i: names.get(id(parameters[kept[i]]), "") for i in states}
+        for moment in expected - {"step"}:
+            found = arranged({of[i]: state[moment] for i, state in states.items()})
+            states = {i: {**state, moment: found[of[i]]} for i, state in states.items()}
         own = optimizer.state_dict()
         own["state"] = {kept[i]: state for i, state in states.items()}
         optimizer.load_state_dict(own)

@@ -133,11 +133,17 @@ def greedy_actions(
         AgentError: masks of an environment that is seen through a group element.
     """
     arguments: dict[str, Any] = {}
-    if "action_masks" in inspect.signature(model.predict).parameters:
+    if takes_masks(model):
         found = [_mask(env) for env in envs]
         if all(mask is not None for mask in found):
             arguments["action_masks"] = np.stack(found)
     return model.predict(stacked(observations), deterministic=True, **arguments)[0]
+
+
+def takes_masks(player: Player) -> bool:
+    """Whether an agent, or the one within a player, is one of sb3-contrib's that takes masks."""
+    of_its_own = "action_masks" in inspect.signature(player.predict).parameters
+    return of_its_own or bool(getattr(player, "takes_masks", False))
 
 
 def _mask(env: gym.Env[Any, Any]) -> Any:

@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from equirl.agents.saving.reading.saved_normalisation import read_normalisation
 from equirl.agents.training.checkpoints import save_atomically
-from equirl.agents.training.evaluation import Player
+from equirl.agents.training.evaluation import Player, takes_masks
 from equirl.runs.atomic_write import written_whole
 
 
@@ -23,9 +23,20 @@ class _Normalised:
     player: Player
     normalise: Callable[[Any], Any]
 
-    def predict(self, observation: Any, *, deterministic: bool = False) -> tuple[Any, Any]:
+    def predict(
+        self, observation: Any, *, deterministic: bool = False, **masks: Any
+    ) -> tuple[Any, Any]:
+        """See `Player`; ``masks`` are for a player that takes them."""
+        player: Any = self.player
+        found: tuple[Any, Any] = player.predict(
+            self.normalise(observation), deterministic=deterministic, **masks
+        )
+        return found
+
+    @property
+    def takes_masks(self) -> bool:
         """See `Player`."""
-        return self.player.predict(self.normalise(observation), deterministic=deterministic)
+        return takes_masks(self.player)
 
 
 def as_trained(player: Player, model: BaseAlgorithm) -> Player:

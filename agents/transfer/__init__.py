@@ -1,6 +1,6 @@
 """A trained plain agent made equivariant, and the best version of it found."""
 
-from equirl.agents.transfer.beforehand import OWN_STEPS, look_beforehand
+from equirl.agents.transfer.beforehand import look_beforehand, own_seed
 from equirl.agents.transfer.transfer import (
     LEARNED,
     PLAIN,
@@ -13,12 +13,12 @@ from equirl.agents.transfer.transfer import (
 
 __all__ = [
     "LEARNED",
-    "OWN_STEPS",
     "PLAIN",
     "VERSIONS",
     "Stage",
     "Transferred",
     "choose",
     "look_beforehand",
+    "own_seed",
     "transfer_agent",
 ]

@@ -21,6 +21,16 @@ OWN_STEPS = 1000
 """Environment steps that the agent plays as it is, for what is measured on its own states."""
 
 
+def own_seed(seed: int, episodes: int) -> int:
+    """The first seed of the agent's own play: before those of an evaluation, or else behind them.
+
+    Args:
+        seed: of the first episode of the evaluation.
+        episodes: how many it has.
+    """
+    return seed - OWN_STEPS if seed >= OWN_STEPS else seed + episodes
+
+
 @dataclass(frozen=True)
 class Beforehand:
     """A plain agent, its own play, and what was made of both.
@@ -42,7 +52,8 @@ class Beforehand:
 
 def frozen(agent: SavedAgent, env: gym.Env[Any, Any], method: Any, **kwargs: Any) -> BaseAlgorithm:
     """A plain agent made equivariant, or None: as it is; not for training."""
-    buffer = {} if FAMILIES[agent.architecture.algorithm].is_on_policy else {"buffer_size": 1}
+    is_on_policy = FAMILIES[agent.architecture.algorithm].is_on_policy
+    buffer = {} if is_on_policy else {"buffer_size": 1, "replay_buffer_class": None}
     return pretrained(agent, env, method, **buffer, **kwargs)
 
 

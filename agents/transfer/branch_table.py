@@ -19,6 +19,7 @@ from equirl.agents.symmetrized_network import OrbitView
 from equirl.agents.training.evaluation import greedy_actions, stacked
 from equirl.errors import AgentError
 from equirl.symmetrize import LambdaWeighting, magnitude
+from equirl.verification.play import kept
 
 LARGEST_TABLE = 50_000_000
 """The most numbers in the features of a table: 200 MB. Longer data are sampled."""
@@ -68,6 +69,8 @@ def play_transitions(
 ) -> Transitions:
     """Play exactly ``steps`` environment steps, each episode with the next of the models.
 
+    An agent that is told which actions are allowed plays none at random.
+
     Args:
         models: who acts, greedily except with probability ``epsilon``.
         make_env: makes the environment.
@@ -81,15 +84,17 @@ def play_transitions(
     random = np.random.default_rng(seed)
     with make_env() as env:
         env.action_space.seed(seed)
+        random_share = 0.0 if env.has_wrapper_attr("action_masks") else epsilon
         while len(played) < steps:
             model = models[episodes % len(models)]
-            observation, _ = env.reset(seed=seed + episodes)
+            observation = kept(env.reset(seed=seed + episodes)[0])
             over = False
             while not over and len(played) < steps:
                 action = greedy_actions(model, [observation], [env])[0]
-                if random.random() < epsilon:
+                if random.random() < random_share:
                     action = env.action_space.sample()
                 following, reward, terminated, truncated, _ = env.step(action)
+                following = kept(following)
                 played.observations.append(observation)
                 played.actions.append(action)
                 played.rewards.append(float(reward))

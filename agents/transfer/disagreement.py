@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
@@ -30,7 +32,8 @@ class Disagreement:
     """How much averaging changes what an agent does: means over states it came to itself.
 
     Distances are total variations, 0 … 1, between policies with the agent's own exploration noise;
-    where actions are chosen by Q-values, 0 or 1: whether another one is the best.
+    where actions are chosen by Q-values, 0 or 1: whether another one is the best. Of actions of
+    several independent parts, each with a distance TV_i, it is the upper bound 1 − Π_i (1 − TV_i).
 
     Args:
         change: from the policy to the averaged one.
@@ -101,7 +104,8 @@ def _policies(network: Any, view: OrbitView) -> tuple[Callable[[Tensor, Tensor],
     if isinstance(network, SymmetrizedActorCritic):
         size = averaged.shape[1] - 1  # the value comes last
         if getattr(network, "log_std", None) is None:
-            return lambda one, other: _of_logits(one[:, :size], other[:, :size]), averaged
+            parts = _distributions(network.action_space, size)
+            return lambda one, other: _of_logits(one[:, :size], other[:, :size], parts), averaged
         scales = network.symmetric_log_std()
         std = _sde_std(network, scales, view) if network.use_sde else scales.exp()
         return lambda one, other: _of_means((one - other)[:, :size] / std), averaged
@@ -130,5 +134,21 @@ def _of_means(gaps: Tensor) -> Tensor:
     return torch.erf(gaps.norm(dim=1) / math.sqrt(8))
 
 
-def _of_logits(one: Tensor, other: Tensor) -> Tensor:
-    return 0.5 * (one.softmax(dim=1) - other.softmax(dim=1)).abs().sum(dim=1)
+def _distributions(space: spaces.Space[Any], logits: int) -> list[int]:
+    """How many logits each of the independent distributions of actions has; 1: of a bit."""
+    if isinstance(space, spaces.MultiDiscrete):
+        return [int(count) for count in space.nvec.flat]
+    if isinstance(space, spaces.MultiBinary):
+        bits = int(np.prod(space.shape))
+        return [logits // bits] * bits  # two of each bit where bits can be masked
+    return [logits]
+
+
+def _of_logits(one: Tensor, other: Tensor, parts: list[int]) -> Tensor:
+    """``[N]``; of several independent distributions an upper bound, 1 − Π_i (1 − TV_i)."""
+    same = torch.ones_like(one[:, 0])
+    for a, b in zip(*(torch.split(logits, parts, dim=1) for logits in (one, other)), strict=True):
+        if a.shape[1] == 1:  # beside a logit of 0
+            a, b = (torch.cat([torch.zeros_like(part), part], dim=1) for part in (a, b))
+        same = same * (1 - 0.5 * (a.softmax(dim=1) - b.softmax(dim=1)).abs().sum(dim=1))
+    return 1 - same

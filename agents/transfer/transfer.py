@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from equirl.agents.saving.from_pretrained import in_memory, pretrained, statistics_of
 from equirl.agents.saving.normalised import with_normalisation
+from equirl.agents.saving.reading.library_classes import library_class
 from equirl.agents.saving.saved_agent import SavedAgent, read_agent
 from equirl.agents.training.evaluation import Episodes, play_episodes
 from equirl.agents.transfer.alpha_learning import learn_alpha
-from equirl.agents.transfer.beforehand import OWN_STEPS, frozen, look_beforehand
+from equirl.agents.transfer.beforehand import frozen, look_beforehand, own_seed
 from equirl.agents.transfer.branch_table import view_orbits, weighting_of
 from equirl.agents.transfer.disagreement import Disagreement
 from equirl.agents.transfer.fine_tuning import Curve, fine_tune, gentle, training_env
@@ -28,6 +29,7 @@ from equirl.agents.transfer.paired_test import is_better
 from equirl.agents.transfer.weight_learning import (
     LearnedWeights,
     learn_weights,
+    seeds_of,
     set_weighting,
     with_beta,
 )
@@ -174,9 +176,12 @@ def transfer_agent(
         raise ValueError(f"episodes must be at least 2, got {episodes}")
     if isinstance(agent, BaseAlgorithm):
         saved, classes = in_memory(agent)
-        if any(isinstance(value, type) for value in classes.values()):
+        own = [
+            n for n, c in classes.items() if isinstance(c, type) and library_class(n, str(c)) != c
+        ]
+        if own:
             raise AgentError(
-                f"{saved.path} has classes of its own, {', '.join(classes)}: such agents are made "
+                f"{saved.path} has classes of its own, {', '.join(own)}: such agents are made "
                 "equivariant by from_pretrained"
             )
         normalize = statistics_of(agent, normalize)
@@ -186,6 +191,12 @@ def transfer_agent(
         raise AgentError(f"{saved.path} is equivariant already: give a plain SB3 agent")
     if saved.normalisation is None:
         saved = with_normalisation(saved, normalize)
+    learns_from = seeds_of(learning_seed)
+    if max(seed, learns_from.start) < min(seed + episodes, learns_from.stop):
+        raise AgentError(
+            f"seed={seed}: λ is learned from episodes of the seeds {learns_from.start} to "
+            f"{learns_from.stop - 1}, by learning_seed={learning_seed}: evaluate on others"
+        )
     make_env = _maker(env)
     if stage in ("finetune", "all"):
         training_env(saved, make_env).close()  # or refused, before anything is played
@@ -197,7 +208,7 @@ def transfer_agent(
             f"{saved.architecture.algorithm}: say stage=weights"
         )
     kwargs = {"device": device, "seed": learning_seed}
-    before = look_beforehand(saved, make_env, seed - OWN_STEPS, learning_seed, **kwargs)
+    before = look_beforehand(saved, make_env, own_seed(seed, episodes), learning_seed, **kwargs)
     result = Transferred({PLAIN: before.plain}, disagreement=before.disagreement)
     for method in methods if stage != "finetune" else ():
         is_learned = method == FAMILIAR

@@ -108,6 +108,12 @@ def sharpened(weighting: LambdaWeighting) -> WeightingState:
     }
 
 
+def seeds_of(learning_seed: int) -> range:
+    """The seeds of the episodes that `learn_weights` may play."""
+    first = 1_000_000 * (learning_seed + 3)
+    return range(first, first + 1_000_000)
+
+
 def learn_weights(
     model: BaseAlgorithm,
     original: BaseAlgorithm,
@@ -148,7 +154,7 @@ def learn_weights(
         raise ValueError(f"steps must be at least {FEWEST_STEPS}, got {steps}")
     budget = int(LEARNING_SHARE * steps)
     with seeded(seed):
-        learning = _Learning(model, make_env, 1_000_000 * (seed + 3), reward_scale, on_step)
+        learning = _Learning(model, make_env, seeds_of(seed).start, reward_scale, on_step)
         if acts_by_values(model):
             for round_ in range(ROUNDS):
                 learning.play(budget // ROUNDS, [original, model] if round_ == 0 else [model])

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from equirl.agents.equivariance_metrics import alphas
 from equirl.agents.training.evaluation import greedy_actions, play_episodes
-from equirl.agents.transfer import OWN_STEPS, look_beforehand
+from equirl.agents.transfer import look_beforehand, own_seed
 from equirl.commands.environments import check_device, environment_maker
 from equirl.commands.filming import pictured
 from equirl.commands.loading import environment_of, load_model, named_agent, with_agent
@@ -29,6 +29,7 @@ from equirl.errors import ConfigError
 from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
 from equirl.verification.boards import LARGEST, Board, boards_of, shows_board
+from equirl.verification.play import kept
 
 STATES, RANDOM, BOARDS = 3000, 0.2, 3
 """Steps that the picture of α looks at, the share of random ones, and how many boards it has."""
@@ -65,7 +66,9 @@ def evaluate(config: DictConfig) -> float:
             table.add_row(name, str(episodes))
     Console(highlight=False).print(table)
     if settings.transform == "all" and not agent.is_equivariant:
-        before = look_beforehand(agent, make_env, settings.seed - OWN_STEPS, device=settings.device)
+        before = look_beforehand(
+            agent, make_env, own_seed(settings.seed, settings.episodes), device=settings.device
+        )
         if before.disagreement is not None:
             print(f"if equirl transfer made it equivariant: {before.disagreement}")
     if make_drawing is not None:
@@ -127,7 +130,7 @@ def alpha_boards(model: BaseAlgorithm, env: gym.Env[Any, Any], seed: int) -> lis
     env.action_space.seed(seed)
     observation, _ = env.reset(seed=seed)
     for _ in range(STATES):
-        observations.append(observation)
+        observations.append(kept(observation))
         action = greedy_actions(model, [observation], [env])[0]
         action = env.action_space.sample() if rng.random() < random else action
         observation, _, terminated, truncated, _ = env.step(action)

@@ -15,6 +15,7 @@ from equirl.agents.saving.hub import local_agent
 from equirl.agents.saving.normalised import trained_normalised, with_normalisation
 from equirl.agents.saving.restore import restore
 from equirl.agents.saving.saved_agent import SavedAgent, read_agent
+from equirl.commands.composition import given_keys
 from equirl.configs.fields import check_values
 from equirl.configs.old_keys import taken_out
 from equirl.configs.schema import EnvConfig
@@ -102,8 +103,8 @@ def environment_of(agent: SavedAgent, given: EnvConfig) -> EnvConfig:
     if given.id is not None:
         return given
     trained_in = _trained_in(agent.path)
-    default = EnvConfig()
-    changed = {key: new for key, new in vars(given).items() if new != getattr(default, key)}
+    keys = [key.removeprefix("env.") for key in given_keys() if key.startswith("env.")]
+    changed = {key: getattr(given, key) for key in keys if hasattr(given, key)}
     return replace(trained_in, **{**changed, "kwargs": {**trained_in.kwargs, **given.kwargs}})
 
 

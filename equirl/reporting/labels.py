@@ -70,12 +70,17 @@ def labelled(runs: Sequence[Run]) -> list[Run]:
 
 
 def without_twins(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Of curves with the same labels and seed the one begun last; and a line for each other run.
+    """Of curves with the same labels and seed the one begun last, of those that were finished if
+    any was; and a line for each other run.
 
     They would count twice, or are of different agents, which cannot be compared.
     """
     newest: dict[tuple[str, str, int], Run] = {}
-    for run in sorted(runs, key=lambda run: (run.provenance.get("started", ""), str(run.path))):
+
+    def came(run: Run) -> tuple[bool, str, str]:
+        return run.finished, run.provenance.get("started", ""), str(run.path)
+
+    for run in sorted(runs, key=came):
         newest[run.env, run.method, run.seed] = run
     kept: list[Run] = []
     lines: dict[str, None] = {}

@@ -105,7 +105,13 @@ def load_runs(paths: Iterable[str | Path], unfinished: bool = False) -> LoadedRu
 def _run_directories(top: Path) -> list[Path]:
     """Folders with a configuration; hidden ones are Hydra's, or runs only half begun."""
     found = []
-    for folder, below, files in os.walk(top):
+    seen = set()
+    for folder, below, files in os.walk(top, followlinks=True):
+        resolved = Path(folder).resolve()
+        if resolved in seen:  # a link can lead back to where it lies
+            below.clear()
+            continue
+        seen.add(resolved)
         below[:] = sorted(name for name in below if not name.startswith("."))
         trained = {RunDirectory.EVALUATIONS, RunDirectory.PROVENANCE}
         if RunDirectory.CONFIG in files and not trained.isdisjoint(files):

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+import yaml
 from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 
@@ -124,6 +125,19 @@ def test_checkpoint_finds_the_environment_of_its_run(
     checkpoint = shutil.copy(run / "final_model.zip", run / "checkpoints" / "step_900.zip")
     found = rows(equirl_command, f"agent={checkpoint}")
     assert found == rows(equirl_command, f"agent={run / 'final_model.zip'}")
+
+
+def test_keys_given_back_to_their_defaults_count(
+    equirl_command: Callable[..., Any], equivariant_agent: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(equivariant_agent.parent, tmp_path / "run")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["env"]["frame_stack"] = 2
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    agent = f"agent={run / 'best_model.zip'}"
+    expected = rows(equirl_command, f"agent={equivariant_agent}")
+    assert equirl_command("evaluate", agent, "progress=false").code == 2
+    assert rows(equirl_command, agent, "env.frame_stack=1") == expected
 
 
 def test_environment_of_the_run_can_be_changed_in_part(

@@ -125,6 +125,15 @@ def test_of_the_same_run_done_twice_the_last_counts_with_its_zero_shot_curves(
     assert lines == [f"{tmp_path / 'b'}: the same run as {tmp_path / 'a'}, which counts only once"]
 
 
+def test_a_run_done_again_but_broken_off_does_not_replace_a_finished_one(tmp_path: Path) -> None:
+    for name, started, is_finished in (("a", "2026-01-01", True), ("b", "2026-02-02", False)):
+        provenance = {"started": f"{started}T10:00:00"}
+        write_run(tmp_path / name, [100], [1], provenance=provenance, finished=is_finished)
+    kept, lines = without_twins(labelled(load_runs([tmp_path], unfinished=True).runs))
+    assert [run.path.name for run in kept] == ["a"]
+    assert len(lines) == 1
+
+
 def test_a_run_done_again_without_zero_shot_curves_counts_once(tmp_path: Path) -> None:
     for name, started in (("first", "2026-01-01"), ("again", "2026-02-02")):
         provenance = {"started": f"{started}T10:00:00"}

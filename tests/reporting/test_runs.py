@@ -36,6 +36,15 @@ def test_folders_are_searched_and_a_run_named_twice_counts_once(tmp_path: Path) 
     assert found.left_out == []
 
 
+def test_links_to_runs_are_followed_and_those_that_lead_back_are_not(tmp_path: Path) -> None:
+    write_run(tmp_path / "elsewhere" / "1", STEPS, RETURNS, seed=1)
+    write_run(tmp_path / "here" / "0", STEPS, RETURNS, seed=0)
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "elsewhere" / "1")
+    (tmp_path / "here" / "back").symlink_to(tmp_path / "here")
+    found = load_runs([tmp_path / "here"])
+    assert sorted(run.seed for run in found.runs) == [0, 1]
+
+
 def test_unfinished_runs_are_left_out_and_named_unless_asked_for(tmp_path: Path) -> None:
     write_run(tmp_path / "done", STEPS, RETURNS)
     write_run(tmp_path / "going", STEPS, RETURNS, seed=1, finished=False)

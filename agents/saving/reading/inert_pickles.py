@@ -23,15 +23,17 @@ class Inert:
 
     Attributes:
         named: module and name of the class.
+        arguments: what the pickle makes it with.
         state: the attributes that the pickle gives it.
     """
 
     named: ClassVar[tuple[str, str]] = ("", "")
+    arguments: tuple[Any, ...]
     state: dict[str, Any]
 
-    def __new__(cls, *_: Any, **__: Any) -> Any:
+    def __new__(cls, *arguments: Any, **_: Any) -> Any:
         self = super().__new__(cls)
-        self.state = {}
+        self.arguments, self.state = arguments, {}
         return self
 
     def __init__(self, *_: Any, **__: Any) -> None:

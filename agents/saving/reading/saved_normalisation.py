@@ -121,7 +121,7 @@ def read_normalisation(path: str | Path) -> SavedNormalisation:
         read = read_inertly(content)
     except Exception as error:  # damaged bytes can fail in any way
         raise AgentError(f"{path} is damaged or not a pickle ({reason(error)})") from error
-    if not isinstance(read, Inert) or "obs_rms" not in read.state:
+    if not isinstance(read, Inert) or not {"ret_rms", "norm_obs"} <= read.state.keys():
         raise AgentError(
             f"{path} does not hold a VecNormalize: give the file that VecNormalize.save wrote"
         )

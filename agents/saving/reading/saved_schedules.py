@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
-import pickle
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -20,27 +18,15 @@ from stable_baselines3.common.utils import LinearSchedule
 from equirl.agents.saving.reading.inert_pickles import Inert, read_inertly, value_of
 
 
-class _TrainFreqUnpickler(pickle.Unpickler):
-    """Unpickles SB3's TrainFreq, which is written in no other way, and nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in {
-            (TrainFreq.__module__, TrainFreq.__name__),
-            (TrainFrequencyUnit.__module__, TrainFrequencyUnit.__name__),
-        }:
-            raise pickle.UnpicklingError(f"{module}.{name} is not part of a training frequency")
-        return super().find_class(module, name)
-
-
 def read_train_freq(described: Any) -> tuple[int, str] | None:
     """Steps or episodes, and which of the two; None where that cannot be read."""
     if isinstance(described, int):
         return described, TrainFrequencyUnit.STEP.value
     try:
-        file = io.BytesIO(base64.b64decode(described[":serialized:"]))
-        frequency, unit = _TrainFreqUnpickler(file).load()
-        return int(frequency), TrainFrequencyUnit(unit).value
-    except Exception:  # another version's, or damaged: SB3's default will do
+        frequency, unit = _made_with(_read(described), TrainFreq)
+        (name,) = _made_with(unit, TrainFrequencyUnit)
+        return int(frequency), TrainFrequencyUnit(name).value
+    except (TypeError, ValueError):  # another version's, or damaged: SB3's default will do
         return None
 
 
@@ -84,6 +70,12 @@ def _read(described: Any) -> Inert:
     except Exception:  # not described, or damaged
         return Inert()
     return read if isinstance(read, Inert) else Inert()
+
+
+def _made_with(read: Any, cls: type[Any]) -> tuple[Any, ...]:
+    """What an object of a class is made with; nothing where it is of another."""
+    is_of = isinstance(read, Inert) and type(read).named == (cls.__module__, cls.__name__)
+    return read.arguments if is_of else ()
 
 
 def _inside(read: Inert, name: str) -> Inert:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from sb3_contrib import QRDQN, TQC, TRPO
-from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import LinearSchedule
 
 from equirl.agents import from_pretrained
+from equirl.agents.saving.reading.saved_schedules import read_train_freq
 from equirl.envs import SymmetryWrapper
 from equirl.errors import AgentError
 from shared.off_policy_agents import Random
@@ -165,3 +170,39 @@ def test_an_a2c_agent_of_adam_goes_on_with_adam(tmp_path: Path) -> None:
     model: Any = from_pretrained(path, env_of(A2C), device="cpu")
     assert isinstance(model.policy.optimizer, torch.optim.Adam)
     assert {name for _, name, _ in moments(model)} == {"step", "exp_avg", "exp_avg_sq"}
+
+
+@pytest.mark.parametrize("given", ["file", "model"])
+def test_hindsight_goes_on(given: str, tmp_path: Path) -> None:
+    def make() -> Any:
+        mirror = {key: [1, 0, 2] for key in ("observation", "achieved_goal", "desired_goal")}
+        env = BitFlippingEnv(3, continuous=True, max_steps=3)
+        return SymmetryWrapper(env, {"exchange": (mirror, [1, 0, 2])})
+
+    hindsight = {"n_sampled_goal": 2, "goal_selection_strategy": "final"}
+    model = SAC(
+        "MultiInputPolicy",
+        make(),
+        replay_buffer_class=HerReplayBuffer,
+        replay_buffer_kwargs=hindsight,
+        device="cpu",
+        **REPLAY,
+    ).learn(12)
+    model.save(tmp_path / "agent.zip")
+    agent: Any = tmp_path / "agent.zip" if given == "file" else model
+    ours: Any = from_pretrained(agent, make(), device="cpu").learn(12)
+    assert isinstance(ours.replay_buffer, HerReplayBuffer)
+    assert (ours.replay_buffer.n_sampled_goal, ours.replay_buffer_kwargs) == (2, hindsight)
+
+
+def test_a_training_frequency_changes_no_class_that_its_pickle_names() -> None:
+    content = b"\x80\x04cstable_baselines3.common.type_aliases\nTrainFreq\n"
+    content += b"N}X\x09\x00\x00\x00frequencyJ\x40\x42\x0f\x00s\x86b."
+    assert read_train_freq({":serialized:": base64.b64encode(content).decode()}) is None
+    assert TrainFreq(4, TrainFrequencyUnit.STEP).frequency == 4
+    described = {
+        ":serialized:": base64.b64encode(
+            cloudpickle.dumps(TrainFreq(2, TrainFrequencyUnit.EPISODE))
+        ).decode()
+    }
+    assert read_train_freq(described) == (2, "episode")

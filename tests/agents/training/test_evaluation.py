@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -17,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from equirl.agents import EquivariantDQN
 from equirl.agents.training import evaluation
 from equirl.agents.training.evaluation import Episodes, half_width, play_episodes
+from equirl.agents.training.normalised_play import _Normalised
 from equirl.envs import TransformWrapper
 from shared.small_agents import cartpole
 
@@ -173,3 +176,22 @@ def test_episodes_are_summed_up_in_a_line() -> None:
     )
     assert episodes.mean == 15
     assert str(episodes) == "15.0 ± 9.8 over 2 episodes, 50% successful"
+
+
+def test_an_agent_behind_statistics_is_told_which_actions_are_allowed() -> None:
+    class Masked(Flags):
+        action_space = spaces.Discrete(3)
+        played: ClassVar[list[int]] = []
+
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            self.played.append(int(action))
+            return super().step(action)
+
+        def action_masks(self) -> Any:
+            return np.array([False, True, False])
+
+    model = MaskablePPO("MultiInputPolicy", Masked(), n_steps=8, batch_size=8, device="cpu")
+    with torch.no_grad():
+        cast(Any, model.policy).action_net.bias[0] += 9
+    play_episodes(_Normalised(model, lambda observation: observation), Masked, range(1, 4))
+    assert set(Masked.played) == {1}

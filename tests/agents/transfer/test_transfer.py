@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stable_baselines3 import DQN
+from sb3_contrib import QRDQN
+from stable_baselines3 import A2C, DQN
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
+from torch.nn import ReLU
 
 from equirl.agents import EquivariantDQN, transfer_agent
 from equirl.agents.training.evaluation import Episodes, play_episodes
@@ -241,7 +244,23 @@ def test_a_vec_env_of_which_no_single_environment_can_be_had_is_refused(pushes_r
 
 
 def test_a_model_with_classes_of_its_own_is_left_to_from_pretrained() -> None:
-    kwargs = {"features_extractor_class": FlattenExtractor}
+    class Own(FlattenExtractor):
+        pass
+
+    kwargs = {"features_extractor_class": Own}
     model = DQN("MlpPolicy", "CartPole-v1", buffer_size=1, device="cpu", policy_kwargs=kwargs)
     with pytest.raises(AgentError, match=r"extractor_class: such agents .*from_pretrained"):
         transfer_agent(model, "CartPole-v1")
+
+
+@pytest.mark.parametrize("cls", [A2C, QRDQN])
+def test_a_model_with_the_classes_that_sb3_gives_it_is_no_other_than_its_file(cls: Any) -> None:
+    buffer = {} if cls is A2C else {"buffer_size": 1}
+    model = cls(
+        "MlpPolicy", "CartPole-v1", device="cpu", policy_kwargs={"activation_fn": ReLU}, **buffer
+    )
+    assert any(isinstance(value, type) for value in model.policy_kwargs.values())
+    found = transfer_agent(
+        model, "CartPole-v1", stage="zero_shot", methods=(), betas=(), episodes=2
+    )
+    assert found.chosen == "plain"

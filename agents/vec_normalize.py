@@ -45,6 +45,21 @@ class OrbitMeanStd(RunningMeanStd):
         # The mean is fixed already, up to the rounding of the running sums.
         self._make_invariant()
 
+    def combine(self, other: RunningMeanStd) -> None:
+        """Count what another has seen, each with its whole orbit."""
+        invariant = other
+        if not isinstance(other, OrbitMeanStd):
+            invariant = OrbitMeanStd(self.mean.shape, self.symmetry)
+            invariant.take_over(other)
+        super().combine(invariant)
+        self._make_invariant()
+
+    def copy(self) -> OrbitMeanStd:
+        """The same statistics, apart."""
+        copied = OrbitMeanStd(self.mean.shape, self.symmetry)
+        copied.mean, copied.var, copied.count = self.mean.copy(), self.var.copy(), self.count
+        return copied
+
     def take_over(self, plain: RunningMeanStd) -> None:
         """Begin with statistics that are not invariant, averaged over the group."""
         (maps,) = self.symmetry.observations.maps

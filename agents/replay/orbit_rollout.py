@@ -23,7 +23,12 @@ class OrbitRolloutBuffer(RolloutBuffer):
     are invariant. The old value and log-probability stay those of s and a, with which the action
     was drawn: in the ratio π(ga | gs) / π_old(a | s) the policy is drawn towards its own symmetric
     image, as in rsl_rl's augmentation (Mittal et al. 2024, arXiv 2403.04359). It is 1 for a policy
-    that is equivariant already.
+    that is equivariant already. What PPO logs as ``approx_kl`` and ``clip_fraction`` counts that
+    asymmetry too: do not give it a ``target_kl``, at which it would end before the first step.
+
+    The environments are not normalised, or by `SymmetricVecNormalize`, since it is normalised
+    observations that are moved; and actions are not squashed (``squash_output``), unless the
+    symmetry adds no constant to them.
 
     Args:
         args: as `RolloutBuffer` takes them.

@@ -32,6 +32,7 @@ class ReplayRows:
         self.names: list[str] = []
         self._calls = 0
         self._end = 0
+        self._changed = 0
 
     def write(self, buffer: ReplayBuffer, calls: int) -> list[str]:
         """Write what is new; returns the names of the files that make up the buffer.
@@ -45,7 +46,8 @@ class ReplayRows:
             self._end = size + buffer.pos if buffer.full else buffer.pos
             first = self._end - filled
         else:
-            first, self._end = self._end, self._end + calls - self._calls
+            first, self._end = self._end - self._changed, self._end + calls - self._calls
+        self._changed = 0
         if len(self.names) >= MAX_FILES:
             self.names, first = [], self._end - filled
         first = max(first, self._end - filled)
@@ -75,6 +77,10 @@ class ReplayRows:
                     column[start : start + end - first] = columns[key]
         buffer.pos, buffer.full = end % size, end >= size
         self.names, self._end, self._calls = list(names), end, calls
+
+    def write_last_again(self) -> None:
+        """The next time the row that was written or read last is written too: it was changed."""
+        self._changed = 1 if self._end > 0 else 0
 
     def remove_all_but(self, names: set[str]) -> None:
         """Remove the files that no checkpoint needs any more."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 NARROW = 8
 """Below this many columns (entries of an observation, say) a product is made transposed."""
@@ -91,4 +92,5 @@ def has_no_hooks(module: nn.Module) -> bool:
         or module._backward_hooks
         or module._backward_pre_hooks
         or "forward" in vars(module)
+        or _has_any_global_hook()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     )

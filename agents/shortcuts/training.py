@@ -7,7 +7,7 @@ Adam is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ def may_take_shortcuts(model: EquivariantDQN) -> bool:
         model.shortcuts
         and model.has_standard_loss
         and buffer is not None
+        and "sample" not in vars(buffer)
         and type(buffer).sample in (ReplayBuffer.sample, DictReplayBuffer.sample)
         and all(map(has_no_hooks, model.policy.modules()))
         and not any(map(_has_hooks, model.q_net.parameters()))
@@ -61,7 +62,7 @@ def take_steps(model: EquivariantDQN, count: int, batch_size: int) -> list[Tenso
     with _flushed_subnormals():
         for done in range(0, count, at_once):
             total = min(at_once, count - done) * batch_size
-            sample = model.replay_buffer.sample(total, env=model._vec_normalize_env)
+            sample = _sampled(model, total // batch_size, batch_size)
             targets = model.targets(sample)
             rows = None if closed_form is None else closed_form.rows(sample, targets)
             for start in range(0, total, batch_size):
@@ -86,6 +87,24 @@ def _minibatches_at_once(model: EquivariantDQN, batch_size: int) -> int:
     if model.double_q or entries >= LARGE_POINT:  # with `double_q` the target moves at every step
         return 1
     return max(1, ROWS_AT_ONCE // (batch_size * model.symmetry.group.order))
+
+
+def _sampled(model: EquivariantDQN, count: int, batch_size: int) -> Any:
+    """Minibatches as they would be drawn one after the other, joined."""
+    buffer: Any = model.replay_buffer
+    if buffer.n_envs == 1:
+        return buffer.sample(count * batch_size, env=model._vec_normalize_env)
+    # After the rows of each the environments are drawn.
+    return _joined([buffer.sample(batch_size, env=model._vec_normalize_env) for _ in range(count)])
+
+
+def _joined(samples: Sequence[Any]) -> Any:
+    first = samples[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(samples))
+    if isinstance(first, dict):
+        return {key: _joined([sample[key] for sample in samples]) for key in first}
+    return None if first is None else type(first)(*map(_joined, zip(*samples, strict=True)))
 
 
 def _part(sample: Any, rows: slice) -> Any:

@@ -40,6 +40,12 @@ class CheckpointCallback(PeriodicCallback):
         every: environment steps between two checkpoints.
         callbacks: whose state is kept as well.
 
+    What goes on is the same to the last bit, but for noise that has a memory of its own
+    (Ornstein-Uhlenbeck, gSDE), which begins anew. A folder is for one training.
+
+    Raises:
+        AgentError: when a training begins before the last checkpoint in the folder.
+
     Example:
         >>> import tempfile
         >>> from equirl.agents import EquivariantDQN
@@ -66,6 +72,12 @@ class CheckpointCallback(PeriodicCallback):
         return self._seconds + time.monotonic() - self._began
 
     def _on_training_start(self) -> None:
+        last = self.last_step
+        if last is not None and last > self.num_timesteps:
+            raise AgentError(
+                f"{self.folder} holds the checkpoint of step {last}, this training begins at "
+                f"{self.num_timesteps}: go on from it, or give another folder"
+            )
         self._began = time.monotonic()
 
     def _on_step(self) -> bool:
@@ -136,7 +148,10 @@ class CheckpointCallback(PeriodicCallback):
             callback.restore(state)
         self._seconds = more["seconds"]
         self._last_saved = checkpoint.step
-        return go_on_from(checkpoint, model, seed)
+        restarted = go_on_from(checkpoint, model, seed)
+        if restarted:  # where an episode was ended in the row that was written last
+            self._rows.write_last_again()
+        return restarted
 
     @property
     def last_step(self) -> int | None:

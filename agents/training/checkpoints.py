@@ -177,6 +177,8 @@ def _restore_episodes(model: BaseAlgorithm, episodes: Sequence[Any] | None, seed
     assert env is not None
     if episodes is None:
         model._last_obs = None  # `learn` then resets
+        for i in range(env.num_envs):
+            _end_episode(model, i)
         return list(range(env.num_envs))
     seeds = np.random.SeedSequence([seed, model.num_timesteps]).generate_state(env.num_envs)
     restarted = []
@@ -204,17 +206,27 @@ def _begin_anew(model: BaseAlgorithm, index: int, observation: Any) -> None:
         if original is not None:
             original[index] = observation
         observation = normalizer.normalize_obs(observation)
+        normalizer.returns[index] = 0
     last: Any = model._last_obs
     if isinstance(last, dict):
         for key, part in observation.items():
             last[key][index] = part
     else:
         last[index] = observation
-    buffer = getattr(model, "replay_buffer", None)
-    if buffer is None:
+    if getattr(model, "replay_buffer", None) is None:
         model._last_episode_starts[index] = True  # type: ignore[index]  # made by then
-    elif buffer.size() > 0 and not buffer.dones[buffer.pos - 1, index]:
-        buffer.dones[buffer.pos - 1, index] = buffer.timeouts[buffer.pos - 1, index] = 1
+    _end_episode(model, index)
+
+
+def _end_episode(model: BaseAlgorithm, index: int) -> None:
+    """The last row of a replay buffer ends an episode, as at a time limit."""
+    buffer = getattr(model, "replay_buffer", None)
+    if buffer is None or buffer.size() == 0 or buffer.dones[buffer.pos - 1, index]:
+        return
+    buffer.dones[buffer.pos - 1, index] = 1
+    # Without next observations of its own it ends as SB3 lets it: as if that were the end of all.
+    if not buffer.optimize_memory_usage:
+        buffer.timeouts[buffer.pos - 1, index] = 1
 
 
 def _batched(observation: Any) -> Any:

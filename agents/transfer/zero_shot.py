@@ -9,6 +9,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from equirl.agents.families import FAMILIES, class_of, stock_of
+from equirl.agents.vec_normalize import SymmetricVecNormalize
 from equirl.errors import AgentError
 from equirl.symmetrize import Method
 from equirl.symmetry import Symmetry
@@ -33,8 +34,16 @@ class ZeroShot:
         """The policy with the weights that the model has now.
 
         Raises:
-            AgentError: a policy that is not one of the library's own plain ones.
+            AgentError: a policy that is not one of the library's own plain ones; or an agent behind
+                a `VecNormalize` whose statistics are not symmetric.
         """
+        normalizer = model.get_vec_normalize_env()
+        is_symmetric = normalizer is None or isinstance(normalizer, SymmetricVecNormalize)
+        if normalizer is not None and normalizer.norm_obs and not is_symmetric:
+            raise AgentError(
+                "behind VecNormalize the orbit of what the policy sees is not that of the "
+                "observation: train behind SymmetricVecNormalize, or use from_pretrained"
+            )
         if self._policy is None:
             found = equivariant_policy(model)
             if found is None:

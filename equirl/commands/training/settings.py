@@ -73,6 +73,12 @@ def _check_options(settings: TrainConfig) -> None:
                 raise ConfigError(f"{option} does not go with normalize=true")
     if settings.device_replay and name == "augment":
         raise ConfigError("device_replay does not go with method=augment, which has its own buffer")
+    ends_early = algorithm.name == "ppo" and getattr(algorithm, "target_kl", None) is not None
+    if ends_early and name == "augment":
+        raise ConfigError(
+            "algorithm.target_kl does not go with method=augment: there the divergence is that of "
+            "π(ga | gs) from π(a | s) too, which ends training where they differ: leave it out"
+        )
     for key in ("ent_coef", "target_entropy"):
         value = getattr(algorithm, key, 0.0)
         if isinstance(value, str) and not _is_auto_or_number(value):

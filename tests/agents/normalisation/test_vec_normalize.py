@@ -11,6 +11,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import (
     VecNormalize,
     VecTransposeImage,
@@ -82,6 +83,24 @@ def test_statistics_are_invariant_before_anything_is_seen(name: str) -> None:
     statistics = OrbitMeanStd(space.shape, symmetry(name))
     for move, _ in generators.values():
         np.testing.assert_allclose(move(statistics.mean), statistics.mean, rtol=0, atol=1e-12)
+
+
+def test_combined_and_copied_statistics_are_invariant_too() -> None:
+    space, both, own = spaces.Box(-5, 5, (4,)), np.random.default_rng(0), RunningMeanStd(shape=(4,))
+    swapped = Symmetry.from_generators(space, spaces.Discrete(2), {"s": ([1, 0, 3, 2], [1, 0])})
+    first, second = both.normal([1, 0, 2, 0], 2, (50, 4)), both.normal(1, 1, (30, 4))
+    statistics, expected = OrbitMeanStd((4,), swapped), OrbitMeanStd((4,), swapped)
+    statistics.update(first)
+    expected.update(first)
+    expected.update(second)
+    own.count = 0
+    own.update(second)
+    statistics.combine(own)
+    copied = statistics.copy()
+    statistics.update(first)
+    assert isinstance(copied, OrbitMeanStd)
+    for name in ("mean", "var", "count"):
+        np.testing.assert_allclose(getattr(copied, name), getattr(expected, name))
 
 
 def test_statistics_of_a_large_image_need_no_square_matrix() -> None:

@@ -76,6 +76,27 @@ def test_a_buffer_comes_back_as_it_was(
             assert {path.name for path in Path(folder).iterdir()} == set(names)
 
 
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_last_row_that_is_changed_is_written_again(is_read: bool, tmp_path: Path) -> None:
+    buffer, random, rows = new_buffer(ReplayBuffer), np.random.default_rng(0), ReplayRows(tmp_path)
+    for _ in range(SIZE + 3):
+        add(buffer, random)
+    names = rows.write(buffer, SIZE + 3)
+    if is_read:
+        buffer, rows = new_buffer(ReplayBuffer), ReplayRows(tmp_path)
+        rows.read(buffer, names, SIZE + 3)
+    buffer.dones[buffer.pos - 1] = 7
+    rows.write_last_again()
+    for calls in (SIZE + 5, SIZE + 6):
+        while buffer.pos < calls % SIZE:
+            add(buffer, random)
+        names = rows.write(buffer, calls)
+        again = new_buffer(ReplayBuffer)
+        ReplayRows(tmp_path).read(again, names, calls)
+        np.testing.assert_equal(content(again), content(buffer))
+    assert names[-1] == f"rows_{SIZE + 5}_{SIZE + 6}.npz"
+
+
 def test_only_new_rows_are_written_and_few_files_are_left(tmp_path: Path) -> None:
     buffer, random = new_buffer(ReplayBuffer), np.random.default_rng(0)
     rows = ReplayRows(tmp_path)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
+from torch.nn.modules.module import register_module_forward_hook
 
 from equirl.agents import (
     EquivariantA2C,
@@ -182,6 +184,31 @@ def test_a_hook_on_any_module_is_called_for_one_state_as_by_the_reference(
             handle.remove()
     assert called[True] == called[False]
     assert len(called[True]) > 5
+
+
+@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.parametrize(("cls", "env"), ALGORITHMS.items())
+def test_a_hook_on_all_modules_is_called(cls: type[Any], env: str, on: bool) -> None:
+    model, called = model_of(cls, env, "equitune"), set()
+    switch(model, on)
+    state = np.full((1, *model.observation_space.shape), 0.1, np.float32)
+    handle = register_module_forward_hook(lambda module, *_: called.add(type(module)))
+    model.predict(state, deterministic=True)
+    handle.remove()
+    assert torch.nn.Linear in called
+
+
+@pytest.mark.parametrize("method", ["equitune", "equizero", "canonical"])
+def test_tangents_are_carried_forward(method: str) -> None:
+    model = model_of(EquivariantPPO, "CartPole-v1", method)
+    state, found = states(model, 2)[:1], []
+    for on in (True, False):
+        switch(model, on)
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(state, torch.ones_like(state))
+            found.append(forward_ad.unpack_dual(model.policy.predict_values(dual)).tangent)
+    assert found[0] is not None
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -22,6 +22,7 @@ from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.training.evaluation_callback import EvaluationCallback
 from equirl.agents.training.periodic_callback import PeriodicCallback
 from equirl.envs import SymmetryWrapper
+from equirl.errors import AgentError
 from shared.actor_critic_tasks import Wide, task
 from shared.off_policy_agents import ALGORITHMS as OFF_POLICY
 from shared.off_policy_agents import agent as off_policy_agent
@@ -281,3 +282,19 @@ def test_what_goes_on_may_be_done_more_often_than_before() -> None:
         model.num_timesteps = 20
         model.learn(20, callback=after, reset_num_timesteps=False)
         assert times == expected
+
+
+@pytest.mark.parametrize("cls", [EquivariantDQN, EquivariantA2C])
+def test_a_training_that_begins_anew_leaves_the_checkpoints_of_another_alone(
+    cls: Any, tmp_path: Path
+) -> None:
+    small = SMALL if cls is EquivariantDQN else {"device": "cpu"}
+    model, callback = cls("MlpPolicy", cartpole(), **small), CheckpointCallback(tmp_path, every=20)
+    model.learn(60, callback=callback)
+    kept = [path.name for path in callback.paths()]
+    model.learn(60, callback=callback, reset_num_timesteps=False)
+    assert kept != [path.name for path in callback.paths()]
+    kept = [path.name for path in callback.paths()]
+    with pytest.raises(AgentError, match="another folder"):
+        model.learn(40, callback=callback)
+    assert kept == [path.name for path in callback.paths()]

@@ -13,8 +13,9 @@ import torch
 from sb3_contrib import QRDQN, TQC, TRPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from equirl.agents import EquivariantDQN, EvaluationCallback, from_pretrained
+from equirl.agents import EquivariantDQN, EvaluationCallback, SymmetricVecNormalize, from_pretrained
 from equirl.agents.training.evaluation import play_episodes
 from equirl.agents.transfer.zero_shot import ZeroShot
 from equirl.envs import SymmetryWrapper, symmetry_of
@@ -121,3 +122,14 @@ def test_a_policy_that_is_equivariant_already_has_no_zero_shot_version() -> None
     model = EquivariantDQN("MlpPolicy", cartpole(), buffer_size=9, device="cpu")
     with pytest.raises(AgentError, match="EquivariantDQNPolicy is not a plain policy"):
         ZeroShot(model.symmetry, "equizero")(model)
+
+
+@pytest.mark.parametrize("cls", [VecNormalize, SymmetricVecNormalize])
+def test_behind_statistics_that_are_not_symmetric_it_is_refused(cls: Any) -> None:
+    model = PPO("MlpPolicy", cls(DummyVecEnv([cartpole])), n_steps=8, batch_size=8, device="cpu")
+    version = ZeroShot(symmetry_of(cartpole()), "equitune")
+    if cls is SymmetricVecNormalize:
+        assert version(model)
+        return
+    with pytest.raises(AgentError, match="SymmetricVecNormalize"):
+        version(model)

@@ -26,6 +26,10 @@ from shared.short_training import train
         (("method=native", "compile=true"), "native trains by SB3's own DQN"),
         (("method=augment", "bf16=true"), "augment trains by SB3's own DQN"),
         (("method=augment", "device_replay=true"), "device_replay does not go with method=augment"),
+        (
+            ("algorithm=ppo", "method=augment", "algorithm.target_kl=0.03"),
+            "algorithm.target_kl does not go with method=augment",
+        ),
     ],
 )
 def test_an_option_that_would_not_be_heeded_is_refused(

@@ -227,7 +227,7 @@ def pole_figure(runs: Runs, path: Path) -> None:
 
 def curves_figure(runs: Runs, path: Path, tasks: tuple[tuple[str, str], ...]) -> None:
     """Of every method the mean return over its seeds, and the 95 % interval of that mean."""
-    figure = Figure(figsize=(3.5 * len(tasks), 3), layout="constrained")
+    figure = Figure(figsize=(max(5.2, 3.5 * len(tasks)), 3), layout="constrained")
     lines = {}
     (axes,) = figure.subplots(1, len(tasks), squeeze=False)
     for ax, (kind, task) in zip(axes, tasks, strict=True):

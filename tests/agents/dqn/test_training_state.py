@@ -173,15 +173,15 @@ def test_subnormal_numbers_are_flushed_in_training_and_then_as_before(
 ) -> None:
     model = agent({"method": "equitune"}, square_env())
     seen: list[bool] = []
-    sample = model.replay_buffer.sample
+    of_rows = model.replay_buffer._get_samples
 
     def watched(*given: Any, **kwargs: Any) -> Any:
         seen.append(subnormals_are_flushed())
         if fails:
             raise Failure
-        return sample(*given, **kwargs)
+        return of_rows(*given, **kwargs)
 
-    model.replay_buffer.sample = watched
+    model.replay_buffer._get_samples = watched
     torch.set_flush_denormal(already)
     torch.set_default_dtype(dtype)
     try:

@@ -65,7 +65,9 @@ def in_a_process(env: gym.Env[Any, Any]) -> Callable[[], gym.Env[Any, Any]]:
 
 
 @pytest.mark.parametrize(
-    "env", [SymmetryWrapper(cartpole()), cartpole()], ids=["declared", "registered"]
+    "env",
+    [pytest.param(SymmetryWrapper(cartpole()), marks=pytest.mark.slow), cartpole()],
+    ids=["declared", "registered"],
 )
 def test_environments_in_processes_of_their_own(env: gym.Env[Any, Any]) -> None:
     envs = SubprocVecEnv([in_a_process(env)] * 2)

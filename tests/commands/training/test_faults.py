@@ -116,7 +116,9 @@ def test_an_environment_that_fails_in_reset_is_named(
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("raise", ("Faulty-v0 failed in step(", "the motor is gone")),
+        pytest.param(
+            "raise", ("Faulty-v0 failed in step(", "the motor is gone"), marks=pytest.mark.slow
+        ),
         ("die", ("the process of environment 0", "died (exit code 9")),
     ],
 )

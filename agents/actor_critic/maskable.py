@@ -84,13 +84,6 @@ class EquivariantMaskableActorCriticPolicy(SymmetrizedActorCritic, MaskableActor
             distribution.apply_masking(action_masks)
         return distribution
 
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        # Which sb3-contrib leaves out, so that the critic's extractor would become the actor's.
-        return {
-            **super()._get_constructor_parameters(),
-            "share_features_extractor": self.share_features_extractor,
-        }
-
     def output_action(self) -> GroupAction:
         """See `SymmetrizedActorCritic`."""
         if not isinstance(self.action_space, spaces.MultiBinary):

@@ -140,11 +140,7 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
         return bool(self.symmetrized.order == 1)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {
-            **super()._get_constructor_parameters(),
-            "share_features_extractor": self.share_features_extractor,
-            "evaluate_only": self.evaluate_only,
-        }
+        return {**super()._get_constructor_parameters(), "evaluate_only": self.evaluate_only}
 
     def __dir__(self) -> list[str]:
         # torch.jit.trace takes hold of everything that is listed here.

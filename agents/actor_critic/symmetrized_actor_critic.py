@@ -104,6 +104,13 @@ class SymmetrizedActorCritic(SymmetrizationArguments):
             return self.symmetry.action_means
         return self.symmetry.action_logits
 
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        # SB3 and sb3-contrib leave it out: the critic's extractor would become the actor's.
+        return {
+            **super()._get_constructor_parameters(),
+            "share_features_extractor": self.share_features_extractor,
+        }
+
     def _classes_of_scales(self) -> Tensor | None:
         """``[entries]``: the same number for entries of an action that the group exchanges."""
         if not isinstance(self.action_dist, DiagGaussianDistribution):

@@ -16,7 +16,7 @@ from equirl.agents import symmetrized_network
 from equirl.agents.actor_critic.symmetrized_actor_critic import SymmetrizedActorCritic
 from equirl.agents.symmetrized_actor import SymmetrizedActor
 from equirl.agents.symmetrized_network import OrbitView
-from equirl.agents.training.evaluation import greedy_actions, stacked
+from equirl.agents.training.evaluation import greedy_actions, stacked, takes_masks
 from equirl.errors import AgentError
 from equirl.symmetrize import LambdaWeighting, magnitude
 from equirl.verification.play import kept
@@ -84,9 +84,10 @@ def play_transitions(
     random = np.random.default_rng(seed)
     with make_env() as env:
         env.action_space.seed(seed)
-        random_share = 0.0 if env.has_wrapper_attr("action_masks") else epsilon
+        has_masks = env.has_wrapper_attr("action_masks")
         while len(played) < steps:
             model = models[episodes % len(models)]
+            random_share = 0.0 if has_masks and takes_masks(model) else epsilon
             observation = kept(env.reset(seed=seed + episodes)[0])
             over = False
             while not over and len(played) < steps:

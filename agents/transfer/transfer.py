@@ -192,7 +192,8 @@ def transfer_agent(
     if saved.normalisation is None:
         saved = with_normalisation(saved, normalize)
     learns_from = seeds_of(learning_seed)
-    if max(seed, learns_from.start) < min(seed + episodes, learns_from.stop):
+    are_shared = max(seed, learns_from.start) < min(seed + episodes, learns_from.stop)
+    if are_shared and stage in ("weights", "relaxed", "all"):
         raise AgentError(
             f"seed={seed}: λ is learned from episodes of the seeds {learns_from.start} to "
             f"{learns_from.stop - 1}, by learning_seed={learning_seed}: evaluate on others"

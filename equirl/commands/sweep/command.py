@@ -227,9 +227,9 @@ def _check(job: Job, namesake: Job, checked: set[str]) -> None:
     from equirl.commands.environments import environment_maker
     from equirl.commands.training.settings import check_settings, needs_symmetry
 
-    if namesake.config != job.config and job.config.resume is not None:
-        raise ConfigError(f"two jobs of the sweep would go on with {job.run_dir}: one at a time")
     if namesake.config != job.config:
+        if job.config.resume is not None:
+            raise ConfigError(f"two jobs of the sweep would resume {job.run_dir}: one at a time")
         raise ConfigError(
             f"two runs of the sweep would share {job.run_dir}: sweep what tells them apart in its "
             "name, and leave out run_dir="

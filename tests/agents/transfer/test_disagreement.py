@@ -79,6 +79,8 @@ def test_an_agent_that_takes_masks_never_plays_what_they_forbid() -> None:
     model = MaskablePPO("MlpPolicy", Masked(), n_steps=8, batch_size=8, device="cpu")
     played = play_transitions([model], lambda: Masked(is_strict=True), 60, 1.0, 0)
     assert max(played.actions) < 2
+    plain = DQN("MlpPolicy", Masked(), buffer_size=1, device="cpu")
+    assert max(play_transitions([plain], Masked, 60, 1.0, 0).actions) > 1
 
 
 @pytest.mark.parametrize("seed", [0, 5, OWN_STEPS - 1, OWN_STEPS, 1_000_000])
@@ -93,3 +95,5 @@ def test_seeds_that_the_weights_are_learned_from_are_refused(seed: int) -> None:
     model = DQN("MlpPolicy", "CartPole-v1", buffer_size=1, device="cpu")
     with pytest.raises(AgentError, match="evaluate on others"):
         transfer_agent(model, "CartPole-v1", seed=seed)
+    nothing: dict[str, Any] = {"stage": "zero_shot", "methods": (), "betas": (), "episodes": 2}
+    assert transfer_agent(model, "CartPole-v1", seed=seed, **nothing).chosen == "plain"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import io
 import pickle
-import random
-from collections.abc import Iterator
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
 import gymnasium as gym
-import numpy as np
 from gymnasium.utils import EzPickle
 from gymnasium.utils.env_checker import data_equivalence
 
+from equirl.envs.running.random_states import random_states, same_states, set_random_states
+from equirl.envs.running.wrapper_memory import remember, remembered
 from equirl.symmetry import Symmetry
 
 
@@ -30,6 +30,8 @@ class Episode:
         actions: taken since.
         observation: the last one.
         generators_now: states of the random generators now.
+        memory: of the wrappers just before the last ``reset``, see `remembered`.
+        reward: the last one.
     """
 
     pickled: bytes | None
@@ -38,12 +40,15 @@ class Episode:
     actions: list[Any]
     observation: Any
     generators_now: dict[str, Any]
+    memory: bytes | None = None
+    reward: Any = None
 
 
 class ResumableEnv(gym.Wrapper[Any, Any, Any, Any]):
     """Hands over its running episode: pickled, or else as the way there, to be replayed.
 
-    A replay is believed only if it ends in the same observation and with the same random states.
+    A replay is believed only if it ends in the same observation and reward and with the same random
+    states.
 
     Example:
         >>> env = ResumableEnv(gym.make("CartPole-v1"))
@@ -59,8 +64,10 @@ class ResumableEnv(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self._reset: dict[str, Any] = {}
         self._generators: dict[str, Any] = {}
+        self._memory: bytes | None = None
         self._actions: list[Any] = []
         self._observation: Any = None
+        self._reward: Any = None
 
     def carry_symmetry(self, symmetry: Symmetry) -> Symmetry:
         """Observations and actions are handed on as they are."""
@@ -68,8 +75,8 @@ class ResumableEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
         """See `gymnasium.Env`."""
-        self._reset, self._actions = arguments, []
-        self._generators = _states(self.env)
+        self._reset, self._actions, self._reward = arguments, [], None
+        self._generators, self._memory = random_states(self.env), remembered(self.env)
         self._observation, info = self.env.reset(**arguments)
         return self._observation, info
 
@@ -77,7 +84,7 @@ class ResumableEnv(gym.Wrapper[Any, Any, Any, Any]):
         """See `gymnasium.Env`."""
         self._actions.append(action)
         result = self.env.step(action)
-        self._observation = result[0]
+        self._observation, self._reward = result[:2]
         return result
 
     def snapshot(self) -> Episode:
@@ -88,7 +95,9 @@ class ResumableEnv(gym.Wrapper[Any, Any, Any, Any]):
             self._generators,
             list(self._actions),
             deepcopy(self._observation),
-            _states(self.env),
+            random_states(self.env),
+            self._memory,
+            self._reward,
         )
 
     def restore(self, episode: Episode, seed: int) -> Any:
@@ -106,7 +115,8 @@ class ResumableEnv(gym.Wrapper[Any, Any, Any, Any]):
             if episode.pickled is not None:
                 self.env = pickle.loads(episode.pickled)
                 self._reset, self._generators = episode.reset, episode.generators
-                self._actions, self._observation = list(episode.actions), episode.observation
+                self._memory, self._actions = episode.memory, list(episode.actions)
+                self._observation, self._reward = episode.observation, episode.reward
                 return None
         except Exception:
             pass
@@ -115,17 +125,21 @@ class ResumableEnv(gym.Wrapper[Any, Any, Any, Any]):
                 return None
         except Exception:
             pass
+        with suppress(Exception):
+            remember(self.env, episode.memory)
         return self.reset(seed=seed)[0]
 
     def _replayed(self, episode: Episode) -> bool:
         self.env.reset(seed=0)  # some random generators are only made now
-        _set_states(self.env, episode.generators)
+        remember(self.env, episode.memory)
+        set_random_states(self.env, episode.generators)
         self.reset(**episode.reset)
         self._generators = episode.generators
         for action in episode.actions:
             self.step(action)
         same_place = data_equivalence(self._observation, episode.observation, exact=True)
-        return same_place and _equal(_states(self.env), episode.generators_now)
+        same_place = same_place and bool(self._reward == episode.reward)
+        return same_place and same_states(random_states(self.env), episode.generators_now)
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -146,46 +160,3 @@ def _pickled(env: gym.Env[Any, Any]) -> bytes | None:
     except Exception:  # whatever the environment's parts raise
         return None
     return file.getvalue()
-
-
-def _generators(env: gym.Env[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """The random generators of the environment and its wrappers, under the names they have."""
-    depth = 0
-    while True:
-        for name, value in vars(env).items():
-            if isinstance(value, np.random.Generator | np.random.RandomState | random.Random):
-                yield f"{depth}.{name}", value
-        if not isinstance(env, gym.Wrapper):
-            return
-        env, depth = env.env, depth + 1
-
-
-def _states(env: gym.Env[Any, Any]) -> dict[str, Any]:
-    states: dict[str, Any] = {}
-    for name, generator in _generators(env):
-        if isinstance(generator, np.random.Generator):
-            states[name] = generator.bit_generator.state
-        elif isinstance(generator, np.random.RandomState):
-            states[name] = generator.get_state(legacy=False)
-        else:
-            states[name] = generator.getstate()
-    return states
-
-
-def _set_states(env: gym.Env[Any, Any], states: dict[str, Any]) -> None:
-    for name, generator in _generators(env):
-        if name not in states:
-            continue
-        if isinstance(generator, np.random.Generator):
-            generator.bit_generator.state = states[name]
-        elif isinstance(generator, np.random.RandomState):
-            generator.set_state(states[name])
-        else:
-            generator.setstate(states[name])
-
-
-def _equal(left: Any, right: Any) -> bool:
-    """Equality of nested dicts and tuples that may hold arrays."""
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(_equal(left[k], right[k]) for k in left)
-    return bool(np.array_equal(left, right))

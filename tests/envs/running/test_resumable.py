@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.utils import EzPickle
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit, TransformReward
 
 from equirl.envs.running.resumable import ResumableEnv
 
@@ -85,6 +85,26 @@ def test_an_episode_that_was_resumed_can_be_resumed_again() -> None:
         second.restore(env.snapshot(), seed=0)
         assert third.restore(second.snapshot(), seed=0) is None
         np.testing.assert_array_equal(played(third, 100), played(env, 100))
+
+
+@pytest.mark.parametrize("kind", [Noisy, ByArguments])
+def test_wrappers_go_on_with_what_they_remember_of_earlier_episodes(
+    kind: type[CartPoleEnv],
+) -> None:
+    def make() -> ResumableEnv:
+        shaped = TransformReward(kind(), lambda reward: 2 * reward)
+        return ResumableEnv(NormalizeReward(NormalizeObservation(TimeLimit(shaped, 60))))
+
+    def rewards(env: ResumableEnv) -> list[Any]:
+        given = [env.step(i % 2) for i in range(5)]
+        return [(observation.tolist(), reward) for observation, reward, *_ in given]
+
+    env, other = make(), make()
+    env.reset(seed=3)
+    played(env, 130)
+    sent = pickle.loads(pickle.dumps(env.snapshot()))
+    assert other.restore(sent, seed=0) is None
+    assert rewards(other) == rewards(env)
 
 
 def test_a_replay_that_ends_elsewhere_is_not_believed() -> None:

@@ -28,6 +28,10 @@ class Affines(Maps):
     def identity(self) -> Affines:
         return Affines(np.eye(self.entries)[None], np.zeros((1, self.entries)))
 
+    @property
+    def rounds(self) -> bool:
+        return True
+
     @classmethod
     def joined(cls, stacks: Sequence[Affines]) -> Affines:
         ends = np.cumsum([stack.entries for stack in stacks])

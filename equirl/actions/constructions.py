@@ -49,8 +49,12 @@ class Constructions:
 
         Args:
             group: the group G.
-            matrices: ``[|G|, n, n]``; g·x is ``matrices[g] @ x``.
+            matrices: ``[|G|, n, n]``; g·x is ``matrices[g] @ x``. Rounded ones are brought to the
+                exact representation beside them.
             permutations: ``[|G|, n]``; entry i of x becomes entry ``permutations[g, i]`` of g·x.
+
+        Raises:
+            SymmetryError: they are of another shape, or not an action of this group.
 
         Example:
             >>> from equirl import GroupAction
@@ -66,8 +70,13 @@ class Constructions:
             given = _checked_permutations(group, permutations)
             return cls._on_array(group, SignedPermutations(np.argsort(given, axis=1)))
         matrix = np.array(matrices, dtype=np.float64)
+        if matrix.shape != (group.order, *matrix.shape[-1:] * 2):
+            raise SymmetryError(
+                f"expected {group.order} square matrices, one a row, got shape {matrix.shape}"
+            )
         maps = Affines(matrix, np.zeros(matrix.shape[:2]))
-        return cls._on_array(group, maps, dtype="float64")
+        cls._on_array(group, maps, dtype="float64")  # which checks them
+        return cls._on_array(group, maps.polished(group.table), dtype="float64")
 
     @classmethod
     def on_images(
@@ -95,6 +104,9 @@ class Constructions:
             array([[[2, 4],
                     [1, 3]]])
         """
+        shape = tuple(shape)
+        if len(shape) < 2:
+            raise SymmetryError(f"an image has at least two axes, got shape {shape}")
         index = [moved_pixels(name, move, shape).ravel() for name, move in moves.items()]
         words = group.words([group.index(name) for name in moves])
         generators = SignedPermutations(np.stack(index)).with_all_arrays()
@@ -160,6 +172,8 @@ class Constructions:
             >>> both.transform(1, np.array([1.0, 2.0, 3.0]))
             array([2., 1., 3.])
         """
+        if not actions:
+            raise SymmetryError("a direct sum needs at least one action")
         leaves = [leaf for action in actions for leaf in action.leaves]
         group = actions[0].group
         if any(action.group != group for action in actions):
@@ -194,8 +208,8 @@ class Constructions:
             array([[2., 1.],
                    [4., 3.]])
         """
-        if n < 1:
-            raise SymmetryError(f"copies(n) needs n ≥ 1, got {n}")
+        if n < 1 or n != int(n):
+            raise SymmetryError(f"copies(n) needs a whole n ≥ 1, got {n}")
         together = self.direct_sum(*[self] * n)
         leaf = replace(together.leaves[0], shape=(n, *self.leaves[0].shape))
         return type(self)(self.group, (leaf,), together.blocks, together.maps)

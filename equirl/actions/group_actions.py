@@ -58,6 +58,9 @@ class GroupAction(Constructions):
     first_moved: int | None = field(init=False, repr=False)
     """The first flat entry that some element moves; None for points that are not one array."""
 
+    rounds: bool = field(init=False, repr=False)
+    """Whether gx is rounded; where entries only change places and signs it is not."""
+
     def __post_init__(self) -> None:
         generators = self.group.generators
         for maps in self.maps:
@@ -65,7 +68,9 @@ class GroupAction(Constructions):
                 raise SymmetryError(
                     f"{self.group.order} elements need as many maps, got {maps.count}"
                 )
-            for g in (0, *generators):
+            if not maps.take(0).equal(maps.identity()).all():
+                raise SymmetryError("the first map, of e, must leave x where it is")
+            for g in generators:
                 products = maps.compose(maps.take(g))
                 if not products.equal(maps.take(self.group.table[:, g])).all():
                     raise SymmetryError(
@@ -80,6 +85,7 @@ class GroupAction(Constructions):
             "_bounds": (bounds := self._bounds_of_leaves()),
             "_plain_shape": first.shape if alone and bounds[0] is None else None,
             "first_moved": self.maps[0].first_moved() if alone else None,
+            "rounds": any(maps.rounds for maps in self.maps),
         }
         for name, value in built.items():
             object.__setattr__(self, name, value)

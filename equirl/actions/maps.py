@@ -143,6 +143,11 @@ class Maps(ABC):
                 moved |= (array != array[:1]).reshape(*array.shape[:2], -1).any(axis=(0, 2))
         return int(moved.argmax())
 
+    @property
+    def rounds(self) -> bool:
+        """Whether numbers that are not whole are rounded; else they are what they were, moved."""
+        return False
+
     def rulers(self) -> dict[str, Any]:
         """For a stack of generators, by array: how far equal coefficients may differ.
 

@@ -66,6 +66,10 @@ class SignedPermutations(Maps):
         arrays: Any = (index, [s.sign for s in full], [s.offset for s in full])
         return cls(*(np.concatenate(parts, axis=1) for parts in arrays)).simplified()
 
+    @property
+    def rounds(self) -> bool:
+        return self.offset is not None and bool((self.offset != 0).any())
+
     def rulers(self) -> dict[str, Any]:
         """Offsets, relative to the largest one of the entries that are exchanged."""
         full = self.with_all_arrays()

@@ -13,7 +13,6 @@ from equirl.symmetrize.weightings import (
     PRECISE,
     TIE_TOLERANCE,
     lexicographic_weights,
-    magnitude,
 )
 
 HEADS = (256, 4096, 32768)
@@ -37,19 +36,19 @@ def largest_points(x: Any, action: GroupAction) -> Tensor:
     """
     # A graph cannot look at numbers, and a GPU had better not wait for answers.
     if not isinstance(x, Tensor) or x.device.type != "cpu" or is_recording():
-        return lexicographic_weights(action.orbit(x))
+        return lexicographic_weights(action.orbit(x), action.rounds)
     if x.is_floating_point():
-        return _largest_vectors(action.orbit(x), action.first_moved)
+        return _largest_vectors(action.orbit(x), action.first_moved, action.rounds)
     return _largest_images(x, action)
 
 
-def _largest_vectors(orbit: Tensor, first_moved: int | None) -> Tensor:
+def _largest_vectors(orbit: Tensor, first_moved: int | None, rounds: bool) -> Tensor:
     """Looks at a few entries, which nearly always decide; unmoved ones before them never can."""
     if first_moved is None or orbit.dtype not in PRECISE:
-        return lexicographic_weights(orbit)
-    tolerance = TIE_TOLERANCE[orbit.dtype] * magnitude(orbit)
+        return lexicographic_weights(orbit, rounds)
     leading = None
     for entry in orbit.flatten(2)[:, :, first_moved : first_moved + FEW].unbind(dim=2):
+        tolerance = TIE_TOLERANCE[orbit.dtype] * entry.abs().amax(dim=0) if rounds else 0.0
         if leading is None:
             leading = entry >= entry.amax(dim=0) - tolerance
         else:
@@ -60,7 +59,7 @@ def _largest_vectors(orbit: Tensor, first_moved: int | None) -> Tensor:
             return leading.to(orbit.dtype)
     assert leading is not None
     weights = leading.to(orbit.dtype)
-    weights[:, undecided] = lexicographic_weights(orbit[:, undecided])
+    weights[:, undecided] = lexicographic_weights(orbit[:, undecided], rounds)
     return weights
 
 
@@ -72,10 +71,10 @@ def _largest_images(x: Tensor, action: GroupAction) -> Tensor:
         head = action.orbit_head(x[undecided], entries)
         if head is None:
             break
-        shares = lexicographic_weights(head)
+        shares = lexicographic_weights(head, rounds=False)
         weights[:, undecided] = shares
         undecided = undecided[shares.amax(dim=0) < 1]  # one alone is the largest
         if len(undecided) == 0:
             return weights
-    weights[:, undecided] = lexicographic_weights(action.orbit(x[undecided]))
+    weights[:, undecided] = lexicographic_weights(action.orbit(x[undecided]), rounds=False)
     return weights

@@ -125,6 +125,9 @@ class Symmetrized(Steps):
                 raise MethodError(f"per_action is for outputs of one axis, got shape {shapes}")
             entries = sum(leaf.size for leaf in leaves)
             self.weighting = self.method.weighting(feature_dim or 0, entries)
+            own = list(self.parameters())
+            if self.weighting is not None and any(p.dtype == torch.float64 for p in own):
+                self.weighting.double()  # as precise as the model
 
     def _check_needs(self, feature_dim: int | None, several: bool) -> None:
         name, method = self.method.name, self.method

@@ -186,28 +186,36 @@ class LambdaWeighting(nn.Module):
         return (scores - best).clamp_(max=0).div_(spread)
 
     def measure_spread(self, scores: Tensor) -> None:
-        """Move σ by a hundredth towards how much these scores ``[|G|, batch]`` differ."""
+        """Move σ by a hundredth towards how much these scores ``[|G|, batch]`` differ.
+
+        No scores, or infinite ones, leave it as it is.
+        """
         running = self.running_score_spread
-        spread = score_spread(scores).to(running.dtype)
+        spread = score_spread(scores).to(running.dtype) if scores.numel() else running
+        spread = torch.where(spread.isfinite(), spread, running)
         if self._waits():
             running.copy_(torch.where(running > 0, running.lerp(spread, 0.01), spread))
         else:
             running.lerp_(spread, 0.01 if float(running) > 0 else 1.0)
 
 
-def lexicographic_weights(orbit: Any) -> Tensor:
+def lexicographic_weights(orbit: Any, rounds: bool) -> Tensor:
     """Weights of the lexicographically largest point of each orbit, shared among its stabiliser.
+
+    What is chosen is a function of the orbit as a set: moving x moves the choice along.
 
     Args:
         orbit: ``[|G|, batch, *shape]``, or a dict of such tensors.
+        rounds: whether its points were rounded, see `GroupAction.rounds`: entries that differ by no
+            more than that are equal then.
 
     Returns:
         ``[|G|, batch]`` in the default float dtype, or that of the points.
     """
     parts = list(orbit.values()) if isinstance(orbit, dict) else [orbit]
     flat = [part[..., None].flatten(2) for part in parts]
-    # Measured part by part: beside an image from 0 to 255 a small velocity still counts.
-    tolerances = [_rounding(part) for part in flat]
+    # Measured entry by entry: beside a place of 20,000 m a velocity of 0.1 m/s still counts.
+    tolerance = torch.cat([_rounding(part) for part in flat], dim=-1) if rounds else None
     if len(flat) > 1:
         flat = [
             part if part.is_floating_point() else part.to(torch.get_default_dtype())
@@ -217,12 +225,23 @@ def lexicographic_weights(orbit: Any) -> Tensor:
     if points.dtype in (torch.uint16, torch.uint32, torch.uint64, torch.bool):
         points = points.long()
     dtype = points.dtype if points.dtype in PRECISE else torch.get_default_dtype()
-    tolerance = torch.cat(tolerances, dim=-1) if len(flat) > 1 else tolerances[0]
+    if tolerance is None or not points.is_floating_point():
+        chosen = _equal_to_largest(points)
+    else:
+        chosen = _almost_largest(points, tolerance)
+    weights = chosen.to(dtype)
+    return weights / weights.sum(dim=0)
+
+
+def _equal_to_largest(points: Tensor) -> Tensor:
+    """Which points ``[|G|, batch, entries]`` are the largest, exactly: ``[|G|, batch]``."""
 
     def differ(a: Tensor, b: Tensor) -> Tensor:
-        return (a - b).abs_() > tolerance if points.is_floating_point() else a != b
+        # Numbers that are none differ from nothing.
+        return (a - b).abs_() > 0 if points.is_floating_point() else a != b
 
     # A knock-out tournament: log2 |G| rounds, each comparing half of the orbit with the other half.
+    # It takes a true order: of points that are only almost equal, who meets whom would decide.
     contenders = points
     while len(contenders) > 1:
         half = len(contenders) // 2
@@ -230,15 +249,26 @@ def lexicographic_weights(orbit: Any) -> Tensor:
         first = differ(a, b).to(torch.uint8).argmax(dim=-1, keepdim=True)
         b_wins = b.gather(-1, first) > a.gather(-1, first)
         contenders = torch.cat([torch.where(b_wins, b, a), rest])
-    chosen = (~differ(points, contenders).any(dim=-1)).to(dtype)
-    return chosen / chosen.sum(dim=0)
+    return ~differ(points, contenders).any(dim=-1)
+
+
+def _almost_largest(points: Tensor, tolerance: Tensor) -> Tensor:
+    """The same up to ``tolerance`` ``[batch, entries]``: who falls behind in an entry is out."""
+    leading = torch.ones_like(points[..., 0], dtype=torch.bool)
+    looks = points.device.type == "cpu" and not is_recording()
+    for i, entry in enumerate(points.unbind(dim=-1)):
+        best = entry.masked_fill(~leading, -torch.inf).amax(dim=0)
+        leading = leading & ~(entry < best - tolerance[:, i])
+        if looks and bool((leading.sum(dim=0) == 1).all()):
+            break
+    return leading
 
 
 def _rounding(part: Tensor) -> Tensor:
     """Differences ``[batch, entries]`` that do not count, of points ``[|G|, batch, entries]``."""
-    largest = part.abs().amax(dim=(0, 2)) if part.is_floating_point() else torch.zeros(())
-    tolerance = TIE_TOLERANCE.get(part.dtype, 0.0) * largest.to(part.device)
-    return tolerance[..., None].expand(part.shape[1:])
+    if not part.is_floating_point():
+        return torch.zeros(part.shape[1:], device=part.device)
+    return TIE_TOLERANCE[part.dtype] * part.abs().amax(dim=0)
 
 
 class LearnedScore(nn.Module):

@@ -64,12 +64,28 @@ def test_an_action_on_vectors_is_checked_against_its_group():
         GroupAction.on_vectors(cyclic(3), permutations=[[0, 1, 2], [1, 0, 2], [2, 0, 1]])
     with pytest.raises(SymmetryError, match="not a homomorphism"):
         GroupAction.on_vectors(cyclic(3), matrices=[np.eye(2), rotation(120), rotation(-60)])
-    with pytest.raises(SymmetryError, match="not a homomorphism: the map of h·e"):
+    with pytest.raises(SymmetryError, match="the first map, of e, must leave x where it is"):
         GroupAction.on_vectors(cyclic(1), permutations=[[1, 0]])
+    for singular in (np.zeros((2, 2)), np.diag([1.0, 0.0])):  # each is its own square
+        with pytest.raises(SymmetryError, match="the first map, of e"):
+            GroupAction.on_vectors(cyclic(2), matrices=[singular] * 2)
+    for matrices in (np.eye(2), np.ones((2, 2, 3)), [np.eye(2)] * 3):
+        with pytest.raises(SymmetryError, match="expected 2 square matrices, one a row, got shape"):
+            GroupAction.on_vectors(cyclic(2), matrices=matrices)
     with pytest.raises(SymmetryError, match="either matrices or permutations"):
         GroupAction.on_vectors(cyclic(3))
     with pytest.raises(SymmetryError, match="either matrices or permutations"):
         GroupAction.on_vectors(cyclic(3), matrices=[np.eye(3)] * 3, permutations=turns)
+
+
+@pytest.mark.parametrize("digits", [6, 12])
+def test_rounded_matrices_are_brought_to_the_exact_representation(digits):
+    rounded = np.round([np.eye(2), rotation(120), rotation(-120)], digits)
+    action = GroupAction.on_vectors(cyclic(3), matrices=rounded)
+    x = torch.randn(5, 2, dtype=torch.float64)
+    once = action.transform(1, x)
+    assert not torch.equal(once, x)
+    torch.testing.assert_close(action.transform(2, once), x, rtol=1e-13, atol=1e-13)
 
 
 def test_matrices_and_permutations_give_the_same_action():

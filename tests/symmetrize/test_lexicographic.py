@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import equirl.symmetrize.lexicographic
 from equirl import GroupAction, Symmetrized, Symmetry
-from equirl.groups import cyclic, dihedral
+from equirl.groups import cyclic, dihedral, from_permutations
 from equirl.symmetrize.lexicographic import HEADS, largest_points
 from equirl.symmetrize.weightings import lexicographic_weights
 from shared.map_stacks import DTYPES, points
@@ -37,7 +37,7 @@ actions = st.sampled_from([signed_action, affine_action])
 
 def assert_same_choice(x: Any, action: GroupAction) -> Tensor:
     """That of the whole orbit; returns it."""
-    expected = lexicographic_weights(action.orbit(x))
+    expected = lexicographic_weights(action.orbit(x), action.rounds)
     actual = largest_points(x, action)
     assert actual.dtype == expected.dtype
     assert torch.equal(actual, expected)
@@ -92,19 +92,46 @@ def test_numbers_that_are_not_finite_are_chosen_as_by_looking_at_all_of_them(whe
 
 
 @pytest.mark.parametrize("first", [0, 1, 3])
-def test_two_floats_that_differ_by_rounding_share_the_choice(first):
-    space = spaces.Box(-9, 9, (first + 2,), np.float32)
-    swap = [*range(first), first + 1, first]
+def test_two_floats_that_differ_by_rounding_share_the_choice_where_maps_round(first):
+    space = spaces.Box(0, 9, (first + 1,), np.float32)
+
+    def reflected(x):
+        return np.concatenate([x[:first], 9 - x[first:]])
+
     action = Symmetry.from_generators(
-        space, spaces.Discrete(2), {"swap": (swap, [1, 0])}
+        space, spaces.Discrete(2), {"reflect": (reflected, [1, 0])}
     ).observations
-    assert action.first_moved == first
-    x = torch.full((4, first + 2), 3.0)
+    assert (action.rounds, action.first_moved) == (True, first)
+    x = torch.full((4, first + 1), 4.5)
     x[1, first] += 1e-6
-    x[2, first + 1] += 1e-3
+    x[2, first] -= 1e-3
     x[3, first] += 1e-3
     weights = assert_same_choice(x, action)
     assert weights.tolist() == [[0.5, 0.5, 0.0, 1.0], [0.5, 0.5, 1.0, 0.0]]
+
+
+def test_where_maps_round_nothing_the_smallest_difference_decides():
+    swap = GroupAction.on_vectors(cyclic(2), permutations=[[0, 1], [1, 0]])
+    assert not swap.rounds
+    x = torch.tensor([[3.0, 3.0], [3.0, 3.0 + 1e-6]])
+    assert assert_same_choice(x, swap).tolist() == [[0.5, 0.0], [0.5, 1.0]]
+
+
+@pytest.mark.parametrize("kind", ["permutations", "matrices"])
+@pytest.mark.parametrize("large", [1.0, 2e4, 1e6])
+def test_small_entries_beside_a_large_one_are_ordered_the_same_way_from_everywhere(kind, large):
+    """Almost equal is no order: 0 ~ 0.15 ~ 0.3 beside 20,000, but not 0 ~ 0.3."""
+    group, among = from_permutations({"a": [1, 0, 2, 3], "b": [0, 2, 1, 3]})
+    given = among if kind == "permutations" else np.eye(4)[np.argsort(among, axis=1)]
+    action = GroupAction.on_vectors(group, **{kind: given})
+    assert action.rounds == (kind == "matrices")
+    torch.manual_seed(0)
+    small = torch.cat([torch.tensor([[0.0, 0.15, 0.3]]), 3 * torch.randn(400, 3)])
+    x = torch.cat([small, torch.full((401, 1), large)], dim=1)
+    weights = largest_points(x, action)
+    for g in range(6):
+        moved = largest_points(action.transform(g, x), action)
+        assert torch.equal(moved, weights[torch.from_numpy(group.table[:, g].copy())])
 
 
 @every_case
@@ -162,9 +189,9 @@ def test_images_decided_early_and_late_are_chosen_in_one_batch(on_images, monkey
     assert 0.125 in weights  # of the image that is nothing at all
     looked_at: list[int] = []
 
-    def watched(orbit: Tensor) -> Tensor:
+    def watched(orbit: Tensor, rounds: bool) -> Tensor:
         looked_at.append(orbit[0, 0].numel())
-        return lexicographic_weights(orbit)
+        return lexicographic_weights(orbit, rounds)
 
     monkeypatch.setattr(equirl.symmetrize.lexicographic, "lexicographic_weights", watched)
     largest_points(x[-3:], on_images)

@@ -93,3 +93,33 @@ def test_the_spread_of_scores_makes_beta_mean_the_same_at_every_scale():
         weights.append(model.branches(x).weights)
     assert torch.allclose(weights[0], weights[1], atol=1e-4)
     assert torch.allclose(weights[2], weights[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("spoilt", [[], [float("inf")] * 4, [float("nan"), 1, 2, 3]])
+def test_the_spread_is_not_spoilt_by_an_empty_batch_or_numbers_that_are_not_finite(spoilt):
+    group = cyclic(4)
+    into = GroupAction.on_vectors(group, permutations=group.table)
+    torch.manual_seed(0)
+    network, x = mlp(4, 4), torch.randn(32, 4)
+    model = Symmetrized(network, into, into, "lambda", feature_dim=4)
+    for _ in range(2):  # as the first batch, and later
+        before = model.weighting.running_score_spread.clone()
+        model(torch.tensor(spoilt).reshape(-1, 4))
+        assert torch.equal(model.weighting.running_score_spread, before)
+        model(x)
+        assert 0 < float(model.weighting.running_score_spread) < 10
+
+
+def test_of_a_model_in_double_precision_the_weights_are_too():
+    group = cyclic(4)
+    into = GroupAction.on_vectors(group, permutations=group.table)
+    for method in ("lambda", "relaxed"):
+        model = Symmetrized(mlp(4, 4).double(), into, into, method, feature_dim=4).eval()
+        with torch.no_grad():
+            for parameter in model.weighting.parameters():
+                parameter.normal_()
+        x = torch.randn(5, 4, dtype=torch.float64)
+        assert model(x).dtype == torch.float64
+        if method == "lambda":
+            gap = model(into.transform(1, x)) - into.transform(1, model(x))
+            assert gap.abs().max() < 1e-12

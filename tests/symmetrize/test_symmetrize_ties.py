@@ -112,28 +112,35 @@ def test_canonical_runs_the_model_once_per_input_without_ties():
 def test_the_lexicographically_largest_point_is_chosen_in_every_dtype(points):
     group = cyclic(4)
     turns = GroupAction.on_vectors(group, permutations=group.table)
-    weights = lexicographic_weights(turns.orbit(points))
+    weights = lexicographic_weights(turns.orbit(points), turns.rounds)
     assert weights.flatten().tolist() == [1, 0, 0, 0]
     assert weights.is_floating_point()
     orbit = turns.orbit(turns.orbit(points)[3])
-    assert lexicographic_weights(orbit).flatten().tolist() == [0, 1, 0, 0]  # 3 + 1 = 0
+    assert lexicographic_weights(orbit, turns.rounds).flatten().tolist() == [
+        0,
+        1,
+        0,
+        0,
+    ]  # 3 + 1 = 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.uint8])
 def test_a_stabiliser_shares_the_weight_and_the_shares_sum_to_one(dtype):
     group = cyclic(6)
     turns = GroupAction.on_vectors(group, permutations=group.table)
-    weights = lexicographic_weights(turns.orbit(torch.tensor([[5, 1, 5, 1, 5, 1]]).to(dtype)))
+    orbit = turns.orbit(torch.tensor([[5, 1, 5, 1, 5, 1]]).to(dtype))
+    weights = lexicographic_weights(orbit, turns.rounds)
     assert weights.flatten().tolist() == pytest.approx([1 / 3, 0] * 3)
     assert float(weights.sum()) == pytest.approx(1, abs=1e-6)
 
 
-def test_beside_large_numbers_small_ones_still_decide_the_order():
+@pytest.mark.parametrize("rounds", [False, True])
+def test_beside_large_numbers_small_ones_still_decide_the_order(rounds):
     orbit = {
         "image": torch.full((2, 1, 4), 255.0),
         "speed": torch.tensor([[[-1e-3]], [[1e-3]]]),
     }
-    assert lexicographic_weights(orbit).flatten().tolist() == [0, 1]
+    assert lexicographic_weights(orbit, rounds).flatten().tolist() == [0, 1]
 
 
 def test_a_learned_score_near_zero_ties_up_to_the_rounding_of_what_it_came_from():

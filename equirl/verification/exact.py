@@ -15,10 +15,10 @@ from torch import Tensor
 from equirl.actions import GroupAction
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
-from equirl.verification.comparison import Comparison, StateMap
+from equirl.verification.moved_states.comparison import Comparison, StateMap
 from equirl.verification.law import check_law, law_of
 from equirl.verification.play import collect, stacked
-from equirl.verification.remembering import Memories, memories_of
+from equirl.verification.moved_states.remembering import Memories, memories_of
 from equirl.verification.statistical import check_initial_states, check_statistically
 from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, SymmetryReport, Verdict

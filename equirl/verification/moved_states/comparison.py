@@ -11,9 +11,9 @@ import numpy as np
 
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
-from equirl.verification.fresh_draws import MOST_STATES, Place, check_by_fresh_draws, is_random
+from equirl.verification.moved_states.fresh_draws import MOST_STATES, Place, check_by_fresh_draws, is_random
 from equirl.verification.play import kept, stacked
-from equirl.verification.remembering import Memories, moved_action
+from equirl.verification.moved_states.remembering import Memories, moved_action
 from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
 from equirl.verification.where import Region, region

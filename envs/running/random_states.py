@@ -48,6 +48,18 @@ def set_random_states(env: gym.Env[Any, Any], states: dict[str, Any]) -> None:
             generator.setstate(states[name])
 
 
+def renew_random_states(env: gym.Env[Any, Any], seed: np.random.SeedSequence) -> None:
+    """Put every one into a fresh state, whichever kind it is."""
+    _ = env.unwrapped.np_random  # Gymnasium makes it on first use
+    found = [generator for _, generator in generators_of(env)]
+    for generator, child in zip(found, seed.spawn(len(found)), strict=True):
+        if isinstance(generator, np.random.Generator):
+            kind = type(generator.bit_generator)
+            generator.bit_generator.state = kind(child).state
+        else:
+            generator.seed(int(child.generate_state(1)[0]))
+
+
 def same_states(left: Any, right: Any) -> bool:
     """Equality of states, nested dicts and tuples that may hold arrays."""
     if isinstance(left, dict):

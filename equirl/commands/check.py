@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,7 @@ from equirl.envs.registry import registered_remark, registered_state_maps, regis
 from equirl.errors import ConfigError, SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.boards import Board
-from equirl.verification.exact import EXACT_TOLERANCE, check_symmetry, steps_of_play
+from equirl.verification.exact import check_symmetry, steps_of_play
 from equirl.verification.shown_report import as_table, conclusion, explained
 from equirl.verification.verdicts import QUANTITIES, CounterExample, SymmetryReport, Verdict
 
@@ -75,8 +76,7 @@ def check(config: DictConfig) -> None:
         return
     state_maps, tolerance, remark = _state_maps(env, symmetry)
     if settings.env.state_maps is not None:
-        state_maps, tolerance = _given_state_maps(settings.env.state_maps), EXACT_TOLERANCE
-        remark = ""
+        state_maps, remark = _given_state_maps(settings.env.state_maps), ""
     total = steps_of_play(symmetry, state_maps, settings.transitions, tolerance)
     with _progress(total, settings.progress) as on_step:
         report = check_symmetry(
@@ -176,13 +176,14 @@ def _move_alike(one: tuple[Symmetry, str], other: tuple[Symmetry, str], observat
 def _draw_if_picture(verdict: Verdict, run_dir: Path) -> None:
     """Save a counter-example, and the board of where it fails, as pictures of images and boards."""
     example = verdict.counter_example
+    name = re.sub(r"[/\\]", "-", f"{verdict.generator}-{verdict.quantity}")
     if verdict.board is not None:
-        path = run_dir / f"{verdict.generator}-{verdict.quantity}-where.png"
+        path = run_dir / f"{name}-where.png"
         Image.fromarray(_as_picture(np.maximum(np.nan_to_num(verdict.board.shares), 0))).save(path)
         print(f"  the same board: {path}")
     if example is None or np.ndim(example.observation) not in (2, 3):
         return
-    path = run_dir / f"{verdict.generator}-{verdict.quantity}.png"
+    path = run_dir / f"{name}.png"
     _draw(example, path)
     print(f"  s, s', gs, what should follow, what did: {path}")
 

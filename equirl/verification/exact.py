@@ -15,10 +15,10 @@ from torch import Tensor
 from equirl.actions import GroupAction
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
-from equirl.verification.moved_states.comparison import Comparison, StateMap
 from equirl.verification.law import check_law, law_of
-from equirl.verification.play import collect, stacked
+from equirl.verification.moved_states.comparison import Comparison, StateMap
 from equirl.verification.moved_states.remembering import Memories, memories_of
+from equirl.verification.play import collect, kept, stacked
 from equirl.verification.statistical import check_initial_states, check_statistically
 from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, SymmetryReport, Verdict
@@ -137,8 +137,8 @@ def check_symmetry(
                 symmetry, others, played, level, seed=seed, deadline=deadline
             )
         seeds = np.random.default_rng(seed).integers(2**31, size=INITIAL_STATES)
-        first = [env.reset(seed=int(episode_seed))[0] for episode_seed in seeds]
-        batch = stacked(env.observation_space, [copy.deepcopy(one) for one in first])
+        first = [kept(env.reset(seed=int(episode_seed))[0]) for episode_seed in seeds]
+        batch = stacked(env.observation_space, first)
         verdicts += [check_initial_states(symmetry, name, batch, level) for name in names]
     except KeyboardInterrupt:
         done = {(v.generator, v.quantity) for v in verdicts}

@@ -12,11 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from equirl.actions import as_leaves, from_leaves, leaves_of
+from equirl.errors import SymmetryError
 
 Step = tuple[Any, Any, Any, float, bool, int, int]
 
 PERSISTENCE = (0.0, 0.0, 0.9, 0.97)
 """How likely an action is kept for another step, one of these in each episode: more is seen so."""
+
+EPISODES, LEAST_LONG = 24, 200
+"""Episodes are cut off so that there are about so many, but not shorter than that: what is drawn
+once in an episode, unseen, is not to decide alone."""
 
 ENOUGH = 2000
 """Transitions that are compared where Ctrl-C ends the play."""
@@ -82,11 +87,14 @@ def collect(
         seed: of the episodes and of the actions.
         on_step: called after each environment step.
         seconds: stop earlier when they are over. Ctrl-C stops as well, if enough is there.
+
+    Raises:
+        SymmetryError: a reward is not a finite number.
     """
     steps: list[Step] = []
     end = None if seconds is None else time.monotonic() + seconds
     try:
-        for step in _random_steps(env, seed):
+        for step in _random_steps(env, seed, longest=max(LEAST_LONG, count // EPISODES)):
             steps.append(step)
             on_step()
             if len(steps) >= count or (end is not None and time.monotonic() > end):
@@ -124,7 +132,7 @@ def stacked(space: gym.Space[Any], observations: Any) -> Any:
     return from_leaves(list(arrays), leaves)
 
 
-def _random_steps(env: gym.Env[Any, Any], seed: int) -> Iterator[Step]:
+def _random_steps(env: gym.Env[Any, Any], seed: int, longest: int) -> Iterator[Step]:
     generator = np.random.default_rng(seed)
     action_space = env.action_space
     action_space.seed(int(generator.integers(2**31)))
@@ -133,11 +141,13 @@ def _random_steps(env: gym.Env[Any, Any], seed: int) -> Iterator[Step]:
         observation, _ = env.reset(seed=int(generator.integers(2**31)))
         observation, episode, step, done = kept(observation), episode + 1, 0, False
         action, keeps = action_space.sample(), float(generator.choice(PERSISTENCE))
-        while not done:
+        while not done and step < longest:
             if generator.random() >= keeps:
                 action = action_space.sample()
             following, reward, terminated, truncated, _ = env.step(action)
             following = kept(following)
+            if not np.isfinite(reward):
+                raise SymmetryError(f"the reward was {reward} in step {step} of an episode")
             yield observation, action, following, float(reward), bool(terminated), episode, step
             observation, step, done = following, step + 1, terminated or truncated
 

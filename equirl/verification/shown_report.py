@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from equirl.verification.verdicts import CounterExample, SymmetryReport, Verdict
@@ -25,13 +26,15 @@ LARGEST_BOARD = 16
 
 def as_table(report: SymmetryReport, title: str | None = None) -> Table:
     """The verdicts as a table for rich."""
-    table = Table("generator", "what", "verdict", "how", "", title=title)
+    table = Table(
+        "generator", "what", "verdict", "how", "", title=None if title is None else escape(title)
+    )
     for v in report.verdicts:
         word = WORDS[v.outcome]
         if v.quantity == "initial states" and v.outcome == "refused":
             word = "differ (harmless)"
         how = f"{v.method}, n = {v.looked_at}"
-        table.add_row(v.generator, v.quantity, word, how, _remark(v))
+        table.add_row(escape(v.generator), v.quantity, word, how, escape(_remark(v)))
     return table
 
 

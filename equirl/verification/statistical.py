@@ -20,14 +20,16 @@ from equirl.verification.bounds import leaving
 from equirl.verification.play import Play, collect
 from equirl.verification.statistics.counter_examples import worst_example
 from equirl.verification.statistics.encoding import (
+    MAX_COLUMNS,
     QUANTITIES,
     Encoder,
     columns_of,
     encoded,
+    images_recur_less,
     powers,
 )
 from equirl.verification.statistics.evidence import Groundwork
-from equirl.verification.statistics.permutation import significance, units_of
+from equirl.verification.statistics.permutation import LEAST_LEVEL, significance, units_of
 from equirl.verification.statistics.scores import Scores
 from equirl.verification.statistics.sensitivity import (
     INTERRUPTED,
@@ -44,6 +46,11 @@ LEAST_OVERLAP = 0.02
 """Of original and moved states, as a share of the transitions."""
 
 LEAST_TRANSITIONS = 500
+
+ONE_SIDED = (
+    f"more than {MAX_COLUMNS} columns of the observation vary, of which some are left out, and "
+    "states are visited on one side: a state map is needed"
+)
 
 Group = tuple[str, str, str]
 """Generator, quantity, family."""
@@ -103,6 +110,9 @@ def _checked(
     if len(played) < LEAST_TRANSITIONS:
         why = f"{len(played)} transitions are too few, {LEAST_TRANSITIONS} are the least"
         return [_undecided(name, q, 0, why) for name in names for q in QUANTITIES]
+    if not measure_sensitivity and level < LEAST_LEVEL:
+        why = f"no p-value could be below a level of {level:g}"
+        return [_undecided(name, q, 0, why) for name in names for q in QUANTITIES]
     generator = np.random.default_rng(seed)
     units = units_of(played, generator)
     evidence: dict[Group, Scores] = {}
@@ -144,6 +154,9 @@ def _checked(
             of_it = {g: r for g, r in results.items() if g[:2] == (name, quantity)}
             p_value = min((p for p, _ in of_it.values()), default=1.0)
             ground, encoder = grounds[name], encoders[name]
+            if encoder.leaves_out and images_recur_less(symmetry, name, played):
+                verdicts.append(_undecided(name, quantity, len(played), ONE_SIDED))
+                continue
             if p_value < level:
                 example = worst_example(symmetry, name, played, quantity, ground)
                 plainest = min(of_it, key=lambda group: of_it[group][0])
@@ -225,15 +238,20 @@ def _where(
 
 
 def _constant(quantity: str, ground: Groundwork) -> tuple[str, bool]:
-    """What never varies has the symmetry, as far as play went."""
+    """What never varies has the symmetry, as far as play went; a goal never reached is unknown."""
+    if quantity == "dynamics":
+        return "the observation never changed", True
+    needed = "more transitions or a state map are needed"
+    rewards, ends = (ground.copies.outcomes[name] for name in ("reward", "termination"))
+    reward = float(rewards.flat[0])
+    no_end, same_reward = not ends.any(), bool((rewards == reward).all())
+    if quantity == "reward" and reward == 0:
+        return f"no reward was seen: {needed}", False
+    if no_end and same_reward:
+        return f"the reward was {reward:g} at every step and no episode ended: {needed}", False
     if quantity == "reward":
-        reward = float(ground.copies.outcomes["reward"].flat[0])
-        if reward == 0:
-            return "no reward was seen: more transitions or a state map are needed", False
         return f"the reward was {reward:g} at every step", True
-    if quantity == "termination":
-        return "no episode ended, or every step did", True
-    return "the observation never changed", True
+    return "no episode ended" if no_end else "every step ended an episode", True
 
 
 def _missing(seen: Sensitivity, ground: Groundwork) -> str:

@@ -38,6 +38,7 @@ from equirl.verification.discovery.turns import turns_by_thirds
 from equirl.verification.play import Play
 from equirl.verification.statistical import check_statistically
 from equirl.verification.statistics.learners import FloatArray
+from equirl.verification.statistics.permutation import LEAST_LEVEL
 from equirl.verification.verdicts import Verdict
 
 MOST_CANDIDATES = 5000
@@ -85,12 +86,19 @@ def discover_symmetries(
     proposing, testing = (played.rows(half[played.episodes] == h) for h in (0, 1))
     if not (len(proposing) and len(testing)):
         raise SymmetryError("discovery takes two episodes at least")
-    actions = _as_numbers(proposing.actions, choices)
+    start = int(action_space.start) if isinstance(action_space, spaces.Discrete) else 0
+    actions = _as_numbers(proposing.actions, choices, start)
     couplings = couplings_of(proposing, actions, choices > 0)
     z = np.hstack([proposing.observations.astype(np.float64), actions])
     n = couplings.observations
     candidates = _screened(couplings, proposing, z, choices)
-    level = level / max(1, min(len(candidates), MOST_TESTS))
+    tested = max(1, min(len(candidates), MOST_TESTS))
+    if level / tested < LEAST_LEVEL:
+        raise SymmetryError(
+            f"{tested} candidates cannot be tested at a level of {level:g}, but at one of "
+            f"{tested * LEAST_LEVEL:g} and more"
+        )
+    level = level / tested
     tests = _Tests(testing, level, seed, play_again)
     group, verdicts = [np.eye(len(couplings.seen))], list[Verdict]()
     generators: dict[str, tuple[Any, Any]] = {}
@@ -99,7 +107,7 @@ def discover_symmetries(
     for matrix in candidates:
         if len(unconfirmed) + len(generators) >= MOST_TESTS or _is_among(matrix, group):
             continue
-        larger, declared = _closed([*group, matrix]), _declared(matrix, n, choices)
+        larger, declared = _closed([*group, matrix]), _declared(matrix, n, choices, start)
         try:
             symmetry = _symmetry(n, action_space, {"candidate": declared})
         except SymmetryError:  # such as signs that do not map the box to itself
@@ -191,10 +199,10 @@ def _choices(space: spaces.Space[Any]) -> int:
     raise SymmetryError(f"discovery takes actions of a Discrete or a Box of one axis, got {space}")
 
 
-def _as_numbers(actions: Any, choices: int) -> FloatArray:
+def _as_numbers(actions: Any, choices: int, start: int) -> FloatArray:
     if not choices:
         return np.asarray(actions, dtype=np.float64)
-    return np.eye(choices)[np.asarray(actions, dtype=np.int64)]
+    return np.eye(choices)[np.asarray(actions, dtype=np.int64) - start]
 
 
 def _screened(couplings: Couplings, played: Play, z: FloatArray, choices: int) -> list[FloatArray]:
@@ -238,11 +246,11 @@ def _closed(elements: list[FloatArray]) -> list[FloatArray] | None:
     return group
 
 
-def _declared(matrix: FloatArray, n: int, choices: int) -> tuple[Any, Any]:
+def _declared(matrix: FloatArray, n: int, choices: int, start: int) -> tuple[Any, Any]:
     """As `Symmetry.from_generators` takes them, ready to be printed."""
     on_states, on_actions = matrix[:n, :n], matrix[n:, n:]
     if choices:  # entry p[a] of the image says whether a was taken
-        return _map(on_states), [int(row) for row in on_actions.argmax(axis=0)]
+        return _map(on_states), [start + int(row) for row in on_actions.argmax(axis=0)]
     return _map(on_states), _map(on_actions)
 
 

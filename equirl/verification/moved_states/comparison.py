@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.utils import EzPickle
 
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
-from equirl.verification.moved_states.fresh_draws import MOST_STATES, Place, check_by_fresh_draws, is_random
-from equirl.verification.play import kept, stacked
+from equirl.verification.moved_states.differences import Differences
+from equirl.verification.moved_states.fresh_draws import (
+    MOST_STATES,
+    Place,
+    check_by_fresh_draws,
+    is_random,
+)
 from equirl.verification.moved_states.remembering import Memories, moved_action
+from equirl.verification.play import kept, stacked
 from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
 from equirl.verification.where import Region, region
@@ -23,14 +31,20 @@ StateMap = Callable[[Any], None]
 Past = tuple[int, list[Any]]
 """The seed of an episode and the actions so far."""
 
-LONGEST_PAST = 60
+SHORT_PAST = 60
+"""Three of four pasts are at most so long; the others go as far into episodes as play does."""
+
+LEAST_PASTS = 25
+"""That as many steps as are asked for suffice for, however long they are."""
+
+TRIED = 20
+"""Disputed states at which fresh seeds are tried, to see whether outcomes are drawn."""
+
+SEEDS, SEEDS_BY_REPLAY = 100, 24
+"""Tried at each: of an environment that can be copied, and of one that is brought there anew."""
 
 LEAST_COMPARED = 20
 """Steps, or what did not differ is undecided."""
-
-LEAST_SHARE, LEAST_SIZE = 1e-2, 1e-3
-"""Of the size of an entry; see `Differences`. With a tolerance of 1e-4, rounding of 1e-6 of the
-largest entry counts as none."""
 
 STEPS = 3
 """Compared after a state was moved: a few steps on, hidden state shows too."""
@@ -66,7 +80,11 @@ class Comparison:
         self.differences = Differences()
         self.worst = dict.fromkeys(QUANTITIES, 0.0)
         self.examples: dict[str, CounterExample] = {}
-        self.steps = self.looked_at = 0
+        self.steps = self.looked_at = self.furthest = self.tried = 0
+        self.reach = 2 * SHORT_PAST
+        """How far into an episode the longest pasts go."""
+        self.rewards: set[float] = set()
+        self.has_ended = False
         self.cut_short = ""
         """Why there were fewer steps than asked for."""
         self.disputed: list[tuple[Past, Any]] = []
@@ -86,29 +104,31 @@ class Comparison:
         """
         generator = np.random.default_rng(seed)
         self.symmetry.action_space.seed(int(generator.integers(2**31)))
+        furthest = max(SHORT_PAST, count // LEAST_PASTS)
         is_drawn = False
         try:
             while self.steps < count:
                 if time.monotonic() > deadline:
                     self.cut_short = "there was no time for more"
                     break
-                self._compare_once(generator)
-                if len(self.disputed) == 1 and not is_drawn:
-                    is_drawn = self._is_random_there()
+                self._compare_once(generator, furthest)
+                while not is_drawn and self.tried < min(len(self.disputed), TRIED):
+                    is_drawn = self._is_random_at(*self.disputed[self.tried])
                 if is_drawn and len(self.disputed) >= MOST_STATES:
                     break
         except KeyboardInterrupt:
             self.cut_short = INTERRUPTED
         if is_drawn:
-            return self._by_fresh_draws(level, seed), [
+            return self._by_fresh_draws(level, seed, deadline), [
                 f"{self.name}: outcomes are drawn at random and differed for the same draws, so "
                 "states and their images were played many times with fresh ones"
             ]
         remarks = []
         if self.disputed and self.looked_at > 0:
             remarks = [
-                f"{self.name}: the same seed leads to the same outcome at these states; if the "
-                "environment draws from a generator other than its np_random, that may be the cause"
+                f"{self.name}: fresh seeds led to the same outcomes at the {self.tried} of these "
+                "states where they were tried; if the environment draws from a generator that none "
+                "of its attributes holds, that may be the cause"
             ]
         return [self._verdict(quantity) for quantity in QUANTITIES], remarks
 
@@ -116,9 +136,8 @@ class Comparison:
         outcome: Any = "refused" if quantity in self.examples else "holds"
         place = self._where(quantity) if outcome == "refused" else Region("", None)
         detail = place.words
-        if outcome == "holds" and self.looked_at < LEAST_COMPARED:
-            what = f"{self.looked_at} steps were compared, {LEAST_COMPARED} are the least"
-            outcome, detail = "undecided", f"{what}: {self.cut_short or 'raise transitions'}"
+        if outcome == "holds":
+            outcome, detail = self._not_refused(quantity)
         return Verdict(
             self.name,
             quantity,
@@ -130,6 +149,21 @@ class Comparison:
             detail,
             place.board,
         )
+
+    def _not_refused(self, quantity: str) -> tuple[Any, str]:
+        """The outcome where nothing differed, and what was looked at."""
+        if self.looked_at < LEAST_COMPARED:
+            what = f"{self.looked_at} steps were compared, {LEAST_COMPARED} are the least"
+            return "undecided", f"{what}: {self.cut_short or 'raise transitions'}"
+        seen = f"up to {self.furthest} steps into episodes"
+        if quantity == "reward" and len(self.rewards) == 1:
+            reward = min(self.rewards)
+            if reward == 0:
+                return "undecided", f"no reward was seen {seen}: raise transitions"
+            seen += f"; the reward was {reward:g} at every step"
+        if quantity == "termination" and not self.has_ended:
+            seen += "; no episode ended"
+        return "holds", seen
 
     def _where(self, quantity: str) -> Region:
         """The part of the states in which a quantity differed."""
@@ -144,14 +178,19 @@ class Comparison:
             np.random.default_rng(0).permutation(n) % 2 == 0,
         )
 
-    def _compare_once(self, generator: np.random.Generator) -> None:
+    def _compare_once(self, generator: np.random.Generator, furthest: int) -> None:
         """One episode up to some state, which is moved; then a few steps on both sides."""
-        seed, length = int(generator.integers(2**31)), int(generator.integers(LONGEST_PAST))
+        seed, is_short = int(generator.integers(2**31)), generator.random() < 0.75
+        length = int(generator.integers(SHORT_PAST if is_short else self.reach))
         past = [self.symmetry.action_space.sample() for _ in range(length)]
         both = self._at((seed, past))
         if both is None:
             return
         env, twin, observation = both
+        observation = kept(observation)
+        self.furthest = max(self.furthest, length)
+        if length >= self.reach // 2:
+            self.reach = min(2 * self.reach, max(self.reach, furthest))
         for _ in range(STEPS):
             action = self.symmetry.action_space.sample()
             in_image = moved_action(self.symmetry, self.g, action)
@@ -163,8 +202,11 @@ class Comparison:
                     f"the environment cannot step from the state that the state map of {self.name} "
                     f"put it into: {error!r}"
                 ) from error
+            following = kept(following)
             self._count(1)
             self.looked_at += 1
+            self.rewards.add(float(reward))
+            self.has_ended |= bool(terminated)
             expected = self.symmetry.transform_observation(self.g, following)
             pairs = {
                 "dynamics": (expected, found),
@@ -187,7 +229,7 @@ class Comparison:
                         got,
                     )
                 self.worst[quantity] = max(self.worst[quantity], difference)
-            self.compared.append((kept(observation), action, frozenset(apart)))
+            self.compared.append((observation, action, frozenset(apart)))
             if apart:
                 self.disputed.append(((seed, past), action))
             past, observation = [*past, action], following
@@ -220,18 +262,34 @@ class Comparison:
         if both is None:
             return None
         env, twin, observation = both
-        return Place(env, twin, observation, action, moved_action(self.symmetry, self.g, action))
 
-    def _is_random_there(self) -> bool:
-        past, action = self.disputed[0]
+        def pair() -> tuple[gym.Env[Any, Any], gym.Env[Any, Any]]:
+            return (copy.deepcopy(env), copy.deepcopy(twin)) if copied else self._again(past)
+
+        copied, in_image = _can_be_copied(env), moved_action(self.symmetry, self.g, action)
+        return Place(pair, copied, kept(observation), action, in_image)
+
+    def _again(self, past: Past) -> tuple[gym.Env[Any, Any], gym.Env[Any, Any]]:
+        both = self._at(past)
+        if both is None:
+            raise SymmetryError(
+                "the same seed and actions ended an episode once and not again: the environment "
+                "draws from a generator that reset(seed=…) does not seed"
+            )
+        return both[:2]
+
+    def _is_random_at(self, past: Past, action: Any) -> bool:
+        self.tried += 1
         place = self._place(past, action)
-        return place is not None and is_random(place)
+        if place is None:
+            return False
+        return is_random(place, SEEDS if place.is_copied else SEEDS_BY_REPLAY)
 
-    def _by_fresh_draws(self, level: float, seed: int) -> list[Verdict]:
+    def _by_fresh_draws(self, level: float, seed: int, deadline: float) -> list[Verdict]:
         generator = np.random.default_rng(seed + 1)
-        tried = list(self.disputed)
+        tried = self.disputed[:MOST_STATES]
         while len(tried) < MOST_STATES:
-            length = int(generator.integers(LONGEST_PAST))
+            length = int(generator.integers(SHORT_PAST))
             past = [self.symmetry.action_space.sample() for _ in range(length)]
             tried.append(
                 ((int(generator.integers(2**31)), past), self.symmetry.action_space.sample())
@@ -239,41 +297,18 @@ class Comparison:
         places = [self._place(past, action) for past, action in tried]
         usable = [place for place in places if place is not None]
         agreed = [(state, action) for state, action, differed in self.compared if not differed]
-        return check_by_fresh_draws(self.symmetry, self.name, usable, agreed, level, seed)
+        return check_by_fresh_draws(self.symmetry, self.name, usable, agreed, level, seed, deadline)
 
     def _count(self, steps: int) -> None:
         self.steps += steps
         self.on_step()
 
 
-class Differences:
-    """How far apart what was expected and found are, entry by entry, relative to their sizes.
-
-    An entry's size is its own magnitude plus the largest seen of it so far, which counts as at
-    most one; no entry is taken for less than a `LEAST_SHARE` of the largest beside it, below which
-    rounding of that one shows, or than `LEAST_SIZE`.
-    """
-
-    def __init__(self) -> None:
-        self._largest: dict[str, Any] = {}
-
-    def __call__(self, name: str, expected: Any, found: Any) -> float:
-        """The largest relative difference; infinite where one alone is infinite or NaN.
-
-        Args:
-            name: of the quantity, whose sizes are remembered.
-            expected: an array, a number, or a dict of them.
-            found: likewise.
-        """
-        if isinstance(expected, dict):
-            parts = [(f"{name}.{key}", expected[key], found[key]) for key in expected]
-            return max((self(*part) for part in parts), default=0.0)
-        a, b = np.asarray(expected, dtype=np.float64), np.asarray(found, dtype=np.float64)
-        magnitude = np.where(np.isfinite(a), np.abs(a), 0)
-        largest = self._largest[name] = np.maximum(self._largest.get(name, 0.0), magnitude)
-        least = max(LEAST_SHARE * float(largest.max(initial=0)), LEAST_SIZE)
-        sizes = np.maximum(np.minimum(largest, 1) + magnitude, least)
-        same = (a == b) | (np.isnan(a) & np.isnan(b))
-        with np.errstate(invalid="ignore"):  # inf - inf, which is the same or not finite
-            apart = np.where(same, 0, np.abs(a - b) / sizes)
-        return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0))
+def _can_be_copied(env: gym.Env[Any, Any]) -> bool:
+    if isinstance(env.unwrapped, EzPickle):  # a copy of it is made anew, and knows of no past
+        return False
+    try:
+        copy.deepcopy(env)
+    except Exception:  # whatever the environment's parts raise
+        return False
+    return True

@@ -2,22 +2,29 @@
 
 Copies of the environment at s take a and copies at gs take ga, each with a fresh seed. If the
 symmetry holds, what follows from s, moved by g, and what follows from gs are two samples of one
-law; their energy distance (Székely & Rizzo 2004) is compared with that of random relabellings.
-Nobody has to mirror a random generator.
+law, which `two_samples` compares. Nobody has to mirror a random generator.
 """
 
 from __future__ import annotations
 
-import copy
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.utils import EzPickle
 
+from equirl.envs.running.random_states import renew_random_states
 from equirl.symmetry import Symmetry
-from equirl.verification.play import stacked
+from equirl.verification.moved_states.two_samples import (
+    energy,
+    p_value,
+    relabelled,
+    relabellings,
+    shifts,
+)
+from equirl.verification.play import kept, stacked
 from equirl.verification.statistics.encoding import (
     Column,
     FloatArray,
@@ -32,10 +39,18 @@ DRAWS = 60
 
 MOST_STATES = 40
 
-RELABELLINGS = 999
+LEAST_STATES = 10
+"""Or what did not differ is undecided."""
 
 MOST_ENTRIES = 6
 """Of an observation, and values of an entry, that a counter-example shows."""
+
+FROM_S, FROM_GS = "from (s, a), moved:", "from (gs, ga):     "
+
+JOINTLY = "jointly"
+"""Of s', the reward and the end together."""
+
+TESTS = (*QUANTITIES, JOINTLY)
 
 PLAIN = 0.01
 """Share of relabellings that differ as much, below which the laws at one state differ."""
@@ -46,29 +61,40 @@ class Place:
     """A state that can be returned to: an environment in s, one in gs, and an action.
 
     Args:
-        env: in s.
-        moved_env: in gs.
+        pair: an environment in s and one in gs, new ones each time.
+        is_copied: they are copies, which cost less than the way there.
         observation: s.
         action: a.
         moved_action: ga.
     """
 
-    env: gym.Env[Any, Any]
-    moved_env: gym.Env[Any, Any]
+    pair: Callable[[], tuple[gym.Env[Any, Any], gym.Env[Any, Any]]]
+    is_copied: bool
     observation: Any
     action: Any
     moved_action: Any
 
+    def draws(self, count: int, seed: int) -> Iterator[tuple[Any, Any]]:
+        """(s', reward, terminated) with fresh draws, from s and from gs, ``count`` times."""
+        for child in np.random.SeedSequence(seed).spawn(count):
+            env, moved_env = self.pair()
+            here, there = child.spawn(2)
+            yield _drawn(env, self.action, here), _drawn(moved_env, self.moved_action, there)
 
-def is_random(place: Place, count: int = 12) -> bool:
-    """Whether fresh seeds lead to different outcomes, at s or at gs."""
-    for env, action in ((place.env, place.action), (place.moved_env, place.moved_action)):
-        outcomes = _draws(env, action, count, 0)
-        if outcomes is None:
-            return False
-        first = outcomes[0]
-        for outcome in outcomes[1:]:
-            if not all(_alike(a, b) for a, b in zip(first, outcome, strict=True)):
+
+def _drawn(env: gym.Env[Any, Any], action: Any, seed: np.random.SeedSequence) -> Any:
+    renew_random_states(env, seed)
+    observation, reward, terminated, _, _ = env.step(action)
+    return kept(observation), float(reward), bool(terminated)
+
+
+def is_random(place: Place, tries: int) -> bool:
+    """Whether fresh seeds, of which so many are tried, change outcomes at s or at gs."""
+    first = None
+    for outcomes in place.draws(tries, 0):
+        first = outcomes if first is None else first
+        for one, other in zip(first, outcomes, strict=True):
+            if not all(_alike(a, b) for a, b in zip(one, other, strict=True)):
                 return True
     return False
 
@@ -80,6 +106,7 @@ def check_by_fresh_draws(
     agreed: list[tuple[Any, Any]],
     level: float,
     seed: int,
+    deadline: float = np.inf,
 ) -> list[Verdict]:
     """The verdicts on one generator from a number of states.
 
@@ -90,18 +117,25 @@ def check_by_fresh_draws(
         agreed: (s, a) whose outcomes are known to be those of (gs, ga).
         level: probability of refusing a true generator.
         seed: of the draws and the relabellings.
+        deadline: of `time.monotonic`, after which no further state is looked at.
     """
     g, space = symmetry.group.index(name), symmetry.observation_space
     columns = columns_of(space)
+    count = relabellings(level, tests=len(TESTS))
+    if count is None:
+        why = f"no p-value could be below the level of {level:g} that is left for {name}"
+        return [
+            Verdict(name, q, "fresh draws", "undecided", 1.0, 0, detail=why) for q in QUANTITIES
+        ]
     generator = np.random.default_rng(seed)
-    sizes: dict[str, list[FloatArray]] = {q: [] for q in QUANTITIES}
+    energies: dict[str, list[FloatArray]] = {test: [] for test in TESTS}
+    shifted: dict[str, Any] = dict.fromkeys(TESTS, 0.0)
     examples: dict[str, tuple[float, CounterExample]] = {}
     played: list[Place] = []
     for number, place in enumerate(places):
-        here = _draws(place.env, place.action, DRAWS, seed + 2 * number)
-        there = _draws(place.moved_env, place.moved_action, DRAWS, seed + 2 * number + 1)
-        if here is None or there is None:
-            continue
+        if time.monotonic() > deadline:
+            break
+        here, there = zip(*place.draws(DRAWS, seed + number), strict=True)
         played.append(place)
         moved = symmetry.transform_observation(g, stacked(space, [o for o, _, _ in here]))
         followed = stacked(space, [o for o, _, _ in there])
@@ -111,33 +145,48 @@ def check_by_fresh_draws(
             "reward": np.array([[r] for _, r, _ in [*here, *there]]),
             "termination": np.array([[float(t)] for _, _, t in [*here, *there]]),
         }
-        for quantity, sample in samples.items():
-            size = _energy(sample, generator)
-            sizes[quantity].append(size)
-            if size[0] > examples.get(quantity, (-np.inf, None))[0]:
-                examples[quantity] = (
+        samples[JOINTLY] = np.concatenate([samples[q] for q in QUANTITIES], axis=1)
+        labels = relabelled(DRAWS, count, generator)
+        for test, sample in samples.items():
+            size = energy(sample, labels)
+            energies[test].append(size)
+            shifted[test] = shifted[test] + shifts(sample, labels)
+            if size[0] > examples.get(test, (-np.inf, None))[0]:
+                examples[test] = (
                     float(size[0]),
-                    _example(symmetry, g, place, quantity, sample, columns, here, there),
+                    _example(symmetry, g, place, test, sample, columns, here, there),
                 )
+    p_values = {t: min(1.0, len(TESTS) * p_value(energies[t], shifted[t])) for t in TESTS}
+    looked_at = len(played)
+    base = f"{looked_at} states, {DRAWS} fresh draws at each and at its image"
+    only_jointly = p_values[JOINTLY] < level and all(p_values[q] >= level for q in QUANTITIES)
     verdicts = []
     for quantity in QUANTITIES:
-        looked_at = len(sizes[quantity])
-        p_value = min(1.0, len(QUANTITIES) * _p_value(sizes[quantity]))
-        refused = p_value < level
-        detail = f"{looked_at} states, {DRAWS} fresh draws at each and at its image"
-        if looked_at and not refused:  # of as many states none is broken, with 95 % probability
-            detail += (
-                f"; a break in fewer than {1 - 0.05 ** (1 / looked_at):.0%} of states could hide"
+        test = JOINTLY if only_jointly and quantity == "dynamics" else quantity
+        outcome: Any = "refused" if p_values[test] < level else "holds"
+        example, board, detail = None, None, base
+        if outcome == "refused":
+            example = examples[test][1]
+            found = _where(symmetry, played, energies[test], agreed)
+            words = (
+                "s', reward and end each as it should be, not together" if test == JOINTLY else ""
             )
-        outcome: Any = "refused" if refused else "holds" if looked_at else "undecided"
-        example, board = None, None
-        if refused:
-            example = examples[quantity][1]
-            found = _where(symmetry, played, sizes[quantity], agreed)
-            detail, board = "; ".join(part for part in (found.words, detail) if part), found.board
+            detail, board = "; ".join(w for w in (words, found.words, base) if w), found.board
+        elif looked_at < LEAST_STATES:
+            outcome, detail = "undecided", f"{base}; {LEAST_STATES} are the least"
+        else:  # of as many states none is plainly broken, with 95 % probability
+            detail += f"; a plain break in fewer than {1 - 0.05 ** (1 / looked_at):.0%} could hide"
         verdicts.append(
             Verdict(
-                name, quantity, "fresh draws", outcome, p_value, looked_at, example, detail, board
+                name,
+                quantity,
+                "fresh draws",
+                outcome,
+                p_values[test],
+                looked_at,
+                example,
+                detail,
+                board,
             )
         )
     return verdicts
@@ -160,47 +209,6 @@ def _where(
     )
 
 
-def _draws(env: Any, action: Any, count: int, seed: int) -> list[Any] | None:
-    """(s', reward, terminated) of ``count`` copies with fresh generators; None if impossible."""
-    if isinstance(env.unwrapped, EzPickle):  # a copy of it is made anew, and knows of no past
-        return None
-    outcomes = []
-    try:
-        for child in np.random.SeedSequence(seed).spawn(count):
-            twin = copy.deepcopy(env)
-            twin.unwrapped.np_random = np.random.default_rng(child)
-            observation, reward, terminated, _, _ = twin.step(action)
-            outcomes.append((observation, float(reward), bool(terminated)))
-    except (TypeError, AttributeError, NotImplementedError):  # what cannot be copied
-        return None
-    return outcomes
-
-
-def _energy(sample: FloatArray, generator: np.random.Generator) -> FloatArray:
-    """``[1 + RELABELLINGS]``: the energy distance of the halves, then of random halves, scaled."""
-    varying = sample[:, sample.std(axis=0) > 1e-9]
-    if varying.shape[1] == 0:
-        return np.zeros(1 + RELABELLINGS)
-    scaled = varying / varying.std(axis=0)
-    squares = np.square(scaled).sum(axis=1)
-    distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * scaled @ scaled.T, 0))
-    half = len(sample) // 2
-    labels = np.repeat([1.0, -1.0], half) / half
-    shuffled = generator.permuted(np.tile(labels, (RELABELLINGS, 1)), axis=1)
-    every = np.vstack([labels, shuffled])
-    energy = -np.einsum("ri,ij,rj->r", every, distances, every, optimize=True)
-    return np.asarray((energy - energy[1:].mean()) / max(float(energy[1:].std()), 1e-12))
-
-
-def _p_value(sizes: list[FloatArray]) -> float:
-    """Of the sum over states and of the largest, whichever is the smaller, twice."""
-    if not sizes:
-        return 1.0
-    every = np.stack(sizes)
-    p_values = [float((s >= s[0] - 1e-9).mean()) for s in (every.sum(axis=0), every.max(axis=0))]
-    return min(1.0, 2 * min(p_values))
-
-
 def _example(
     symmetry: Symmetry,
     g: int,
@@ -208,12 +216,14 @@ def _example(
     quantity: str,
     sample: FloatArray,
     columns: list[Column],
-    here: list[Any],
-    there: list[Any],
+    here: Sequence[Any],
+    there: Sequence[Any],
 ) -> CounterExample:
     half = len(sample) // 2
+    followed = (symmetry.transform_observation(g, here[0][0]), there[0][0])
     values = {
-        "dynamics": (symmetry.transform_observation(g, here[0][0]), there[0][0]),
+        "dynamics": followed,
+        JOINTLY: followed,
         "reward": (here[0][1], there[0][1]),
         "termination": (here[0][2], there[0][2]),
     }
@@ -231,6 +241,8 @@ def _example(
 
 def _tally(quantity: str, here: FloatArray, there: FloatArray, names: list[str]) -> tuple[str, ...]:
     """What followed from (s, a), moved, and from (gs, ga), in the entries that differ most."""
+    if quantity == JOINTLY:
+        return _rows_tally(here, there, [*names, "reward", "end"])
     if quantity == "dynamics":
         apart = np.abs(here.mean(axis=0) - there.mean(axis=0)) + np.abs(
             here.std(axis=0) - there.std(axis=0)
@@ -241,9 +253,25 @@ def _tally(quantity: str, here: FloatArray, there: FloatArray, names: list[str])
     else:
         chosen, named = np.arange(1), [""]
     lines = []
-    for whence, sample in (("from (s, a), moved:", here), ("from (gs, ga):     ", there)):
+    for whence, sample in ((FROM_S, here), (FROM_GS, there)):
         parts = [
             word + _shown(quantity, sample[:, j]) for word, j in zip(named, chosen, strict=True)
+        ]
+        lines.append(f"{whence} {'; '.join(parts)}")
+    return tuple(lines)
+
+
+def _rows_tally(here: FloatArray, there: FloatArray, names: list[str]) -> tuple[str, ...]:
+    """The same, of the outcomes as wholes."""
+    varying = np.flatnonzero(np.concatenate([here, there]).std(axis=0) > 1e-9)[-MOST_ENTRIES:]
+    lines = []
+    for whence, sample in ((FROM_S, here), (FROM_GS, there)):
+        rows, counts = np.unique(sample[:, varying].round(4), axis=0, return_counts=True)
+        most = np.argsort(-counts, kind="stable")[:MOST_ENTRIES]
+        parts = [
+            " ".join(f"{names[j]} {value:g}" for j, value in zip(varying, rows[k], strict=True))
+            + f" in {counts[k]}"
+            for k in most
         ]
         lines.append(f"{whence} {'; '.join(parts)}")
     return tuple(lines)

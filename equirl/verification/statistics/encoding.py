@@ -27,6 +27,12 @@ QUANTITIES = ("dynamics", "reward", "termination")
 MAX_COLUMNS = 150
 """Of observations with more columns that vary, those with the largest variance are looked at."""
 
+LEAST_RECURRING, LEAST_LIKELY = 0.05, 0.8
+"""See `images_recur_less`."""
+
+CONSTANT = 1e-9
+"""A column with less spread does not vary."""
+
 MAX_COPIES = 8
 """Cyclic groups up to this order are looked at whole; of larger ones, e and g."""
 
@@ -138,6 +144,8 @@ class Encoder:
     centre: FloatArray
     spread: FloatArray
     action_count: int
+    leaves_out: bool
+    """More columns vary than `MAX_COLUMNS`."""
 
     @classmethod
     def of(cls, symmetry: Symmetry, name: str, play: Play) -> Encoder:
@@ -164,6 +172,7 @@ class Encoder:
             here[:, kept].mean(axis=0),
             here[:, kept].std(axis=0),
             int(space_of_actions.n) if few else 1,
+            int((here.std(axis=0) > CONSTANT).sum()) > MAX_COLUMNS,
         )
 
     def copies(self, play: Play, before: Copies | None = None) -> Copies:
@@ -184,6 +193,7 @@ class Encoder:
             begun.append(encoded(space, self.outcome_columns, moved))
         numbers = np.array([column.value is None for column in self.outcome_columns], dtype=float)
         changes = np.stack(there) - np.stack(begun) * numbers
+        followed = changes.reshape(k * len(play), changes.shape[2])
         rewards = np.broadcast_to(play.rewards[:, None], (k, len(play), 1))
         ends = np.broadcast_to(play.terminations[:, None].astype(float), (k, len(play), 1))
         ours = self._of_states(play, here) if before is None else _of_states(before)
@@ -193,7 +203,9 @@ class Encoder:
             outcomes={"dynamics": changes, "reward": rewards.copy(), "termination": ends.copy()},
             outcome_names={"dynamics": names, "reward": ["reward"], "termination": ["terminated"]},
             symbols={
-                "dynamics": _hashed(changes.reshape(-1, changes.shape[2])).reshape(k, -1),
+                "dynamics": _hashed(changes.reshape(k * len(play), changes.shape[2])).reshape(
+                    k, -1
+                ),
                 "reward": _hashed(rewards.reshape(-1, 1)).reshape(k, -1),
                 "termination": ends[..., 0].astype(np.int64),
             },
@@ -225,7 +237,7 @@ class Encoder:
 def _largest(spread: FloatArray) -> list[int]:
     """The columns that vary, at most `MAX_COLUMNS` of them, in their order."""
     order = np.argsort(-spread, kind="stable")[:MAX_COLUMNS]
-    return [int(j) for j in sorted(order) if spread[j] > 1e-9]
+    return [int(j) for j in sorted(order) if spread[j] > CONSTANT]
 
 
 def _of_states(before: Copies) -> dict[str, Any]:
@@ -254,3 +266,26 @@ def _hashed(rows: FloatArray) -> IntArray:
     multipliers = np.random.default_rng(7).integers(2**61, size=rows.shape[1]) * 2 + 1
     with np.errstate(over="ignore"):
         return np.asarray((cells * multipliers).sum(axis=1), dtype=np.int64)
+
+
+def images_recur_less(symmetry: Symmetry, name: str, play: Play) -> bool:
+    """Whether whole states recur from episode to episode, but plainly less often their images.
+
+    Of observations of which columns are left out this tells that visits are one-sided.
+    """
+    g, late = symmetry.group.index(name), play.episodes % 2 == 1
+    states = _hashes(symmetry, play.rows(~late), 0)
+    known = _hashes(symmetry, play.rows(late), 0)
+    recurring = float(np.isin(states, known).mean())
+    images = float(np.isin(_hashes(symmetry, play.rows(~late), g), known).mean())
+    return recurring > LEAST_RECURRING and images < LEAST_LIKELY * recurring
+
+
+def _hashes(symmetry: Symmetry, play: Play, g: int) -> IntArray:
+    leaves, found = leaves_of(symmetry.observation_space), [np.zeros(0, dtype=np.int64)]
+    for start in range(0, len(play), 1000):
+        rows = play.rows(slice(start, start + 1000))
+        arrays = as_leaves(symmetry.transform_observation(g, rows.observations), leaves)
+        flat = [np.asarray(array, dtype=np.float64).reshape(len(rows), -1) for array in arrays]
+        found.append(_hashed(np.concatenate(flat, axis=1)))
+    return np.concatenate(found)

@@ -24,6 +24,9 @@ MAX_UNITS = 400
 
 MAX_PERMUTATIONS = 9999
 
+LEAST_RANKS = 5
+"""Of all permutations, so many at least must be allowed to be as large."""
+
 TIE = 1e-4
 """Standard deviations within which two sizes are equal: permuted ones are summed in single
 precision. Where one unit alone says anything, ties are most of what there is."""
@@ -75,6 +78,10 @@ class Significance:
 
     p_values: FloatArray
     critical: FloatArray
+
+
+LEAST_LEVEL = LEAST_RANKS / (MAX_PERMUTATIONS + 1)
+"""Below it no test could refuse."""
 
 
 def significance(

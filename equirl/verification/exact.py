@@ -16,7 +16,8 @@ from equirl.actions import GroupAction
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.law import check_law, law_of
-from equirl.verification.moved_states.comparison import Comparison, StateMap
+from equirl.verification.moved_states.comparison import Comparison
+from equirl.verification.moved_states.moved_pairs import StateMap
 from equirl.verification.moved_states.remembering import Memories, memories_of
 from equirl.verification.play import collect, kept, stacked
 from equirl.verification.statistical import check_initial_states, check_statistically

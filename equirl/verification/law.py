@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+from scipy.special import gammaincc
 
 from equirl.envs import SymmetryWrapper
 from equirl.symmetry import Symmetry
@@ -25,6 +26,13 @@ MOST_ROWS = 20
 """Of the table of what differs."""
 
 ROUNDING = 1e-9
+
+PLAYED = 20_000
+"""Steps in which the environment is compared with its law."""
+
+LEAST_EXPECTED, UNLIKELY = 5, 1e-6
+"""Outcomes are counted (Pearson's χ²) where so many of each are expected; below this p-value the
+environment does not follow its law."""
 
 
 def law_of(env: gym.Env[Any, Any]) -> dict[int, dict[int, Any]] | None:
@@ -46,21 +54,29 @@ def law_of(env: gym.Env[Any, Any]) -> dict[int, dict[int, Any]] | None:
 
 
 def _keeps_to(env: Any, law: Any) -> bool:
-    """Whether a few hundred steps are what the law allows."""
+    """Whether play does what the law allows, and as often as it says."""
     generator = np.random.default_rng(0)
+    counts: dict[tuple[int, int], dict[Any, int]] = defaultdict(lambda: defaultdict(int))
     state, _ = env.reset(seed=0)
-    for _ in range(300):
+    for _ in range(PLAYED):
         action = int(generator.integers(env.action_space.n))
         following, reward, over, _, _ = env.step(action)
-        allowed = law[int(state)][action]
-        if not any(
-            n == following and abs(float(r) - float(reward)) < ROUNDING and bool(d) == bool(over)
-            for p, n, r, d in allowed
-            if p > 0
-        ):
-            return False
+        outcome = int(following), round(float(reward), 9), bool(over)
+        counts[int(state), action][outcome] += 1
         state = env.reset()[0] if over else following
-    return True
+    statistic, degrees = 0.0, 0
+    for (s, a), seen in counts.items():
+        likely: Law = defaultdict(float)
+        for p, following, reward, over in law[s][a]:
+            likely[int(following), round(float(reward), 9), bool(over)] += float(p)
+        if any(likely.get(outcome, 0.0) <= 0 for outcome in seen):
+            return False
+        n = sum(seen.values())
+        expected = {outcome: n * p for outcome, p in likely.items() if p > 0}
+        if min(expected.values()) >= LEAST_EXPECTED:
+            statistic += sum((seen.get(o, 0) - e) ** 2 / e for o, e in expected.items())
+            degrees += len(expected) - 1
+    return degrees == 0 or float(gammaincc(degrees / 2, statistic / 2)) > UNLIKELY
 
 
 def check_law(
@@ -89,6 +105,7 @@ def check_law(
             continue
         if all(apart[q] < ROUNDING for q in QUANTITIES):
             apart["dynamics"] = apart["jointly"]
+            here["dynamics"], there["dynamics"] = here["jointly"], there["jointly"]
         for q in QUANTITIES:
             worst[q] = max(worst[q], apart[q])
             # Prefer a state where both go on: no action is taken where an episode has ended.
@@ -122,7 +139,7 @@ def check_law(
             worst[q],
             len(pairs),
             examples.get(q),
-            "" if q in examples else "all (s, a) compared",
+            "" if q in examples else f"all (s, a) compared; {PLAYED} steps kept to the law",
         )
         for q in QUANTITIES
     ]
@@ -174,6 +191,12 @@ def _distance(one: Law, other: Law) -> float:
 def _shown(law: Law, quantity: str) -> str:
     if quantity == "termination":
         return f"ends with probability {law.get(True, 0):.3g}"
-    word = "s' =" if quantity == "dynamics" else "reward"
     likely = sorted((item for item in law.items() if item[1] > 0), key=lambda item: -item[1])
-    return ", ".join(f"{word} {value:g} ({p:.3g})" for value, p in likely[:4])
+    return ", ".join(f"{_outcome(value, quantity)} ({p:.3g})" for value, p in likely[:4])
+
+
+def _outcome(value: Any, quantity: str) -> str:
+    if isinstance(value, tuple):  # all three together
+        following, reward, over = value
+        return f"s' = {following} with reward {reward:g}{' at the end' if over else ''}"
+    return f"s' = {value:g}" if quantity == "dynamics" else f"reward {value:g}"

@@ -146,7 +146,7 @@ def _random_steps(env: gym.Env[Any, Any], seed: int, longest: int) -> Iterator[S
                 action = action_space.sample()
             following, reward, terminated, truncated, _ = env.step(action)
             following = kept(following)
-            if not np.isfinite(reward):
+            if not np.isfinite(float(reward)):
                 raise SymmetryError(f"the reward was {reward} in step {step} of an episode")
             yield observation, action, following, float(reward), bool(terminated), episode, step
             observation, step, done = following, step + 1, terminated or truncated

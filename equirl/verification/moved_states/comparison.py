@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.utils import EzPickle
 
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.moved_states.differences import Differences
 from equirl.verification.moved_states.fresh_draws import (
     MOST_STATES,
-    Place,
     check_by_fresh_draws,
     is_random,
 )
+from equirl.verification.moved_states.moved_pairs import MovedPairs, Past, StateMap
 from equirl.verification.moved_states.remembering import Memories, moved_action
 from equirl.verification.play import kept, stacked
 from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
 from equirl.verification.where import Region, region
 
-StateMap = Callable[[Any], None]
-
-Past = tuple[int, list[Any]]
-"""The seed of an episode and the actions so far."""
-
 SHORT_PAST = 60
-"""Three of four pasts are at most so long; the others go as far into episodes as play does."""
+"""Most pasts are at most so long. The others, for a quarter of the steps, go as far into episodes
+as play does."""
 
 LEAST_PASTS = 25
 """That as many steps as are asked for suffice for, however long they are."""
@@ -73,16 +67,15 @@ class Comparison:
         on_step: Callable[[], object],
         memories: Memories,
     ) -> None:
-        self.memories = memories
-        self.make_env, self.symmetry, self.name = make_env, symmetry, name
+        self.pairs = MovedPairs(make_env, symmetry, name, state_map, memories, on_step)
+        self.symmetry, self.name, self.tolerance = symmetry, name, tolerance
         self.g = symmetry.group.index(name)
-        self.state_map, self.tolerance, self.on_step = state_map, tolerance, on_step
         self.differences = Differences()
         self.worst = dict.fromkeys(QUANTITIES, 0.0)
         self.examples: dict[str, CounterExample] = {}
-        self.steps = self.looked_at = self.furthest = self.tried = 0
-        self.reach = 2 * SHORT_PAST
-        """How far into an episode the longest pasts go."""
+        self.looked_at = self.furthest = self.tried = 0
+        self.reach, self.long_steps = SHORT_PAST, 0
+        """How far into an episode the longest pasts go, and the steps that they took."""
         self.rewards: set[float] = set()
         self.has_ended = False
         self.cut_short = ""
@@ -105,13 +98,15 @@ class Comparison:
         generator = np.random.default_rng(seed)
         self.symmetry.action_space.seed(int(generator.integers(2**31)))
         furthest = max(SHORT_PAST, count // LEAST_PASTS)
-        is_drawn = False
+        is_drawn, spent = False, 0
         try:
-            while self.steps < count:
+            while spent < count:
                 if time.monotonic() > deadline:
                     self.cut_short = "there was no time for more"
                     break
+                begun = self.pairs.steps
                 self._compare_once(generator, furthest)
+                spent += self.pairs.steps - begun
                 while not is_drawn and self.tried < min(len(self.disputed), TRIED):
                     is_drawn = self._is_random_at(*self.disputed[self.tried])
                 if is_drawn and len(self.disputed) >= MOST_STATES:
@@ -180,10 +175,11 @@ class Comparison:
 
     def _compare_once(self, generator: np.random.Generator, furthest: int) -> None:
         """One episode up to some state, which is moved; then a few steps on both sides."""
-        seed, is_short = int(generator.integers(2**31)), generator.random() < 0.75
-        length = int(generator.integers(SHORT_PAST if is_short else self.reach))
-        past = [self.symmetry.action_space.sample() for _ in range(length)]
-        both = self._at((seed, past))
+        begun, is_long = self.pairs.steps, self.long_steps < self.pairs.steps / 4
+        length = int(generator.integers(self.reach if is_long else SHORT_PAST))
+        seed, past = int(generator.integers(2**31)), self._random_actions(length)
+        both = self.pairs.at((seed, past))
+        self.long_steps += (self.pairs.steps - begun) * is_long
         if both is None:
             return
         env, twin, observation = both
@@ -203,7 +199,7 @@ class Comparison:
                     f"put it into: {error!r}"
                 ) from error
             following = kept(following)
-            self._count(1)
+            self.pairs.count()
             self.looked_at += 1
             self.rewards.add(float(reward))
             self.has_ended |= bool(terminated)
@@ -236,51 +232,12 @@ class Comparison:
             if apart or terminated or truncated:  # what follows a breach says nothing more
                 break
 
-    def _at(self, past: Past) -> tuple[gym.Env[Any, Any], gym.Env[Any, Any], Any] | None:
-        """An environment with this past, another moved by g, and s; None if the episode is over."""
-        seed, actions = past
-        # New ones for every episode: a state map may leave the random generator in a mirror, and
-        # not every environment forgets all of the episode before.
-        env, twin = self.make_env(), self.make_env()
-        observation, _ = env.reset(seed=seed)
-        twin.reset(seed=seed)
-        for action in actions:
-            observation, _, terminated, truncated, _ = env.step(action)
-            twin.step(action)
-            self._count(1)
-            if terminated or truncated:
-                return None
-        try:
-            self.state_map(twin.unwrapped)
-        except Exception as error:
-            raise SymmetryError(f"the state map of {self.name} failed: {error!r}") from error
-        self.memories.move(twin, self.g)
-        return env, twin, observation
-
-    def _place(self, past: Past, action: Any) -> Place | None:
-        both = self._at(past)
-        if both is None:
-            return None
-        env, twin, observation = both
-
-        def pair() -> tuple[gym.Env[Any, Any], gym.Env[Any, Any]]:
-            return (copy.deepcopy(env), copy.deepcopy(twin)) if copied else self._again(past)
-
-        copied, in_image = _can_be_copied(env), moved_action(self.symmetry, self.g, action)
-        return Place(pair, copied, kept(observation), action, in_image)
-
-    def _again(self, past: Past) -> tuple[gym.Env[Any, Any], gym.Env[Any, Any]]:
-        both = self._at(past)
-        if both is None:
-            raise SymmetryError(
-                "the same seed and actions ended an episode once and not again: the environment "
-                "draws from a generator that reset(seed=…) does not seed"
-            )
-        return both[:2]
+    def _random_actions(self, count: int) -> list[Any]:
+        return [self.symmetry.action_space.sample() for _ in range(count)]
 
     def _is_random_at(self, past: Past, action: Any) -> bool:
         self.tried += 1
-        place = self._place(past, action)
+        place = self.pairs.place(past, action)
         if place is None:
             return False
         return is_random(place, SEEDS if place.is_copied else SEEDS_BY_REPLAY)
@@ -289,26 +246,11 @@ class Comparison:
         generator = np.random.default_rng(seed + 1)
         tried = self.disputed[:MOST_STATES]
         while len(tried) < MOST_STATES:
-            length = int(generator.integers(SHORT_PAST))
-            past = [self.symmetry.action_space.sample() for _ in range(length)]
+            past = self._random_actions(int(generator.integers(SHORT_PAST)))
             tried.append(
                 ((int(generator.integers(2**31)), past), self.symmetry.action_space.sample())
             )
-        places = [self._place(past, action) for past, action in tried]
+        places = [self.pairs.place(past, action) for past, action in tried]
         usable = [place for place in places if place is not None]
         agreed = [(state, action) for state, action, differed in self.compared if not differed]
         return check_by_fresh_draws(self.symmetry, self.name, usable, agreed, level, seed, deadline)
-
-    def _count(self, steps: int) -> None:
-        self.steps += steps
-        self.on_step()
-
-
-def _can_be_copied(env: gym.Env[Any, Any]) -> bool:
-    if isinstance(env.unwrapped, EzPickle):  # a copy of it is made anew, and knows of no past
-        return False
-    try:
-        copy.deepcopy(env)
-    except Exception:  # whatever the environment's parts raise
-        return False
-    return True

@@ -8,7 +8,7 @@ law, which `two_samples` compares. Nobody has to mirror a random generator.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 

@@ -203,9 +203,7 @@ class Encoder:
             outcomes={"dynamics": changes, "reward": rewards.copy(), "termination": ends.copy()},
             outcome_names={"dynamics": names, "reward": ["reward"], "termination": ["terminated"]},
             symbols={
-                "dynamics": _hashed(changes.reshape(k * len(play), changes.shape[2])).reshape(
-                    k, -1
-                ),
+                "dynamics": _hashed(followed).reshape(k, -1),
                 "reward": _hashed(rewards.reshape(-1, 1)).reshape(k, -1),
                 "termination": ends[..., 0].astype(np.int64),
             },

@@ -79,6 +79,23 @@ def test_a_reward_that_looks_at_no_direction_shares_the_turns() -> None:
     assert symmetry_of_mujoco(env).group.order == 8
 
 
+@pytest.mark.parametrize(
+    ("env_id", "arguments"),
+    [
+        ("Walker2d-v5", {"xml_file": "walker2d.xml"}),
+        ("Ant-v5", {"main_body": 4}),
+        ("Ant-v5", {"contact_force_range": (-1.0, 0.2)}),
+    ],
+)
+def test_the_registered_symmetry_is_not_that_of_another_model_or_reward(
+    env_id: str, arguments: dict[str, Any]
+) -> None:
+    env = gym.make(env_id, **arguments)
+    with pytest.raises(SymmetryError, match=f"hold with {next(iter(arguments))}=.*of_mujoco"):
+        symmetry_of(env)
+    assert environment_symmetries(env).symmetry.group.order == 1
+
+
 def test_an_environment_without_symmetry_is_refused_with_the_reason() -> None:
     with pytest.raises(SymmetryError, match="head"):
         symmetry_of_mujoco(gym.make("HalfCheetah-v5"))

@@ -69,7 +69,7 @@ def _own(layer: Any) -> dict[str, Any]:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     def __init__(self, file: io.BytesIO, env: gym.Env[Any, Any]) -> None:
         super().__init__(file)
-        self._named = {id(layer): i for i, layer in enumerate(_layers(env))}
+        self._named: dict[int, int | str] = {id(layer): i for i, layer in enumerate(_layers(env))}
         self._named |= {id(generator): name for name, generator in generators_of(env)}
 
     def persistent_id(self, obj: Any) -> int | str | None:

@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from equirl.envs.parameters import fraction
+
 Vector = NDArray[np.float32]
 
 
@@ -33,14 +35,14 @@ class PointMass(gym.Env[Vector, Vector]):
     direction. Where the mass starts is symmetric as well.
 
     Args:
-        damping: part of the velocity that is lost in one step.
+        damping: part of the velocity that is lost in one step, in [0, 1].
         render_mode: None or ``"rgb_array"``.
 
     Attributes:
         position, velocity: of the mass, ``[2]``, float64.
 
     Raises:
-        ValueError: damping is not between 0 and 1.
+        ValueError: damping is not in [0, 1].
 
     Example:
         >>> env = PointMass()
@@ -52,9 +54,7 @@ class PointMass(gym.Env[Vector, Vector]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012  # as Gymnasium's
 
     def __init__(self, damping: float = 0.05, render_mode: str | None = None) -> None:
-        if not 0 <= damping <= 1:
-            raise ValueError(f"damping must be between 0 and 1, got {damping}")
-        self.damping, self.render_mode = damping, render_mode
+        self.damping, self.render_mode = fraction("damping", damping), render_mode
         self.observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float32)
         self.action_space = spaces.Box(-1, 1, (2,), np.float32)
         self.position, self.velocity = np.zeros(2), np.zeros(2)

@@ -12,6 +12,7 @@ import gymnasium as gym
 from gymnasium import spaces
 
 from equirl.errors import SymmetryError
+from equirl.shown import shown
 from equirl.symmetry import Generators, Symmetry
 
 Declaration = Generators | Callable[[spaces.Space[Any], spaces.Space[Any]], Generators | Symmetry]
@@ -32,6 +33,7 @@ class KnownSymmetry:
             ``module:Class``.
         tolerance: relative difference up to which a simulator keeps to its own symmetry.
         remark: what the state maps leave out.
+        not_with: keyword arguments of the environment with which it is not known to hold.
     """
 
     declaration: Declaration
@@ -39,6 +41,7 @@ class KnownSymmetry:
     through: frozenset[str]
     tolerance: float
     remark: str = ""
+    not_with: tuple[str, ...] = ()
 
 
 _known: dict[str, KnownSymmetry] = {}
@@ -51,6 +54,7 @@ def register_symmetry(
     through: Collection[str | type[gym.Wrapper[Any, Any, Any, Any]]] = (),
     tolerance: float = 1e-4,
     remark: str = "",
+    not_with: Collection[str] = (),
 ) -> None:
     """Make the symmetry of an environment known, so that nobody has to declare it again.
 
@@ -69,11 +73,20 @@ def register_symmetry(
         tolerance: by how much, relative to the size of observations, the simulator may miss the
             symmetry in a few steps through rounding; for the exact verification.
         remark: one line on what the state maps leave out, said with what they verify.
+        not_with: names of keyword arguments of the environment, such as ``"xml_file"``, that may
+            make another task of it: with one of them the declaration is not handed out.
+
+    Raises:
+        SymmetryError: the id is not a string, or ``through`` does not name wrappers.
 
     Example:
         >>> import numpy as np
         >>> register_symmetry("My/Pendulum-v0", {"mirror": (np.negative, [1, 0])})
     """
+    if not isinstance(env_id, str):
+        raise SymmetryError(
+            f"a symmetry is registered under an id such as 'CartPole-v1', got {shown(env_id)}"
+        )
     references = frozenset(
         one if isinstance(one, str) else f"{one.__module__}:{one.__name__}" for one in through
     )
@@ -83,7 +96,7 @@ def register_symmetry(
                 f"through names wrappers as classes, or as module:Class, got {reference!r}"
             )
     _known[without_module(env_id)] = KnownSymmetry(
-        declaration, dict(state_maps or {}), references, tolerance, remark
+        declaration, dict(state_maps or {}), references, tolerance, remark, tuple(not_with)
     )
 
 
@@ -135,17 +148,34 @@ def declared_symmetry(
 
 
 def registered_symmetry(
-    env_id: str | None, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+    env_id: str | None,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    arguments: Collection[str] = (),
 ) -> Symmetry:
     """The symmetry registered for an environment id.
 
+    Args:
+        env_id: the id.
+        observation_space: of the environment.
+        action_space: of the environment.
+        arguments: names of the keyword arguments that it was made with.
+
     Raises:
-        SymmetryError: none is registered (the message says how to declare one), or it does not fit
-            the spaces.
+        SymmetryError: none is registered (the message says how to declare one), it is not known to
+            hold with one of the arguments, or it does not fit the spaces.
     """
     known = known_id(env_id)
     if known is None:
         raise unknown(str(env_id))
+    other = next((name for name in _known[known].not_with if name in arguments), None)
+    if other is not None:
+        raise SymmetryError(
+            f"the symmetry registered for {known} is not known to hold with {other}=…: declare "
+            "that of this environment, SymmetryWrapper(env, symmetry), or have it found in a "
+            "MuJoCo model, equirl.envs.mujoco.symmetry_of_mujoco(env) (on the command line "
+            "equirl check discover=model)"
+        )
     return declared_symmetry(_known[known].declaration, observation_space, action_space)
 
 
@@ -173,6 +203,12 @@ def registered_wrappers(env_id: str | None) -> frozenset[str]:
     """As ``module:Class``, the wrappers behind which an environment's registered symmetry holds."""
     known = known_id(env_id)
     return frozenset() if known is None else _known[known].through
+
+
+def arguments_to_ask_for(env_id: str | None) -> tuple[str, ...]:
+    """Keyword arguments with which an environment's registered symmetry is not known to hold."""
+    known = known_id(env_id)
+    return () if known is None else _known[known].not_with
 
 
 def registered_tolerance(env_id: str | None) -> float:

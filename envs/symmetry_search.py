@@ -13,6 +13,7 @@ from equirl.envs.carry_through import cannot_carry, carried_through, is_transpar
 from equirl.envs.carry_through.recognition import loaded_classes, redefined
 from equirl.envs.registry import (
     Declaration,
+    arguments_to_ask_for,
     declared_symmetry,
     possible_names,
     registered_ids,
@@ -60,6 +61,11 @@ def symmetry_of(
     if isinstance(env, gym.vector.VectorEnv):
         return _of_gymnasiums_vector_env(env, declaration)
     if not isinstance(env, gym.Env):
+        if not isinstance(env, VectorEnv):
+            raise SymmetryError(
+                f"expected an environment, got {shown(env)}: make it, gymnasium.make(…), or ask "
+                "symmetry_by_id"
+            )
         return _of_vec_env(env, declaration)
     if declaration is None:
         return _of_env(env)
@@ -92,11 +98,13 @@ def _of_env(env: gym.Env[Any, Any]) -> Symmetry:
     if isinstance(layer, gym.Wrapper):
         symmetry: Symmetry = vars(layer)["symmetry"]
     else:
-        if layer.spec is None:
+        spec = layer.spec
+        if spec is None:
             raise unknown(type(layer).__name__)
-        env_id = layer.spec.id
-        layer = _behind_own_wrappers(layer, outside, registered_wrappers(env_id))
-        symmetry = registered_symmetry(env_id, layer.observation_space, layer.action_space)
+        layer = _behind_own_wrappers(layer, outside, registered_wrappers(spec.id))
+        symmetry = registered_symmetry(
+            spec.id, layer.observation_space, layer.action_space, spec.kwargs
+        )
     for wrapper in reversed(outside):
         symmetry = carried_through(symmetry, wrapper)
     return symmetry
@@ -203,7 +211,7 @@ def _of_gymnasiums_vector_env(env: Any, declaration: Symmetry | Declaration | No
             "symmetry_of(gymnasium.make(…))"
         )
     else:
-        symmetry = registered_symmetry(layer.spec.id, *single)
+        symmetry = registered_symmetry(layer.spec.id, *single, layer.spec.kwargs)
     for wrapper in reversed(outside):
         symmetry = carried_through(symmetry, wrapper)
     return symmetry
@@ -247,6 +255,10 @@ def _changes(layer: Any, count: int) -> bool:
 def _is_registered_as(layer: Any, name: str) -> bool:
     spec = layer.unwrapped.spec
     return spec is not None and name in possible_names(spec.id)
+
+
+def _is_made_with(layer: Any, argument: str) -> bool:
+    return argument in layer.unwrapped.spec.kwargs
 
 
 def _does_not_keep(layer: Any, symmetry: Symmetry) -> bool:
@@ -297,8 +309,13 @@ def _registered_in_processes(env: Any) -> list[Symmetry]:
     else:
         raise _says_nothing(env)
     remedy = "wrap each environment there, SymmetryWrapper(env)"
+    arguments = [
+        argument
+        for argument in arguments_to_ask_for(name)
+        if any(env.env_is_wrapped(_question(_is_made_with, argument)))
+    ]
     try:
-        symmetry = registered_symmetry(name, env.observation_space, env.action_space)
+        symmetry = registered_symmetry(name, env.observation_space, env.action_space, arguments)
     except SymmetryError as error:
         raise SymmetryError(
             f"what is registered for {name} does not fit what comes out of the processes of "

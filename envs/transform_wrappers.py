@@ -33,7 +33,8 @@ class TransformWrapper(
         symmetry: as `SymmetryWrapper` takes it; None finds the environment's own.
 
     Raises:
-        SymmetryError: no symmetry is known, or it has no such element.
+        SymmetryError: no symmetry is known, or it has no element of that number.
+        GroupError: it has no element of that name.
 
     Example:
         >>> env = TransformWrapper(gym.make("CartPole-v1"), "mirror")

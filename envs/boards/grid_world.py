@@ -23,6 +23,7 @@ from equirl.envs.boards.board_rendering import (
     plane,
     rounded_square,
 )
+from equirl.envs.parameters import finite, is_number
 
 ImageMap = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -97,9 +98,13 @@ class GridWorld(RenderedBoard):
     ) -> None:
         for name, value, legal, expected in (
             ("size", size, hasattr(size, "__index__") and size >= 2, "an integer of at least 2"),
-            ("walls", walls, 0 <= walls < 0.5, "a fraction in [0, 0.5)"),
-            ("goal_region", goal_region, goal_region in _GOAL_EXTENT, "'any' or 'quarter'"),
-            ("step_cost", step_cost, 0 <= step_cost < np.inf, "a finite number of at least 0"),
+            ("walls", walls, is_number(walls) and 0 <= walls < 0.5, "a fraction in [0, 0.5)"),
+            (
+                "goal_region",
+                goal_region,
+                goal_region in tuple(_GOAL_EXTENT),
+                "'any' or 'quarter'",
+            ),
             (
                 "render_mode",
                 render_mode,
@@ -110,7 +115,7 @@ class GridWorld(RenderedBoard):
             if not legal:
                 raise ValueError(f"{name} is {value!r}, expected {expected}")
         self.size = int(size)
-        self.step_cost = float(step_cost)
+        self.step_cost = finite("step_cost", step_cost, least=0)
         self.render_mode = render_mode
         self.observation_space = spaces.Box(0, 255, (self.size, self.size, 3), np.uint8)
         self.action_space = spaces.Discrete(len(_MOVES))

@@ -26,6 +26,7 @@ from equirl.envs.boards.board_rendering import (
     segment,
     tapered_path,
 )
+from equirl.envs.parameters import finite
 
 _MOVES: tuple[Cell, ...] = ((-1, 0), (0, 1), (1, 0), (0, -1))
 _START_LENGTH = 3
@@ -100,16 +101,14 @@ class Snake(RenderedBoard):
     ) -> None:
         for name, value, legal, expected in (
             ("size", size, _is_whole(size) and 4 <= size <= 16, "an integer from 4 to 16"),
-            ("death_cost", death_cost, 0 <= death_cost < np.inf, "a finite number of at least 0"),
-            ("step_cost", step_cost, 0 <= step_cost < np.inf, "a finite number of at least 0"),
             ("patience", patience, _is_whole(patience) and patience >= 1, "an integer, at least 1"),
             ("render_mode", render_mode, render_mode in RENDER_MODES, f"one of {RENDER_MODES}"),
         ):
             if not legal:
                 raise ValueError(f"{name} is {value!r}, expected {expected}")
         self.size = int(size)
-        self.death_cost = float(death_cost)
-        self.step_cost = float(step_cost)
+        self.death_cost = finite("death_cost", death_cost, least=0)
+        self.step_cost = finite("step_cost", step_cost, least=0)
         self.render_mode = render_mode
         self.observation_space = spaces.Box(0, 255, (self.size, self.size, 3), np.uint8)
         self.action_space = spaces.Discrete(len(_MOVES))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
-from equirl.envs.broken.parameters import fraction
+from equirl.envs.parameters import fraction
 
 
 class BrokenCartPole(CartPoleEnv):

@@ -8,7 +8,7 @@ import numpy as np
 
 from equirl.envs.boards.board_rendering import Image
 from equirl.envs.boards.grid_world import GridWorld, is_free, reachable
-from equirl.envs.broken.parameters import fraction
+from equirl.envs.parameters import fraction
 
 
 class BrokenGridWorld(GridWorld):

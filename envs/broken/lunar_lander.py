@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.box2d.lunar_lander import SCALE, VIEWPORT_W, LunarLander
 
-from equirl.envs.broken.parameters import finite, fraction
+from equirl.envs.parameters import finite, fraction
 
 
 class BrokenLunarLander(LunarLander):

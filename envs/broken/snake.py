@@ -8,14 +8,14 @@ import numpy as np
 
 from equirl.envs.boards.board_rendering import Image
 from equirl.envs.boards.snake import Snake
-from equirl.envs.broken.parameters import finite, fraction
+from equirl.envs.parameters import finite, fraction
 
 
 class BrokenSnake(Snake):
     """Snake on a board whose top left corner spoils what grows there, which nothing shows.
 
     Eating there costs `poison` and does not let the snake grow; in every step in which it is not
-    eaten, spoilt fruit vanishes with probability 1 / size, and fruit appears in another free cell.
+    eaten, spoilt fruit vanishes with probability 1 / size, and fruit appears in a free cell.
 
     Args:
         share: of the cells that are poisoned, in [0, 1]; the corner is a square, as near as whole

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from equirl.envs.broken.parameters import finite, fraction
+from equirl.envs.parameters import finite, fraction
 
 _COLUMNS = 10
 _WAIT, _FIRE = 0, 5
@@ -55,6 +55,9 @@ class BrokenSpaceInvaders(gym.Env[Image, int]):
         share, self._cost = fraction("share", share), finite("cost", cost, least=0)
         if not isinstance(even_start, bool):
             raise ValueError(f"even_start is {even_start!r}, expected True or False")
+        minimal = kwargs.pop("use_minimal_action_set", True)
+        if minimal is not True:
+            raise ValueError(f"use_minimal_action_set is {minimal!r}, expected True, of 4 actions")
         minatar = importlib.import_module("minatar.gym")  # takes a second
         self._minatar = minatar.BaseEnv("space_invaders", use_minimal_action_set=True, **kwargs)
         self.game = self._minatar.game

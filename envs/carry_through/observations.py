@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.wrappers.utils import create_zero_array
 
 from equirl.actions import GroupAction, Leaf, Lookups, Maps, SignedPermutations, leaves_of
 from equirl.declaring import compile_action
@@ -117,21 +118,29 @@ def stacked_along_channels(symmetry: Symmetry, layer: Any) -> Symmetry:
 
 
 def delayed(symmetry: Symmetry, layer: Any) -> Symmetry:
-    """Of ``DelayObservation``, whose episodes start with zeros."""
+    """Of ``DelayObservation``, whose episodes start with what is nearest to zero in the space."""
     if layer.delay:
-        _check_padding(symmetry, _zeros(symmetry), "no delay")
+        _check_padding(symmetry, create_zero_array(layer.observation_space), "no delay")
     return symmetry
 
 
 def maximum_of_frames(symmetry: Symmetry, layer: Any) -> Symmetry:
     """Of ``MaxAndSkipObservation``: maxima commute with changes of place, not of sign."""
     for maps in symmetry.observations.maps:
-        if not isinstance(maps, SignedPermutations) or maps.simplified().sign is not None:
+        if not _only_changes_places(maps):
             raise SymmetryError(
                 f"{type(layer).__name__} takes the largest of two frames, which keeps symmetries "
                 "that only change the places of entries: use gymnasium.wrappers.RepeatAction"
             )
     return symmetry
+
+
+def _only_changes_places(maps: Maps) -> bool:
+    if isinstance(maps, Lookups):
+        values_stay = maps.table == maps.identity().table
+        same_low = np.take_along_axis(maps.low, maps.index, axis=1) == maps.low
+        return bool(values_stay.all() and same_low.all())
+    return isinstance(maps, SignedPermutations) and maps.simplified().sign is None
 
 
 def flattened(symmetry: Symmetry, layer: Any) -> Symmetry:

@@ -30,7 +30,9 @@ def carried_through(symmetry: Symmetry, layer: Any) -> Symmetry:
             to keep the symmetry; the message says what to do.
     """
     if symmetry.group.order == 1:  # nothing moves, whatever the wrapper does
-        return Symmetry.trivial(layer.observation_space, layer.action_space)
+        prefix = "single_" if isinstance(layer, gym.vector.VectorEnv) else ""
+        seen, done = (getattr(layer, f"{prefix}{of}_space") for of in ("observation", "action"))
+        return Symmetry.trivial(seen, done)
     known = loaded_classes(KNOWN)
     for kind in type(layer).__mro__:
         if "carry_symmetry" in vars(kind) or kind in known:

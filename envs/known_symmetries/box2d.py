@@ -11,7 +11,10 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
+from equirl.envs.carry_through import is_transparent
+from equirl.envs.carry_through.recognition import loaded_classes
 from equirl.envs.registry import register_symmetry
+from equirl.errors import SymmetryError
 from equirl.symmetry import Generators, Symmetry
 
 Vector = npt.NDArray[Any]
@@ -27,8 +30,7 @@ class MirroredDraws:
     """The random numbers of a lander seen in a mirror, from the same generator.
 
     Every draw is uniform on an interval around 0, or gives the heights of the terrain, so that the
-    mirror leaves their distribution as it is. Only a lander without wind is served: its gusts are
-    numbered by a counter that runs one way, so the mirror image of a gusty episode cannot occur.
+    mirror leaves their distribution as it is.
 
     Args:
         generator: ``env.np_random``, or another `MirroredDraws`.
@@ -49,6 +51,18 @@ class MirroredDraws:
         initial_push = high > 1
         return -drawn if first == initial_push else drawn
 
+    def integers(self, low: int, high: int) -> Any:
+        """The number of an episode's first gust, which says nothing of left or right."""
+        return self.generator.integers(low, high)
+
+
+OPPOSITE_GUSTS = 5_181_900
+"""As many numbers on, gusts blow the other way, to 5e-5.
+
+A gust is tanh(sin 0.02 k + sin 0.01 πk) of its number k. Both sines change their sign if 0.02 K and
+0.01 πK are odd multiples of π; of these K is one, and the other up to 5e-5.
+"""
+
 
 def mirror_lunar_lander(env: Any) -> None:
     """Mirror bodies, terrain and random draws about the middle of the landing pad.
@@ -56,7 +70,7 @@ def mirror_lunar_lander(env: Any) -> None:
     Box2D solves the joint of one leg before that of the other, starts from the forces of the step
     before, which it does not show, and hides for how long a body has rested. So what follows agrees
     to about 2e-5 in flight (1e-4 just after a reset) and 2e-3 with a leg on the ground, and the
-    episode may end by coming to rest up to half a second later.
+    episode may end by coming to rest up to half a second later. Wind goes on with opposite gusts.
     """
     width = env.helipad_x1 + env.helipad_x2
     height = env.sky_polys[0][2][1]
@@ -85,6 +99,14 @@ def mirror_lunar_lander(env: Any) -> None:
     for leg, contact in zip(env.legs, contacts, strict=True):
         leg.ground_contact = contact
     env.np_random = MirroredDraws(env.np_random)
+    if env.enable_wind:
+        env.wind_idx = _opposite(env.wind_idx)
+        env.torque_idx = _opposite(env.torque_idx)
+
+
+def _opposite(gust: int) -> int:
+    is_moved = gust > OPPOSITE_GUSTS // 2
+    return gust - OPPOSITE_GUSTS if is_moved else gust + OPPOSITE_GUSTS
 
 
 def lunar_lander(
@@ -95,6 +117,10 @@ def lunar_lander(
     return {"mirror": (mirror_lunar_lander_observation, action)}
 
 
+WALKER = "gymnasium.envs.box2d.bipedal_walker:BipedalWalker"
+"""Imported with Box2D alone."""
+
+
 class EvenHips(gym.Wrapper[Vector, Vector, Vector, Vector], RecordConstructorArgs):
     """A BipedalWalker whose hips are alike: each angle counts from where the leg is upright.
 
@@ -102,12 +128,23 @@ class EvenHips(gym.Wrapper[Vector, Vector, Vector, Vector], RecordConstructorArg
     rad forward for one and backward for the other, so that equal angles are unequal legs.
 
     Args:
-        env: a BipedalWalker.
+        env: a BipedalWalker, with no wrapper around it that may change observations or actions.
+
+    Raises:
+        SymmetryError: it is not one, or has one.
     """
 
     def __init__(self, env: gym.Env[Vector, Vector]) -> None:
         RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
+        layer: Any = env
+        while isinstance(layer, gym.Wrapper) and is_transparent(layer):
+            layer = layer.env
+        if not isinstance(layer, tuple(loaded_classes([WALKER]))):
+            raise SymmetryError(
+                "EvenHips writes angles into what a BipedalWalker observes, and "
+                f"{type(layer).__name__} is not one: put EvenHips innermost"
+            )
 
     def carry_symmetry(self, symmetry: Symmetry) -> Symmetry:
         """Observations and actions mean the same."""

@@ -137,11 +137,15 @@ def _derived_anew(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     return env
 
 
+OF_THE_MODEL = ("xml_file",)
+"""What every robot is made with that may make another one of it."""
+
 # inverted_pendulum.xml: slider, hinge; behind `straight_pole`.
 register_symmetry(
     "InvertedPendulum-v5",
     declaration("mirror", signs(-1, -1, -1, -1), signs(-1)),
     state_maps={"mirror": state_map(signs(-1, -1), signs(-1, -1))},
+    not_with=OF_THE_MODEL,
 )
 
 # inverted_double_pendulum.xml: x, sin θ, cos θ of both hinges, velocities, the force of the rail's
@@ -150,6 +154,7 @@ register_symmetry(
     "InvertedDoublePendulum-v5",
     declaration("mirror", signs(-1, -1, -1, 1, 1, -1, -1, -1, -1), signs(-1)),
     state_maps={"mirror": state_map(signs(-1, -1, -1), signs(-1, -1, -1))},
+    not_with=OF_THE_MODEL,
 )
 
 # reacher.xml: cos, sin of both joints, target x, y, joint velocities, fingertip - target x, y;
@@ -158,6 +163,7 @@ register_symmetry(
     "Reacher-v5",
     declaration("mirror", signs(1, 1, -1, -1, 1, -1, -1, -1, 1, -1), signs(-1, -1)),
     state_maps={"mirror": state_map(signs(-1, -1, 1, -1), signs(-1, -1, 1, -1))},
+    not_with=OF_THE_MODEL,
 )
 
 # swimmer.xml: (x, y,) heading and two joints, then their velocities; forward is along x.
@@ -166,6 +172,7 @@ register_symmetry(
     "Swimmer-v5",
     declaration("mirror", beside(without_first(_SWIMMER, 2), _SWIMMER), signs(-1, -1)),
     state_maps={"mirror": state_map(_SWIMMER, _SWIMMER)},
+    not_with=OF_THE_MODEL,
 )
 
 # walker2d_v5.xml: (x,) z, angle, then thigh, leg, foot of both legs; then the velocities.
@@ -175,6 +182,7 @@ register_symmetry(
     "Walker2d-v5",
     declaration("legs", beside(without_first(_WALKER, 1), _WALKER), _LEGS),
     state_maps={"legs": state_map(_WALKER, _WALKER)},
+    not_with=OF_THE_MODEL,
 )
 
 # A free joint seen in a mirror across the plane y = 0: place, orientation as a quaternion w, x, y,
@@ -199,6 +207,8 @@ register_symmetry(
         for_each((1, 0, 3, 2), _HIP_ANKLE),
     ),
     state_maps={"mirror": state_map(_ANT_PLACE, _ANT_MOTION)},
+    # The way of a leg is not that of the torso; forces may be cut off on one side alone.
+    not_with=(*OF_THE_MODEL, "main_body", "contact_force_range"),
 )
 
 # humanoid.xml, behind `even_legs`: abdomen z, y, x; right and left hip x, z, y and knee; right and
@@ -225,4 +235,5 @@ register_symmetry(
         beside(signs(1, -1, -1), _LIMBS),
     ),
     state_maps={"mirror": state_map(_HUMANOID_PLACE, _HUMANOID_MOTION)},
+    not_with=OF_THE_MODEL,
 )

@@ -13,17 +13,19 @@ from equirl.envs.mujoco.tree_matching import Matching
 PLANE, ELLIPTIC = int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtCone.mjCONE_ELLIPTIC)
 NO_CONTACT = int(mujoco.mjtDisableBit.mjDSBL_CONTACT) | int(mujoco.mjtDisableBit.mjDSBL_CONSTRAINT)
 NO_PARENT_FILTER = int(mujoco.mjtDisableBit.mjDSBL_FILTERPARENT)
+OVERRIDE = int(mujoco.mjtEnableBit.mjENBL_OVERRIDE)
 DEPTH = 2000.0
 
 
 def require_same_contacts(found: Matching) -> None:
-    """Refuse exclusions, explicit pairs and friction pyramids that the map does not keep.
+    """Refuse exclusions, explicit pairs, friction and its pyramids that the map does not keep.
 
     Raises:
         MismatchError: it names the bodies or geoms.
     """
     _require_same_exclusions(found)
     _require_same_pairs(found)
+    _require_same_friction(found)
     _require_same_pyramids(found)
 
 
@@ -72,6 +74,30 @@ def _require_same_pairs(found: Matching) -> None:
         if image is None:
             raise MismatchError(f"{named(model, 'pair', p)} has no image", DEPTH)
         require_same_fields(model, "pair", p, image, DEPTH)
+
+
+def _require_same_friction(found: Matching) -> None:
+    """Explicit pairs, and the override of all contacts, have a friction along either tangent.
+
+    Where the tangents are not kept up to sign (see `_require_same_pyramids`) the two must agree.
+    """
+    model = found.model
+    if alike(np.abs(found.world), np.eye(3)):
+        return
+    given = [
+        (named(model, "pair", p), model.pair_dim[p], model.pair_friction[p])
+        for p in range(model.npair)
+    ]
+    if model.opt.enableflags & OVERRIDE:
+        given.append(("all contacts (o_friction)", 6, model.opt.o_friction))
+    for name, dimensions, friction in given:
+        for i, j in ((0, 1), (3, 4)):  # sliding and rolling
+            if j < dimensions - 1 and not alike(friction[i], friction[j]):
+                raise MismatchError(
+                    f"friction of {name} is {friction[i]:.6g} along one tangent and "
+                    f"{friction[j]:.6g} along the other",
+                    DEPTH,
+                )
 
 
 def _require_same_pyramids(found: Matching) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -12,6 +13,7 @@ from gymnasium import spaces
 from gymnasium.envs.mujoco import MujocoEnv
 
 from equirl.declaring import Mirror
+from equirl.envs.carry_through import carried_through, is_transparent
 from equirl.envs.mujoco.layouts import layout_of
 from equirl.envs.mujoco.model_symmetries import ModelGenerator, ModelSymmetries, model_symmetries
 from equirl.envs.mujoco.observations import Layout, control_names, entry_names, observation_map
@@ -50,21 +52,23 @@ class EnvironmentSymmetries:
 def symmetry_of_mujoco(env: gym.Env[Any, Any], layout: Layout | None = None) -> Symmetry:
     """The symmetry of a MuJoCo environment, found in its model.
 
-    See `environment_symmetries`, which also tells what was refused and why.
+    See `environment_symmetries`, which also tells what was refused and why. It is found in the
+    environment itself and carried through the wrappers around it, as `symmetry_of` does.
 
     Raises:
-        SymmetryError: there is none; the line names the nearest candidates and what they lack.
+        SymmetryError: there is none (the line names the nearest candidates and what they lack), or
+            a wrapper is not known to keep it.
 
     Example:
         >>> import gymnasium
         >>> symmetry_of_mujoco(gymnasium.make("Swimmer-v5")).group.names
         ('e', 'mirror_y')
     """
-    found = environment_symmetries(env, layout)
+    found = _found(env, layout)
     if found.symmetry.group.order == 1:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(found.refused.items())[:4])
         raise SymmetryError(f"the model has no symmetry that the task shares ({reasons})")
-    return found.symmetry
+    return _carried_out(found.symmetry, env)
 
 
 def environment_symmetries(
@@ -74,7 +78,8 @@ def environment_symmetries(
 
     From some states of random play the environment is put into the moved state, and both are
     stepped with a converged solver: what the reward does not share, such as a turn of a robot that
-    is paid for its way along x, is left out and named. The environment is reset.
+    is paid for its way along x, is left out and named. The environment is reset; its random numbers
+    go on from where they were.
 
     Args:
         env: of Gymnasium's MuJoCo environments, actions being the model's controls.
@@ -82,33 +87,59 @@ def environment_symmetries(
             is known, ``cinert``, ``cvel`` and ``cfrc_ext`` included.
 
     Raises:
-        SymmetryError: it is not such an environment, the layout is not known or does not fit, or
+        SymmetryError: it is not such an environment, the layout is not known or does not fit, a
+            wrapper makes of observations or actions what names and generators are not about, or
             see `model_symmetries`.
     """
+    found = _found(env, layout)
+    symmetry = _carried_out(found.symmetry, env)
+    same = (
+        symmetry.observations.same_as(found.symmetry.observations),
+        symmetry.actions.same_as(found.symmetry.actions),
+    )
+    if found.generators and not all(same):
+        raise SymmetryError(
+            "what is found in a model is named and declared for the environment itself, and its "
+            "wrappers change that: give env.unwrapped, or ask symmetry_of_mujoco(env)"
+        )
+    return replace(found, symmetry=symmetry)
+
+
+def _carried_out(symmetry: Symmetry, env: gym.Env[Any, Any]) -> Symmetry:
+    """The symmetry of what comes out of an environment, from that of the innermost one."""
+    if not isinstance(env, gym.Wrapper):
+        return symmetry
+    return carried_through(_carried_out(symmetry, env.env), env)
+
+
+def _found(env: gym.Env[Any, Any], layout: Layout | None) -> EnvironmentSymmetries:
+    """What the environment without its wrappers has."""
     inner = env.unwrapped
-    if not isinstance(inner, MujocoEnv) or not isinstance(env.action_space, spaces.Box):
+    if not isinstance(inner, MujocoEnv) or not isinstance(inner.action_space, spaces.Box):
         raise SymmetryError(f"expected an environment of gymnasium.envs.mujoco, got {inner}")
     layout = layout_of(inner) if layout is None else layout
     names, controls = entry_names(inner.model, layout), control_names(inner.model)
-    if env.observation_space.shape != (len(names),):
+    space = inner.observation_space
+    if space.shape != (len(names),):
         raise SymmetryError(
-            f"the layout has {len(names)} entries, the observation space is {env.observation_space}"
+            f"the layout has {len(names)} entries, the observation space is {space}"
         )
     found = model_symmetries(inner.model)
     refused: dict[str, str] = {}
     shared: dict[str, tuple[ModelGenerator, AffineMap]] = {}
-    played = _states_of_play(inner)
     elements = found.elements()
-    for name, generator in elements.items():
-        try:
-            moved = observation_map(inner.model, generator, layout)
-            with converged(inner.model):
-                _require_same_steps(inner, generator, moved, played)
-        except SymmetryError as error:
-            if name in found.generators:
-                refused[name] = str(error)
-            continue
-        shared[name] = generator, moved
+    with _given_back(env):
+        played = _states_of_play(inner)
+        for name, generator in elements.items():
+            try:
+                moved = observation_map(inner.model, generator, layout)
+                with converged(inner.model):
+                    _require_same_steps(inner, generator, moved, played)
+            except SymmetryError as error:
+                if name in found.generators:
+                    refused[name] = str(error)
+                continue
+            shared[name] = generator, moved
     generators: dict[str, tuple[Any, Any]] = {}
     closed = ModelSymmetries(inner.model, {}, {})
     for name, (generator, moved) in shared.items():
@@ -117,15 +148,20 @@ def environment_symmetries(
         closed = ModelSymmetries(inner.model, {**closed.generators, name: generator}, {})
         word = name.replace("·", "_after_")
         generators[word] = _declared(names, moved), _declared(controls, generator.ctrl)
-    symmetry = Symmetry.from_generators(env.observation_space, env.action_space, generators)
+    symmetry = Symmetry.from_generators(space, inner.action_space, generators)
     return EnvironmentSymmetries(
         symmetry, generators, tuple(names), tuple(controls), refused | dict(found.refused)
     )
 
 
 def names_of(env: gym.Env[Any, Any]) -> tuple[list[str] | None, list[str] | None]:
-    """The names of the entries of observations and actions; None where they are not known."""
-    inner = env.unwrapped
+    """The names of the entries of observations and actions; None where they are not known.
+
+    They are not, either, behind a wrapper that may change observations or actions.
+    """
+    inner = env
+    while isinstance(inner, gym.Wrapper) and is_transparent(inner):
+        inner = inner.env
     if not isinstance(inner, MujocoEnv):
         return None, None
     try:
@@ -142,6 +178,17 @@ def _declared(names: list[str], moved: AffineMap) -> Any:
         return moved.matrix
     index = np.abs(moved.matrix).argmax(axis=1)
     return Mirror(tuple(names), index, moved.matrix.sum(axis=1).astype(np.int64))
+
+
+@contextmanager
+def _given_back(env: gym.Env[Any, Any]) -> Iterator[None]:
+    """Afterwards the environment is reset, and draws what it would have drawn."""
+    generator = env.unwrapped.np_random
+    try:
+        yield
+    finally:
+        env.reset()
+        env.unwrapped.np_random = generator
 
 
 def _states_of_play(env: Any) -> list[tuple[Array, Array, Array]]:

@@ -29,14 +29,15 @@ LEFT_OUT = {
     "body": "parentid rootid weldid mocapid jntnum jntadr dofnum dofadr treeid geomnum geomadr "
     "simple sameframe pos quat ipos iquat inertia subtreemass bvhadr bvhnum user plugin "
     "contype conaffinity invweight0",
-    "jnt": "qposadr dofadr bodyid group pos axis range user actuatorid plasticadr",
+    "jnt": "qposadr dofadr bodyid group pos axis range actfrcrange stiffnesspoly user actuatorid "
+    "plasticadr",
     "dof": "bodyid jntid parentid treeid Madr simplenum M0 invweight0",
     "geom": "type bodyid dataid matid group sameframe size aabb rbound pos quat user rgba plugin "
     "castshadow",
     "actuator": "trnid gear actadr ctrladr outadr historyadr gainprm biasprm ctrlrange forcerange "
     "actrange acc0 length0 lengthrange group user plugin",
-    "tendon": "adr num treenum treeid matid group width range lengthspring length0 user rgba "
-    "actuatorid plasticadr invweight0",
+    "tendon": "adr num treenum treeid matid group width range actfrcrange stiffnesspoly "
+    "lengthspring length0 user rgba actuatorid plasticadr invweight0",
     "eq": "obj1id obj2id data",
     "pair": "geom1 geom2 signature",
 }
@@ -108,6 +109,31 @@ def require_same_fields(model: Any, kind: str, i: int, j: int, depth: float) -> 
                 f"{named(model, shown_as, b)} {_short(array[j])}",
                 depth,
             )
+
+
+def require_same_forces(model: Any, kind: str, i: int, j: int, sign: int, depth: float) -> None:
+    """Refuse joints or tendons whose springs or limits of force differ, seen the other way round.
+
+    A spring pulls by k·x + Σₙ pₙ·xⁿ⁺², of which even powers are stronger one way than the other.
+
+    Args:
+        model: the model.
+        kind: ``"jnt"`` or ``"tendon"``.
+        i: which becomes j.
+        j: the image.
+        sign: by which lengths and angles change.
+        depth: how far the comparison has come.
+
+    Raises:
+        MismatchError: they differ.
+    """
+    polynomial = getattr(model, f"{kind}_stiffnesspoly")
+    moved = polynomial[i] * float(sign) ** np.arange(1, polynomial.shape[1] + 1)
+    require(kind, model, i, j, "stiffnesspoly", moved, polynomial[j], depth=depth)
+    if getattr(model, f"{kind}_actfrclimited")[i]:
+        limits = getattr(model, f"{kind}_actfrcrange")
+        moved = np.sort(sign * limits[i])
+        require(kind, model, i, j, "actfrcrange", moved, limits[j], depth=depth)
 
 
 @cache

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from equirl.envs.mujoco.contacts import require_same_contacts, require_same_impedances
-from equirl.envs.mujoco.model_fields import MismatchError, alike
+from equirl.envs.mujoco.model_fields import MismatchError, alike, named
 from equirl.envs.mujoco.quaternions import Array
 from equirl.envs.mujoco.state_maps import AffineMap, position_map, velocity_map
 from equirl.envs.mujoco.stepping import converged, deviation
@@ -128,7 +128,7 @@ def model_symmetries(model: Any) -> ModelSymmetries:
 
     Raises:
         SymmetryError: the model has something that is not understood (mocap bodies, spatial
-            tendons, equality constraints of bodies, flexes, plugins …).
+            tendons, equality constraints of bodies, conveyor belts, flexes, plugins …).
 
     Example:
         >>> import mujoco
@@ -245,6 +245,9 @@ def _check_is_understood(model: Any) -> None:
     counts = {"mocap body": model.nmocap, "flex": model.nflex, "plugin": model.nplugin}
     counts["plastic joint or tendon"] = getattr(model, "nplastic", 0)
     unknown = next((f"a {what}" for what, count in counts.items() if count), None)
+    if unknown is None and model.geom_surfacevel.any():
+        moving = int(np.flatnonzero(model.geom_surfacevel.any(axis=1))[0])
+        unknown = f"the moving surface of {named(model, 'geom', moving)} (surfacevel)"
     unknown = unknown or unknown_transmission(model)
     if unknown:
         raise SymmetryError(

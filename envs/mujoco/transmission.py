@@ -15,6 +15,7 @@ from equirl.envs.mujoco.model_fields import (
     named,
     require,
     require_same_fields,
+    require_same_forces,
 )
 from equirl.envs.mujoco.state_maps import AffineMap, linear, position_map
 from equirl.envs.mujoco.tree_matching import BALL, FREE, Matching, assign
@@ -101,8 +102,9 @@ class Transmission:
         what = "coefficients"
         require("tendon", model, t, to, what, wanted, list(theirs.values()), depth=DEPTH)
         require_same_fields(model, "tendon", t, to, DEPTH + 0.1)
-        for name in ("range", "lengthspring"):
-            used = model.tendon_limited[t] if name == "range" else model.tendon_stiffness[t]
+        require_same_forces(model, "tendon", t, to, sign, DEPTH + 0.1)
+        has_spring = model.tendon_stiffness[t] or model.tendon_stiffnesspoly[t].any()
+        for name, used in (("range", model.tendon_limited[t]), ("lengthspring", has_spring)):
             values = getattr(model, f"tendon_{name}")
             if used:
                 ends = np.sort(sign * values[t] + shift)
@@ -225,6 +227,8 @@ def unknown_transmission(model: Any) -> str | None:
             kind = mujoco.mjtEq(int(model.eq_type[e])).name.removeprefix("mjEQ_").lower()
             return f"{named(model, 'eq', e)} is of the kind {kind}"
     for a in range(model.nu):
+        if model.actuator_actnum[a] > 1:
+            return f"{named(model, 'actuator', a)} has {model.actuator_actnum[a]} activations"
         if not _acts_on_one_length(model, a):
             return f"{named(model, 'actuator', a)} acts on neither a hinge, slide nor fixed tendon"
     return None

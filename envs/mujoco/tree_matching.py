@@ -22,6 +22,7 @@ from equirl.envs.mujoco.model_fields import (
     named,
     require,
     require_same_fields,
+    require_same_forces,
 )
 from equirl.envs.mujoco.quaternions import Array, as_rotation
 
@@ -166,6 +167,7 @@ class Matching:
                 apart = apart - (apart @ model.jnt_axis[k]) * model.jnt_axis[k]
             require("jnt", model, j, k, "the anchor", apart, np.zeros(3), depth=depth)
         require_same_fields(model, "jnt", j, k, depth + 0.1)
+        require_same_forces(model, "jnt", j, k, sign, depth + 0.1)
         if kind in (SLIDE, HINGE):
             self._require_same_angles(j, k, sign, depth + 0.1)
             d, e = int(model.jnt_dofadr[j]), int(model.jnt_dofadr[k])
@@ -180,7 +182,7 @@ class Matching:
         if model.jnt_limited[j]:
             limits = np.sort(sign * model.jnt_range[j] + shift)
             require("jnt", model, j, k, "range", limits, model.jnt_range[k], depth=depth)
-        if model.jnt_stiffness[j]:
+        if model.jnt_stiffness[j] or model.jnt_stiffnesspoly[j].any():
             rest = sign * model.qpos_spring[a] + shift
             require("jnt", model, j, k, "springref", rest, model.qpos_spring[b], depth=depth)
 

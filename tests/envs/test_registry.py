@@ -76,6 +76,41 @@ class Thing(gym.Env[Any, Any]):
     observation_space, action_space = spaces.Box(-1, 1, (3,)), spaces.Discrete(2)
 
 
+class Sized(Thing):
+    def __init__(self, model: str = "own", goal: int = 0, speed: int = 1) -> None:
+        pass
+
+
+def test_a_symmetry_is_not_handed_out_where_an_argument_may_break_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_known", dict(registry._known))
+    monkeypatch.setattr(gym.envs.registration, "registry", dict(gym.registry))
+    name, mirror = "Equirl-Test/Sized-v0", {"mirror": (np.negative, [1, 0])}
+    gym.register(name, entry_point=Sized)
+    register_symmetry(name, mirror, not_with=("model", "goal"))
+    assert symmetry_of(gym.make(name, speed=2)).group.order == 2
+    for argument, value in (("model", "another"), ("goal", 1)):
+        env = gym.make(name, **{argument: value})
+        for ask in (symmetry_of, SymmetryWrapper):
+            with pytest.raises(SymmetryError, match=f"{name} is not known to hold with {argument}"):
+                ask(env)  # type: ignore[operator]
+        assert symmetry_of(SymmetryWrapper(env, mirror)).group.order == 2
+
+
+@pytest.mark.parametrize("env_id", [None, 3, gym.spec("CartPole-v1")])
+def test_a_symmetry_is_registered_under_an_id_alone(env_id: Any) -> None:
+    with pytest.raises(SymmetryError, match="under an id such as 'CartPole-v1', got"):
+        register_symmetry(env_id, {})
+
+
+@pytest.mark.parametrize("given", ["CartPole-v1", None, Thing])
+def test_what_is_not_an_environment_has_no_symmetry(given: Any) -> None:
+    for declaration in (None, {}):
+        with pytest.raises(SymmetryError, match=r"expected an environment, got .*gymnasium.make"):
+            symmetry_of(given, declaration)
+
+
 @pytest.mark.parametrize(
     ("registered", "made"),
     [

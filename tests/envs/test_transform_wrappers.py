@@ -13,7 +13,7 @@ from equirl.envs import (
     RandomTransformWrapper,
     TransformWrapper,
 )
-from equirl.errors import EquirlError, SymmetryError
+from equirl.errors import EquirlError, GroupError, SymmetryError
 from shared.action_cases import ACTION_CASES, TURN, ActionCase, every_action_case
 from shared.wrapped_envs import GRID, LINE_MIRROR, Line, gridworld, states
 
@@ -191,6 +191,11 @@ def test_an_action_that_is_none_of_the_space_is_not_played(action: Any) -> None:
 def test_an_element_that_is_none_of_the_group_is_refused(element: Any) -> None:
     with pytest.raises(SymmetryError, match=r"elements are numbered 0 … 1, got"):
         TransformWrapper(gym.make("CartPole-v1"), element)
+
+
+def test_an_element_of_no_such_name_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(GroupError, match="no element 'miror'; the elements are e, mirror"):
+        TransformWrapper(gym.make("CartPole-v1"), "miror")
 
 
 @pytest.mark.parametrize("angle", [60, 72, 120])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -23,7 +24,14 @@ from stable_baselines3.common.vec_env import (
 
 from equirl import Symmetry
 from equirl.agents import EquivariantDQN
-from equirl.envs import RandomTransformWrapper, SymmetryWrapper, TransformWrapper, symmetry_of
+from equirl.envs import (
+    RandomTransformWrapper,
+    SymmetryWrapper,
+    TransformWrapper,
+    register_symmetry,
+    registry,
+    symmetry_of,
+)
 from equirl.errors import SymmetryError
 from shared.wrapped_envs import Env, cartpole
 
@@ -209,6 +217,24 @@ def test_gymnasiums_vectorized_environments_have_the_symmetry_of_each() -> None:
         assert symmetry_of(vector_wrappers.RecordEpisodeStatistics(envs)) == CARTPOLE
         assert symmetry_of(envs, {}).group.order == 1
         envs.close()
+
+
+def test_an_argument_that_may_break_a_symmetry_is_seen_in_vectorized_environments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_known", dict(registry._known))
+    register_symmetry("CartPole-v1", MIRROR, not_with=["sutton_barto_reward"])
+    refused = "not known to hold with sutton_barto_reward"
+    for mode in ("sync", "vector_entry_point"):
+        assert symmetry_of(gym.make_vec("CartPole-v1", 2, vectorization_mode=mode)) == CARTPOLE
+        envs = gym.make_vec("CartPole-v1", 2, vectorization_mode=mode, sutton_barto_reward=True)
+        with pytest.raises(SymmetryError, match=refused):
+            symmetry_of(envs)
+    with processes(cartpole) as envs:
+        assert symmetry_of(envs) == CARTPOLE
+    make = partial(gym.make, "CartPole-v1", sutton_barto_reward=True)
+    with processes(make) as envs, pytest.raises(SymmetryError, match=refused):
+        symmetry_of(envs)
 
 
 def test_gymnasiums_processes_are_given_the_symmetry() -> None:

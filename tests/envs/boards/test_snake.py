@@ -165,6 +165,8 @@ def test_an_environment_survives_pickling() -> None:
         ("size", 17, "an integer from 4 to 16"),
         ("size", 6.0, "an integer from 4 to 16"),
         ("death_cost", -1.0, "a finite number of at least 0"),
+        ("death_cost", "1", "a finite number of at least 0"),
+        ("step_cost", None, "a finite number of at least 0"),
         ("death_cost", float("nan"), "a finite number of at least 0"),
         ("step_cost", float("inf"), "a finite number of at least 0"),
         ("patience", 0, "an integer, at least 1"),

@@ -227,6 +227,13 @@ def test_the_breach_of_space_invaders_itself_is_which_of_two_near_aliens_shoots(
         (BrokenSnake, {"poison": -1}, "poison is -1"),
         (BrokenSpaceInvaders, {"share": -0.1}, "share is -0.1"),
         (BrokenSpaceInvaders, {"cost": -1}, "cost is -1"),
+        (
+            BrokenSpaceInvaders,
+            {"use_minimal_action_set": False},
+            "use_minimal_action_set is False, expected True",
+        ),
+        ("equirl/PointMass-v0", {"damping": "0.1"}, "damping is '0.1', expected a fraction"),
+        ("equirl/PointMass-v0", {"damping": 1.5}, "damping is 1.5, expected a fraction"),
         (BrokenSpaceInvaders, {"even_start": "no"}, "even_start is 'no', expected True or False"),
     ],
 )

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import (
+    DelayObservation,
     DtypeObservation,
     FlattenObservation,
     FrameStackObservation,
+    MaxAndSkipObservation,
     RescaleObservation,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equirl.envs import SymmetryWrapper, symmetry_of
+from equirl.errors import SymmetryError
 from shared.carried_tasks import (
     FLOAT,
     STACK,
@@ -143,3 +146,51 @@ def test_a_flattened_turn_keeps_all_its_digits() -> None:
     symmetry = symmetry_of(FlattenObservation(told("turn")))
     maps: Any = symmetry.observations.maps[0]
     assert maps.matrix[1, 0, 0] == pytest.approx(-0.5, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", ["signs", "vector", "dict-of-boxes"])
+def test_a_delay_keeps_symmetries_that_leave_zero_in_place(name: str) -> None:
+    assert_carried(name, lambda env: DelayObservation(env, 2))
+
+
+def test_a_delay_is_refused_where_zero_moves() -> None:
+    with pytest.raises(SymmetryError, match="padding that g does not leave in place"):
+        symmetry_of(DelayObservation(told("offset"), 1))
+
+
+WITHOUT_ZERO: dict[str, tuple[spaces.Space[Any], Any, bool]] = {
+    "start 1, moved": (spaces.Discrete(3, start=1), lambda o: 4 - o, False),
+    "start 1, fixed": (spaces.Discrete(3, start=1), lambda o: [0, 1, 3, 2][int(o)], True),
+    "start -1": (spaces.Discrete(3, start=-1), lambda o: -o, False),
+    "several": (spaces.MultiDiscrete([3, 3], start=[-1, -1]), np.negative, False),
+    "exchanged": (spaces.MultiDiscrete([3, 3], start=[-1, -1]), np.flip, True),
+    "box, moved": (spaces.Box(np.array([1, 0], "f"), np.array([3, 3], "f")), np.flip, False),
+    "box, fixed": (
+        spaces.Box(np.array([1, -3], "f"), np.array([3, -1], "f")),
+        lambda o: -o[::-1],
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_ZERO)
+def test_a_delay_keeps_what_leaves_its_first_observation_in_place(name: str) -> None:
+    space, move, stays = WITHOUT_ZERO[name]
+    game = Told(Task(space, move, (1, 0)), [space.sample()])
+    env = DelayObservation(SymmetryWrapper(game, {"g": (move, [1, 0])}), 2)
+    first, _ = env.reset()
+    assert bool(np.all(move(first) == first)) == stays
+    if stays:
+        carried = symmetry_of(env)
+        np.testing.assert_array_equal(carried.transform_observation("g", first), first)
+    else:
+        with pytest.raises(SymmetryError, match="padding that g does not leave in place"):
+            symmetry_of(env)
+
+
+def test_the_largest_of_two_frames_keeps_changes_of_place_alone() -> None:
+    assert symmetry_of(MaxAndSkipObservation(told("image"))).group.order == 4
+    assert symmetry_of(MaxAndSkipObservation(told("bool-image"))).group.order == 2
+    for name in ("signs", "negative-image", "turn", "multi-binary"):
+        with pytest.raises(SymmetryError, match="MaxAndSkipObservation takes the largest"):
+            symmetry_of(MaxAndSkipObservation(told(name)))

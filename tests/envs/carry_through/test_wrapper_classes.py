@@ -11,16 +11,15 @@ import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import (
     ClipReward,
-    DelayObservation,
     FilterObservation,
     FlattenObservation,
     FrameStackObservation,
-    MaxAndSkipObservation,
     RescaleObservation,
     StickyAction,
     TimeLimit,
     TransformReward,
 )
+from gymnasium.wrappers import vector as vector_wrappers
 from stable_baselines3.common.atari_wrappers import StickyActionEnv
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
@@ -260,23 +259,9 @@ def test_the_trivial_group_passes_every_wrapper() -> None:
         symmetry = symmetry_of(wrapped)
         assert symmetry.group.order == 1
         assert symmetry.observation_space == wrapped.observation_space
-
-
-@pytest.mark.parametrize("name", ["signs", "vector", "dict-of-boxes"])
-def test_a_delay_keeps_symmetries_that_leave_zero_in_place(name: str) -> None:
-    assert_carried(name, lambda env: DelayObservation(env, 2))
-
-
-def test_a_delay_is_refused_where_zero_moves() -> None:
-    with pytest.raises(SymmetryError, match="padding that g does not leave in place"):
-        symmetry_of(DelayObservation(told("offset"), 1))
-
-
-def test_the_largest_of_two_frames_keeps_changes_of_place_alone() -> None:
-    assert symmetry_of(MaxAndSkipObservation(told("image"))).group.order == 4
-    for name in ("signs", "negative-image", "turn"):
-        with pytest.raises(SymmetryError, match="MaxAndSkipObservation takes the largest"):
-            symmetry_of(MaxAndSkipObservation(told(name)))
+    envs = gym.vector.SyncVectorEnv([trivial] * 3)
+    for vectorized in (envs, vector_wrappers.RecordEpisodeStatistics(envs)):
+        assert symmetry_of(vectorized) == symmetry_of(trivial())
 
 
 def test_some_keys_of_a_dict_move_as_they_did_among_all() -> None:

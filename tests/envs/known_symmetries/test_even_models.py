@@ -8,11 +8,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.wrappers import FrameStackObservation, TimeLimit, TransformObservation
 
-from equirl.envs import symmetry_of
-from equirl.envs.known_symmetries.box2d import EvenHips, exchange_legs
+from equirl.envs import TransformWrapper, symmetry_of
+from equirl.envs.known_symmetries.box2d import EvenHips, exchange_legs, mirror_lunar_lander
 from equirl.envs.known_symmetries.mujoco import even_legs, straight_pole
 from equirl.envs.registry import registered_state_maps, registered_tolerance
+from equirl.errors import SymmetryError
 from equirl.verification.exact import check_symmetry
 from equirl.verification.verdicts import SymmetryReport
 from shared.rarely import rarely
@@ -24,9 +26,9 @@ REMEDIES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def made(env_id: str) -> Any:
+def made(env_id: str, **arguments: Any) -> Any:
     try:
-        return gym.make(env_id)
+        return gym.make(env_id, **arguments)
     except gym.error.DependencyNotInstalled:
         pytest.skip('needs pip install "equirl[box2d]" or "equirl[mujoco]"')
 
@@ -77,6 +79,55 @@ def test_what_follows_from_exchanged_legs_agrees_to_the_last_bit() -> None:
             )
             if ended:
                 break
+
+
+def test_hips_are_made_even_innermost_or_not_at_all() -> None:
+    space = made("BipedalWalker-v3").observation_space
+
+    def scaled(env: Any) -> Any:
+        return TransformObservation(env, lambda seen: 100 * seen, space)
+
+    walker = made("BipedalWalker-v3")
+    for env in (
+        scaled(walker),
+        TransformWrapper(walker, "legs"),
+        FrameStackObservation(walker, 12),
+        gym.make("CartPole-v1"),
+    ):
+        with pytest.raises(SymmetryError, match="is not one: put EvenHips innermost"):
+            EvenHips(env)
+    outside = scaled(EvenHips(TimeLimit(walker.unwrapped, 9)))
+    observation, _ = outside.reset(seed=1)
+    hips = [outside.unwrapped.joints[leg].angle for leg in (0, 2)]
+    np.testing.assert_allclose(observation[[4, 9]], 100 * np.array(hips), rtol=1e-5)
+
+
+def test_a_mirrored_lander_meets_opposite_gusts() -> None:
+    one, other = (made("LunarLander-v3", enable_wind=True) for _ in range(2))
+    symmetry = symmetry_of(one)
+    for seed in range(4):
+        for env in (one, other):
+            env.reset(seed=seed)
+            for action in (0, 1, 2, 3, 0):
+                env.step(action)
+        mirror_lunar_lander(other.unwrapped)
+        for action in (1, 2, 3):
+            expected = symmetry.transform_observation("mirror", one.step(action)[0])
+            found = other.step(int(symmetry.transform_action("mirror", action)))[0]
+            np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_gusts_that_are_mirrored_twice_or_drawn_anew_are_those_of_before() -> None:
+    env: Any = made("LunarLander-v3", enable_wind=True).unwrapped
+    env.reset(seed=0)
+    gusts = env.wind_idx, env.torque_idx
+    mirror_lunar_lander(env)
+    assert min(env.wind_idx, env.torque_idx) > 10**6
+    mirror_lunar_lander(env)
+    assert (env.wind_idx, env.torque_idx) == gusts
+    mirror_lunar_lander(env)
+    env.reset()
+    assert max(abs(env.wind_idx), abs(env.torque_idx)) < 10**4
 
 
 def with_heavier_leg(env: Any) -> Any:

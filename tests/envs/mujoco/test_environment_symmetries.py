@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,19 @@ import pytest
 mujoco = pytest.importorskip("mujoco", reason="needs equirl[mujoco]")
 
 import gymnasium as gym  # noqa: E402
+from gymnasium.wrappers import (  # noqa: E402
+    ClipReward,
+    FrameStackObservation,
+    RescaleAction,
+    TransformObservation,
+)
 
 from equirl.declaring import Mirror  # noqa: E402
 from equirl.envs import symmetry_of  # noqa: E402
 from equirl.envs.mujoco import (  # noqa: E402
     environment_symmetries,
     model_symmetries,
+    names_of,
     symmetry_of_mujoco,
 )
 from equirl.errors import SymmetryError  # noqa: E402
@@ -79,6 +87,23 @@ def test_a_reward_that_looks_at_no_direction_shares_the_turns() -> None:
     assert symmetry_of_mujoco(env).group.order == 8
 
 
+@pytest.mark.parametrize(
+    ("env_id", "arguments"),
+    [
+        ("Walker2d-v5", {"xml_file": "walker2d.xml"}),
+        ("Ant-v5", {"main_body": 4}),
+        ("Ant-v5", {"contact_force_range": (-1.0, 0.2)}),
+    ],
+)
+def test_the_registered_symmetry_is_not_that_of_another_model_or_reward(
+    env_id: str, arguments: dict[str, Any]
+) -> None:
+    env = gym.make(env_id, **arguments)
+    with pytest.raises(SymmetryError, match=f"hold with {next(iter(arguments))}=.*of_mujoco"):
+        symmetry_of(env)
+    assert environment_symmetries(env).symmetry.group.order == 1
+
+
 def test_an_environment_without_symmetry_is_refused_with_the_reason() -> None:
     with pytest.raises(SymmetryError, match="head"):
         symmetry_of_mujoco(gym.make("HalfCheetah-v5"))
@@ -94,6 +119,48 @@ def test_a_layout_declares_what_another_environment_observes() -> None:
         symmetry_of_mujoco(env, [("velocity", slice(8))])
     with pytest.raises(SymmetryError, match="layout"):
         symmetry_of_mujoco(env, [("qvel", slice(None)), ("qpos", slice(2, None))])
+
+
+WRAPPED: dict[str, Callable[[Any], Any]] = {
+    "stacked": lambda env: FrameStackObservation(env, 2),
+    "rescaled actions": lambda env: RescaleAction(env, np.float32(0), np.float32(1)),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_what_is_found_is_carried_through_wrappers(name: str) -> None:
+    env = WRAPPED[name](gym.make("Swimmer-v5"))
+    found, registered = symmetry_of_mujoco(env), symmetry_of(env)
+    observation, action = env.observation_space.sample(), env.action_space.sample()
+    np.testing.assert_array_equal(
+        found.transform_observation(1, observation),
+        registered.transform_observation(1, observation),
+    )
+    np.testing.assert_array_equal(
+        found.transform_action(1, action), registered.transform_action(1, action)
+    )
+    assert names_of(env) == (None, None)
+    with pytest.raises(SymmetryError, match=r"wrappers change that: give env.unwrapped"):
+        environment_symmetries(env)
+
+
+def test_what_is_found_is_not_taken_through_a_wrapper_that_is_not_known_to_keep_it() -> None:
+    env = gym.make("Swimmer-v5")
+    shifted = TransformObservation(env, lambda seen: seen + 1, env.observation_space)
+    for ask in (symmetry_of_mujoco, environment_symmetries):
+        with pytest.raises(SymmetryError, match="TransformObservation may change observations"):
+            ask(shifted)
+    assert names_of(shifted) == (None, None)
+    assert names_of(ClipReward(env, -1)) == names_of(env.unwrapped) != (None, None)
+
+
+def test_the_search_leaves_the_random_numbers_of_an_environment_where_they_were() -> None:
+    env, other = gym.make("Swimmer-v5"), gym.make("Swimmer-v5")
+    for one in (env, other):
+        one.reset(seed=7)
+    symmetry_of_mujoco(env)
+    assert not env.unwrapped.data.time  # and not in the middle of an episode
+    np.testing.assert_array_equal(env.reset()[0], other.reset()[0])
 
 
 def test_only_environments_of_mujoco_have_a_model() -> None:

@@ -110,8 +110,8 @@ TWO_ARMED = """
 
 ARM = """
 <body name="arm{side}" pos="{x} {y} 0" quat="1 {roll} {tilt} {yaw}">
-  <joint name="hinge{side}" axis="{ax} {ay} {az}" range="{low} {high}" stiffness="{stiffness}"
-    springref="{spring}"/>
+  <joint name="hinge{side}" axis="{ax} {ay} {az}" range="{low} {high}" springref="{spring}"
+    stiffness="{stiffness} {square} 2" actuatorfrcrange="{weakest} {strongest}"/>
   <geom type="capsule" size=".04" fromto="0 0 0 .2 {bend} -.1" mass="{mass}"/>
 </body>"""
 
@@ -124,12 +124,14 @@ def arms(draw: st.DrawFn) -> tuple[str, str]:
     p = {key: draw(small) for key in ["x", "roll", "tilt", "yaw", "ax", "ay", "spring", "bend"]}
     p |= {"y": 0.1 + abs(draw(small)), "az": 1.0, "low": -30, "high": 50}
     p |= {"stiffness": abs(draw(small)), "mass": 0.1 + abs(draw(small))}
+    p |= {"square": draw(small), "weakest": -0.3, "strongest": 0.5}
     q = p | {key: -p[key] for key in ("y", "roll", "yaw", "bend")}
     # The axis of a hinge is a pseudovector: (-x, y, -z) turns alike, (x, -y, z) the other way.
     same_way = draw(st.booleans())
     q |= {"ax": -p["ax"], "az": -1.0} if same_way else {"ay": -p["ay"]}
     if not same_way:
-        q |= {"low": -50, "high": 30, "spring": -p["spring"]}
+        q |= {"low": -50, "high": 30, "spring": -p["spring"], "square": -p["square"]}
+        q |= {"weakest": -0.5, "strongest": 0.3}
     motors = "".join(
         f'<position joint="hinge{side}" kp="3" ctrlrange="{low} {high}" ctrllimited="true"/>'
         for side, (low, high) in {"L": (-1, 2), "R": (-1, 2) if same_way else (-2, 1)}.items()
@@ -152,12 +154,21 @@ def test_a_robot_built_as_its_own_reflection_is_found(
 
 @pytest.mark.parametrize(
     "field",
-    ["geom_friction", "body_mass", "dof_armature", "jnt_stiffness", "actuator_biasprm"],
+    [
+        "geom_friction",
+        "body_mass",
+        "dof_armature",
+        "jnt_stiffness",
+        "jnt_stiffnesspoly",
+        "jnt_actfrcrange",
+        "actuator_biasprm",
+    ],
 )
 def test_one_weaker_side_is_no_reflection(field: str) -> None:
     motors = "".join(f'<position joint="hinge{side}" kp="3"/>' for side in "LR")
     p = dict.fromkeys(["x", "roll", "tilt", "yaw", "ax", "ay", "spring", "bend"], 0.1) | {
-        "y": 0.2, "az": 1, "low": -30, "high": 50, "stiffness": 1, "mass": 1
+        "y": 0.2, "az": 1, "low": -30, "high": 50, "stiffness": 1, "mass": 1, "square": 1,
+        "weakest": -1, "strongest": 2,
     }  # fmt: skip
     q = p | {"y": -0.2, "roll": -0.1, "yaw": -0.1, "bend": -0.1, "ax": -0.1, "az": -1}
     both = ARM.format(side="L", **p) + ARM.format(side="R", **q)
@@ -191,6 +202,72 @@ def test_thirds_of_a_turn_need_an_elliptic_cone_where_there_is_friction() -> Non
     assert "pyramid" in found.refused["turn_120"]
 
 
+BALL = """<mujoco><option cone="{cone}" {option}><flag override="{override}"/></option>
+<worldbody><geom name="floor" type="plane" size="5 5 1"/>
+<body pos="0 0 .1"><freejoint/><geom name="ball" size=".1"/></body></worldbody>
+<contact><pair geom1="floor" geom2="ball" condim="{condim}" friction="{friction}"/></contact>
+</mujoco>"""
+
+
+@pytest.mark.parametrize("cone", ["elliptic", "pyramidal"])
+@pytest.mark.parametrize(
+    ("condim", "friction", "option", "turns"),
+    [
+        (3, "1 1 .1 .1 .1", "", True),
+        (3, "1 .1 .1 .1 .1", "", False),
+        (6, "1 1 .1 .1 .2", "", False),
+        (3, "1 1 .1 .1 .2", "", True),  # rolling has no friction here
+        (3, "1 1 .1 .1 .1", 'o_friction="1 .1 .1 .1 .1"', False),
+    ],
+)
+def test_a_turn_needs_the_same_friction_along_both_tangents(
+    cone: str, condim: int, friction: str, option: str, turns: bool
+) -> None:
+    override = "enable" if option else "disable"
+    model = mujoco.MjModel.from_xml_string(
+        BALL.format(cone=cone, condim=condim, friction=friction, option=option, override=override)
+    )
+    found = model_symmetries(model)
+    assert ("turn_90" in found.generators) == turns
+    assert turns or "along one tangent" in found.refused["turn_90"]
+    assert "mirror_y" in found.generators
+    for generator in found.generators.values():  # rolling and sliding on the floor
+        one, other = mujoco.MjData(model), mujoco.MjData(model)
+        one.qvel[:] = np.linspace(0.5, -0.4, model.nv)
+        other.qpos[:], other.qvel[:] = generator.qpos(one.qpos), generator.qvel(one.qvel)
+        for _ in range(20):
+            mujoco.mj_step(model, one)
+            mujoco.mj_step(model, other)
+        np.testing.assert_allclose(generator.qvel(one.qvel), other.qvel, atol=1e-10)
+
+
+CART = """<mujoco><worldbody><body>
+<joint name="cart" type="slide" axis="1 0 0" {joint}/><geom size=".1"/></body></worldbody>
+<tendon><fixed name="rope" {tendon}><joint joint="cart" coef="1"/></fixed></tendon>
+<actuator><motor {on}/></actuator></mujoco>"""
+
+
+@pytest.mark.parametrize(
+    ("forces", "field"),
+    [
+        ('actuatorfrcrange="-2 5"', "actfrcrange"),
+        ('actuatorfrcrange="-5 5"', ""),
+        ('stiffness="1 2 3"', "stiffnesspoly"),
+        ('stiffness="1 0 3"', ""),
+    ],
+)
+@pytest.mark.parametrize("part", ["joint", "tendon"])
+def test_what_is_stronger_one_way_than_the_other_has_no_mirror(
+    part: str, forces: str, field: str
+) -> None:
+    spring_at_zero = 'springlength="0"' if part == "tendon" else ""
+    own = {"joint": "", "tendon": "", part: f"{forces} {spring_at_zero}"}
+    on = 'tendon="rope"' if part == "tendon" else 'joint="cart"'
+    found = model_symmetries(mujoco.MjModel.from_xml_string(CART.format(on=on, **own)))
+    assert ("mirror_x" in found.generators) == (not field)
+    assert field in found.refused.get("mirror_x", "")
+
+
 JOINTED = '<body name="{}" pos="{} 0 0"><joint name="j{}"/><geom size=".1"/></body>'
 
 
@@ -205,6 +282,14 @@ JOINTED = '<body name="{}" pos="{} 0 0"><joint name="j{}"/><geom size=".1"/></bo
             "rope",
         ),
         ('<actuator><general name="jet" site="t"/></actuator>', "jet"),
+        (
+            '<actuator><general name="muscles" joint="j1" dyntype="user" actdim="3"/></actuator>',
+            "muscles",
+        ),
+        (
+            '<worldbody><geom name="belt" size="1" surfacevel="1 0 0"/></worldbody>',
+            "belt",
+        ),
     ],
 )
 def test_a_model_that_is_not_understood_is_refused_by_name(extra: str, named: str) -> None:

@@ -1,4 +1,4 @@
-"""How the parameters of broken environments are checked."""
+"""How the parameters of our own environments are checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def fraction(name: str, value: Any) -> float:
     Raises:
         ValueError: it is none.
     """
-    if not _is_number(value) or not 0 <= value <= 1:
+    if not is_number(value) or not 0 <= value <= 1:
         raise ValueError(f"{name} is {value!r}, expected a fraction in [0, 1]")
     return float(value)
 
@@ -24,11 +24,12 @@ def finite(name: str, value: Any, least: float = -math.inf) -> float:
     Raises:
         ValueError: it is not.
     """
-    if not _is_number(value) or not math.isfinite(value) or value < least:
+    if not is_number(value) or not math.isfinite(value) or value < least:
         bound = f" of at least {least:g}" if math.isfinite(least) else ""
         raise ValueError(f"{name} is {value!r}, expected a finite number{bound}")
     return float(value)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, which text and truth values are not."""
     return isinstance(value, Real) and not isinstance(value, bool)

@@ -50,7 +50,8 @@ def law_of(env: gym.Env[Any, Any]) -> dict[int, dict[int, Any]] | None:
         fits = all(len(law[s][a]) > 0 for s in range(states.n) for a in range(actions.n))
     except (TypeError, KeyError, IndexError):
         return None
-    return law if fits and states.start == 0 and _keeps_to(layer, law) else None
+    fits = fits and states.start == actions.start == 0
+    return law if fits and _keeps_to(layer, law) else None
 
 
 def _keeps_to(env: Any, law: Any) -> bool:

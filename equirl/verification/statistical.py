@@ -141,6 +141,11 @@ def _checked(
         pairs = zip(result.p_values.tolist(), result.critical.tolist(), strict=True)
         results = dict(zip(evidence, pairs, strict=True))
 
+    one_sided = {
+        name: encoder.leaves_out and images_recur_less(symmetry, name, played)
+        for name, encoder in encoders.items()
+    }
+
     def in_time() -> bool:
         return time.monotonic() < deadline
 
@@ -154,7 +159,7 @@ def _checked(
             of_it = {g: r for g, r in results.items() if g[:2] == (name, quantity)}
             p_value = min((p for p, _ in of_it.values()), default=1.0)
             ground, encoder = grounds[name], encoders[name]
-            if encoder.leaves_out and images_recur_less(symmetry, name, played):
+            if one_sided[name]:
                 verdicts.append(_undecided(name, quantity, len(played), ONE_SIDED))
                 continue
             if p_value < level:

@@ -35,9 +35,10 @@ class Line(gym.Env):
         return self.observation(), {}
 
     def step(self, action):
+        reward = float(np.cos(self.x))
         self.x += 2 * int(action) - 1
         self.time += 1
-        return self.observation(), 0.0, self.time == 80, False, {}
+        return self.observation(), reward, self.time == 80, False, {}
 
     def observation(self):
         return {"x": np.array([self.x], np.float32), "lamp": self.time % 2}
@@ -81,6 +82,7 @@ def register_line():
     gym.register("Test/DictLine-v0", Line)
     register_symmetry("Test/DictLine-v0", line, state_maps={"mirror": turn_round})
 
+wrong_slash = {"r/2 [0]": (rotate_90, [1, 2, 3, 0])}
 wrong_turn = {"r": (rotate_90, [1, 2, 3, 0]), "s": (mirror_left_right, [0, 3, 2, 1])}
 """
 
@@ -169,6 +171,13 @@ def test_a_refused_symmetry_of_stacked_images_leaves_a_report(folder: Path) -> N
     keys = ("env.id=declared_for_check:Test/Film-v0", "env.symmetry=declared_for_check:film")
     assert check(*keys, "transitions=2000") == 1
     assert json.loads((folder / "out" / "report.json").read_text())["outcome"] == "refused"
+
+
+def test_a_generator_may_have_any_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    declared = "env.symmetry=declared_for_check:wrong_slash"
+    assert check("env=gridworld", declared, "transitions=2000") == 1
+    assert "r/2 [0]" in capsys.readouterr().out
+    assert (folder / "out" / "r-2 [0]-dynamics.png").is_file()
 
 
 def test_dict_observations_are_compared_exactly(folder: Path) -> None:

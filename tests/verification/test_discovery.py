@@ -97,6 +97,31 @@ def test_two_dimensional_noise_with_a_turn_has_the_whole_group() -> None:
     )
 
 
+@pytest.mark.parametrize("start", [-1, 0, 5])
+def test_discrete_actions_may_begin_anywhere(start: int) -> None:
+    generator = np.random.default_rng(0)
+    states, actions = generator.normal(size=(3000, 1)), generator.integers(2, size=3000)
+    following = 0.9 * states + (2 * actions - 1)[:, None] + 0.1 * generator.normal(size=(3000, 1))
+    played = _play(states, actions + start, following, np.cos(states[:, 0]))
+    space = spaces.Discrete(2, start=start)
+    found = discover_symmetries(played, space, measure_sensitivity=False)
+    assert found.symmetry.transform_action(1, np.array([start, start + 1])).tolist() == [
+        start + 1,
+        start,
+    ]
+
+
+def test_a_level_at_which_nothing_can_be_tested_is_refused() -> None:
+    generator = np.random.default_rng(0)
+    states, actions = generator.normal(size=(3000, 1)), generator.integers(2, size=3000)
+    following = 0.9 * states + (2 * actions - 1)[:, None] + 0.1 * generator.normal(size=(3000, 1))
+    played = _play(states, actions, following, np.cos(states[:, 0]))
+    with pytest.raises(
+        SymmetryError, match=r"at a level of 0\.0001, but at one of 0\.0005 and more"
+    ):
+        discover_symmetries(played, spaces.Discrete(2), 1e-4)
+
+
 def test_what_never_varies_is_left_alone_and_named() -> None:
     generator = np.random.default_rng(1)
     states = np.hstack([generator.normal(size=(3000, 1)), np.full((3000, 1), 7.0)])

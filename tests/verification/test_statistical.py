@@ -6,7 +6,7 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from equirl import Symmetry
 from equirl.envs import symmetry_of
+from equirl.errors import SymmetryError
 from equirl.verification.bounds import leaving
 from equirl.verification.play import Play, collect
 from equirl.verification.statistical import check_statistically, compare_initial_states
@@ -109,6 +110,91 @@ def test_a_reward_that_was_never_seen_is_undecided() -> None:
     env = games.Walk(sparse=(0.0, 0.0))
     reward = next(v for v in verdicts_on(env, 1000) if v.quantity == "reward")
     assert reward.outcome == "undecided"
+
+
+class Tour(gym.Env[Any, Any]):
+    """A walk over many cells that begins on the left; mirrored, it is the same.
+
+    Args:
+        reward: at every step.
+    """
+
+    action_space = spaces.Discrete(2)
+    cells, width = 400, 20
+    mirror: ClassVar[dict[str, Any]] = {
+        "mirror": ([c // 20 * 20 + 19 - c % 20 for c in range(400)], [1, 0])
+    }
+    observation_space = spaces.Discrete(cells)
+
+    def __init__(self, reward: float = 0.0) -> None:
+        self.reward = reward
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.row, self.column = int(self.np_random.integers(20)), int(self.np_random.integers(10))
+        self.time = 0
+        return self.row * 20 + self.column, {}
+
+    def step(self, action: Any) -> Any:
+        to_right = action if self.np_random.random() < 0.8 else 1 - action
+        self.column = int(np.clip(self.column + 2 * to_right - 1, 0, 19))
+        self.time += 1
+        return self.row * 20 + self.column, self.reward, False, self.time == 8, {}
+
+
+def test_one_sided_visits_of_more_states_than_are_looked_at_are_undecided() -> None:
+    verdicts = verdicts_on(Tour(), 4000, measure_sensitivity=False)
+    assert {v.outcome for v in verdicts} == {"undecided"}
+    assert "visited on one side" in verdicts[0].detail
+
+
+def test_a_goal_that_was_never_reached_is_undecided_whatever_steps_cost() -> None:
+    class Costly(games.Walk):  # type: ignore[misc]
+        def step(self, action: Any) -> Any:
+            observation, _, _, _, info = super().step(action)
+            self.count = getattr(self, "count", 0) + 1
+            return observation, -1.0, False, self.count % 40 == 0, info
+
+    found = {v.quantity: v for v in verdicts_on(Costly(), 2000, measure_sensitivity=False)}
+    assert found["reward"].outcome == found["termination"].outcome == "undecided"
+    assert "the reward was -1 at every step and no episode ended" in found["reward"].detail
+
+
+def test_an_observation_that_never_changes_is_no_crash() -> None:
+    class Still(games.Walk):  # type: ignore[misc]
+        def step(self, action: Any) -> Any:
+            _, reward, *rest = super().step(action)
+            return np.zeros(self.observation_space.shape, np.float32), reward, *rest
+
+        def reset(self, **arguments: Any) -> Any:
+            return np.zeros(self.observation_space.shape, np.float32), super().reset(**arguments)[1]
+
+    found = {v.quantity: v for v in verdicts_on(Still(), 1000, measure_sensitivity=False)}
+    assert found["dynamics"].detail == "the observation never changed"
+
+
+@pytest.mark.parametrize("reward", [np.nan, np.inf])
+def test_a_reward_that_is_no_number_is_named(reward: float) -> None:
+    with pytest.raises(SymmetryError, match=f"the reward was {reward} in step 0"):
+        collect(Tour(reward), 500, 0)
+
+
+def test_play_of_what_never_ends_is_cut_into_episodes() -> None:
+    class Endless(Tour):
+        def step(self, action: Any) -> Any:
+            return *super().step(action)[:3], False, {}
+
+    played = collect(Endless(), 6000, 0)
+    assert played.episodes.max() + 1 == 24
+    assert played.times.max() + 1 == 250
+
+
+def test_a_level_below_every_p_value_is_undecided_where_nothing_else_would_show_it() -> None:
+    played = collect(games.Walk(), 1000, 0)
+    walk = games.Walk()
+    symmetry = Symmetry.from_generators(walk.observation_space, walk.action_space, walk.mirror)
+    found = check_statistically(symmetry, "mirror", played, 1e-4, measure_sensitivity=False)
+    assert {v.outcome for v in found} == {"undecided"}
 
 
 def test_what_holds_says_what_would_have_been_seen() -> None:

@@ -132,6 +132,7 @@ def check_by_fresh_draws(
     shifted: dict[str, Any] = dict.fromkeys(TESTS, 0.0)
     examples: dict[str, tuple[float, CounterExample]] = {}
     played: list[Place] = []
+    has_paid = False
     for number, place in enumerate(places):
         if time.monotonic() > deadline:
             break
@@ -146,6 +147,7 @@ def check_by_fresh_draws(
             "termination": np.array([[float(t)] for _, _, t in [*here, *there]]),
         }
         samples[JOINTLY] = np.concatenate([samples[q] for q in QUANTITIES], axis=1)
+        has_paid |= bool(samples["reward"].any())
         labels = relabelled(DRAWS, count, generator)
         for test, sample in samples.items():
             size = energy(sample, labels)
@@ -174,6 +176,8 @@ def check_by_fresh_draws(
             detail, board = "; ".join(w for w in (words, found.words, base) if w), found.board
         elif looked_at < LEAST_STATES:
             outcome, detail = "undecided", f"{base}; {LEAST_STATES} are the least"
+        elif quantity == "reward" and not has_paid:
+            outcome, detail = "undecided", f"no reward was seen: {base}"
         else:  # of as many states none is plainly broken, with 95 % probability
             detail += f"; a plain break in fewer than {1 - 0.05 ** (1 / looked_at):.0%} could hide"
         verdicts.append(

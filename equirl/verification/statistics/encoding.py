@@ -215,7 +215,8 @@ class Encoder:
         actions = [self.symmetry.transform_action(g, play.actions) for g in self.elements]
         codes = np.zeros((k, n), dtype=np.int64)
         if self.action_count > 1:
-            codes = np.stack([np.asarray(a, dtype=np.int64) for a in actions])
+            first: Any = self.symmetry.action_space
+            codes = np.stack([np.asarray(a, dtype=np.int64) - int(first.start) for a in actions])
             on_actions = (codes[..., None] == np.arange(self.action_count)).astype(float)
         else:
             on_actions = np.stack([np.asarray(a, dtype=np.float64).reshape(n, -1) for a in actions])

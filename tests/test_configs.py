@@ -97,6 +97,11 @@ def test_every_experiment_composes_with_all_it_sweeps_over(experiment: str) -> N
         assert config.algorithm.learning_starts < config.total_timesteps
 
 
+def test_a_name_that_no_schema_has_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"method.name must be one of equitune, lambda, equizero"):
+        typed(OmegaConf.create({"method": {"name": "nonsense"}}))
+
+
 def test_off_in_a_file_is_off_and_not_false() -> None:
     config = typed(from_saved(yaml.safe_load("check: off")), groups=())
     assert config.check == "off"

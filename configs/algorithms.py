@@ -179,7 +179,9 @@ class TQCConfig(SACConfig):
     INSTALL: ClassVar[Optional[str]] = "contrib"
 
     name: str = key("tqc", "the algorithm")
-    top_quantiles_to_drop_per_net: int = key(2, "largest quantiles that are left out", least=0)
+    top_quantiles_to_drop_per_net: int = key(
+        2, "largest of the 25 quantiles of each critic that are left out", least=0, most=24
+    )
 
 
 @dataclass

@@ -26,6 +26,8 @@ def typed(config: DictConfig, groups: Iterable[str] = tuple(GROUPS)) -> DictConf
         ConfigError: an unknown name, or a key that is not among those of its schema.
         OmegaConfBaseException: a value of the wrong type.
     """
+    if config.get("check") == "False":  # how YAML reads check: off
+        config.check = "off"
     for group in groups:
         if group in config:
             config[group] = _typed(group, OmegaConf.to_container(config[group], resolve=False))

@@ -68,6 +68,15 @@ def walked(schema: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fie
             yield from walked(inner, f"{prefix}{field.name}.")
 
 
+def choices_of(schema: Any, name: Any) -> tuple[str, ...]:
+    """The words that the key of this name must be one of; none where it may be any value."""
+    known = dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ()
+    choices: list[tuple[str, ...]] = [
+        field.metadata.get("choices", ()) for field in known if field.name == name
+    ]
+    return choices[0] if choices else ()
+
+
 def check_values(settings: Any, prefix: str = "") -> None:
     """Refuse values that are out of their bounds or not one of the choices.
 

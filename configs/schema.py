@@ -221,7 +221,9 @@ class BenchmarkConfig:
     )
     rounds: int = key(5, "turns of each method")
     turn_seconds: float = key(0.1, "least length of a turn")
-    cell_seconds: float = key(60, "what would take longer is left out, and said to be")
+    cell_seconds: float = key(
+        60, "of gradient_step and predict: what would take longer is left out, and said to be"
+    )
     seed: int = key(0, "of networks and environments", least=0)
     threads: Optional[int] = key(1, THREADS, least=1)
     device: str = key("auto", DEVICE)

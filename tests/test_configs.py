@@ -19,6 +19,7 @@ from equirl.commands.composition import completed
 from equirl.commands.environments import environment_maker
 from equirl.configs import schema
 from equirl.configs.algorithms import ALGORITHMS, AlgorithmConfig
+from equirl.configs.completion import from_saved, typed
 from equirl.configs.fields import check_values, walked
 from equirl.configs.methods import METHODS
 from equirl.errors import ConfigError
@@ -94,6 +95,17 @@ def test_every_experiment_composes_with_all_it_sweeps_over(experiment: str) -> N
         assert config.env.target_return is None  # whole curves
         assert config.total_timesteps > config.eval.every
         assert config.algorithm.learning_starts < config.total_timesteps
+
+
+def test_a_name_that_no_schema_has_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"method.name must be one of equitune, lambda, equizero"):
+        typed(OmegaConf.create({"method": {"name": "nonsense"}}))
+
+
+def test_off_in_a_file_is_off_and_not_false() -> None:
+    config = typed(from_saved(yaml.safe_load("check: off")), groups=())
+    assert config.check == "off"
+    assert yaml.safe_load(OmegaConf.to_yaml(config, resolve=False))["check"] == "off"
 
 
 def test_the_suite_has_every_method_and_every_environment_of_dqn_once() -> None:

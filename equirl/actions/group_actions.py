@@ -235,7 +235,8 @@ class GroupAction(Constructions):
         for block, maps in zip(self.blocks, self.maps, strict=True):
             joined = move(maps, _concatenate([flat[j] for j in block]))
             for j, part in zip(block, self._split(joined, block), strict=True):
-                moved[j] = part
+                # Finite entries were promoted where they were joined with others.
+                moved[j] = part if self._bounds[j] is None else _as_type(part, flat[j].dtype)
         return moved
 
     def _rows(self, g: Elements, x: Any) -> Any:
@@ -285,6 +286,10 @@ def _concatenate(parts: list[Any]) -> Any:
         if isinstance(parts[0], torch.Tensor)
         else np.concatenate(parts, axis=-1)
     )
+
+
+def _as_type(x: Any, dtype: Any) -> Any:
+    return x.to(dtype) if isinstance(x, torch.Tensor) else x.astype(dtype, copy=False)
 
 
 def _swap(x: Any) -> Any:

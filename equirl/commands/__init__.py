@@ -204,6 +204,14 @@ def _check_syntax(command: str, override: str) -> None:
         _refuse(command, f"no option {key!r} (arguments are written key=value, without dashes)")
     if key.lstrip("+~") == "hydra.output_subdir":
         _refuse(command, f"{key} is not taken (config.yaml in a run directory says it all)")
+    for group in GROUPS.get(command, ()):
+        named = re.match(rf"\+*{group}(?:\.name=|={{(?:.*,)?\s*name:)\s*([^\s{{}}]*)", override)
+        if named:
+            _refuse(
+                command,
+                f"{group}.name by itself leaves out what a name brings with it: say "
+                f"{group}={named[1]}",
+            )
     optional = ("hydra", "experiment", *_open_keys(command))
     if key.startswith(("+", "~")) and not key.lstrip("+~").startswith(optional):
         _refuse(command, f"{override!r} adds or removes a key (arguments are written key=value)")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import gymnasium as gym
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
+from equirl.configs.fields import choices_of
 from equirl.errors import EquirlError
 from equirl.shown import nearest
 
@@ -18,13 +20,23 @@ EXPECTED = (
     (r"Value ('.*') of type '\w+' could not be converted to Integer", "a whole number"),
     (r"Value ('.*') of type '\w+' could not be converted to Float", "a number"),
     (r"Value ('.*') is not a valid bool", "true or false"),
+    (r"Incompatible value '(None)' for field of type 'int'", "a whole number"),
+    (r"Incompatible value '(None)' for field of type 'float'", "a number"),
+    (r"Incompatible value '(None)' for field of type 'bool'", "true or false"),
+    (r"(?:Incompatible value '|field '.*' is not )(None|Optional)", "a value"),
     (r"Invalid value assigned: (\w+) is not a ListConfig", "a list, written [one,two]"),
     (r"Cannot assign (\w+) to Dict", "a mapping, written {key: value}"),
     (r"Cannot merge DictConfig with (ListConfig)", "a mapping, written {key: value}"),
 )
 """What OmegaConf says, and what it means."""
 
-KINDS = {"AnyNode": "one value", "str": "one value", "ListConfig": "a list"}
+KINDS = {
+    "AnyNode": "one value",
+    "str": "one value",
+    "ListConfig": "a list",
+    "None": "null",
+    "Optional": "null",
+}
 """What OmegaConf calls what was given, and what it is on the command line."""
 
 
@@ -49,7 +61,7 @@ def explain(error: BaseException, command: str | None = None) -> str:
         return explain(cause, command)
     if isinstance(error, OmegaConfBaseException):
         key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
-        return key + _wrong_type(_first_line(text))
+        return key + _wrong_type(_first_line(text), choices_of(error.object_type, error.key))
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
         many = "many runs are equirl train -m …, " if command == "train" else ""
         return f"{several[1]!r} gives several values: {many}a list is written [one,two]"
@@ -58,10 +70,11 @@ def explain(error: BaseException, command: str | None = None) -> str:
     return " ".join(text.split())
 
 
-def _wrong_type(line: str) -> str:
+def _wrong_type(line: str, choices: Sequence[str]) -> str:
     """What OmegaConf says of a value of the wrong type, in the words of the command line."""
     for pattern, expected in EXPECTED:
         if found := re.match(pattern, line):
+            expected = f"one of {', '.join(choices)}" if choices else expected
             return f"expected {expected}, got {KINDS.get(found[1], found[1])}"
     return line
 
@@ -69,6 +82,9 @@ def _wrong_type(line: str) -> str:
 def _unknown_key(key: str, cause: BaseException | None, command: str | None) -> str:
     from equirl.configs.schema import known_keys
 
+    inner = str(getattr(cause, "full_key", ""))
+    if inner.startswith(f"{key}."):
+        return f"no key {inner!r} can be given in {key}={{…}}: say {inner}=…"
     if cause is not None and "not in" not in str(cause):
         return f"{key}: {_first_line(str(cause))}"
     known = [other for other in known_keys(command) if other != key]

@@ -76,7 +76,7 @@ def from_permutations(generators: Mapping[str, Sequence[int]]) -> tuple[FiniteGr
         The group and its permutations ``[|G|, n]``, where ``permutations[g, x]`` is g(x).
 
     Raises:
-        GroupError: a generator is not a permutation, or the lengths differ.
+        GroupError: there is no generator, one is not a permutation, or the lengths differ.
 
     Example:
         >>> group, permutations = from_permutations({"r": [1, 2, 3, 0], "s": [1, 0, 3, 2]})
@@ -84,6 +84,8 @@ def from_permutations(generators: Mapping[str, Sequence[int]]) -> tuple[FiniteGr
         True
     """
     lengths = {len(p) for p in generators.values()}
+    if not lengths:
+        raise GroupError("no generators: of the trivial group, give {'e': [0, …, n - 1]}")
     if len(lengths) != 1:
         raise GroupError(
             f"generators must be permutations of equal length, got lengths {sorted(lengths)}"

@@ -16,8 +16,9 @@ from rliable import library, metrics
 
 from equirl.reporting.normalisation import SCORES
 
-ALL = "all"
-"""In place of an environment's name: all of them together."""
+ALL = ""
+"""In place of an environment's label, which is never empty: all of them together. Tables and CSV
+files say ``all``."""
 
 COMPARED = {"final": 1, "area": 1, "steps_to_threshold": -1}
 """What the probability of improvement is of, and whether more of it is better."""
@@ -31,7 +32,7 @@ class Aggregates:
 
     Args:
         iqm: ``env, method, measure, runs, point, low, high``; the interquartile mean of the
-            normalised scores, of each environment and of all together.
+            normalised scores, of each environment and of all together (`ALL`).
         improvement: ``env, method, over, measure, point, low, high``; the probability that a run
             of ``method`` is better than one of ``over``.
         profiles: ``method, tau, point, low, high``; the fraction of runs whose normalised final

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,8 +91,9 @@ def analyse(
     Args:
         loaded: of `load_runs`.
         baseline: label of a method.
-        threshold: a mean return, or one for each of some environments; without one, what the
-            runs' configurations say.
+        threshold: a mean return, or one for each of some environments, where ``maze`` stands for
+            every ``maze (…)`` that is not named itself; without one, what the runs' configurations
+            say.
         reps: resamples of every interval.
         seed: of the resampling.
         progress: show a progress bar.
@@ -154,20 +156,36 @@ def _check_baseline(runs: Sequence[Run], baseline: str) -> None:
 
 def _thresholds(by_env: Mapping[str, Sequence[Run]], given: Thresholds) -> dict[str, float | None]:
     if isinstance(given, Mapping):
-        unknown = sorted(set(given) - set(by_env))
+        unknown = [name for name in sorted(given) if not any(_names(name, env) for env in by_env)]
         if unknown:
             raise ConfigError(
                 f"threshold: there are no runs of {', '.join(unknown)} (only {', '.join(by_env)})"
+                + _spelt(by_env)
             )
     thresholds: dict[str, float | None] = {}
     for env, runs in by_env.items():
         if isinstance(given, float | int):
             thresholds[env] = float(given)
-        elif given is not None and env in given:
-            thresholds[env] = float(given[env])
+            continue
+        names = [name for name in given or () if _names(name, env)]
+        if given is not None and names:
+            thresholds[env] = float(given[max(names, key=len)])
         else:
             thresholds[env] = _configured_threshold(env, runs)
     return thresholds
+
+
+def _names(name: str, env: str) -> bool:
+    """Whether a name is an environment's label, or that without what tells it apart."""
+    return env == name or env.startswith(f"{name} (")
+
+
+def _spelt(envs: Iterable[str]) -> str:
+    """How labels are given on the command line, those that Hydra would not read as they are."""
+    readable = [env for env in envs if re.fullmatch(r"[\w/\-+.$%*@?|()\[\]{}:=, ]+", env, re.ASCII)]
+    escaped = {env: re.sub(r"[()\[\]{}:=,]", r"\\\g<0>", env) for env in readable}
+    keys = [f"{key}: …" for env, key in escaped.items() if env != key]
+    return f"; on the command line 'threshold={{{', '.join(keys)}}}'" if keys else ""
 
 
 def _configured_threshold(env: str, runs: Sequence[Run]) -> float | None:
@@ -197,11 +215,17 @@ def _notes_on(
     if len(lengths) > 1:
         several = ", ".join(f"{length:,}" for length in lengths)
         notes.append(f"{env}: runs of {several} steps are compared over {horizons[env]:,}")
-    early = sum(run.finished and run.steps[-1] < run.total_timesteps for run in runs)
-    if early:
+    early = [run for run in runs if run.finished and run.steps[-1] < run.total_timesteps]
+    by_target = [run for run in early if run.config["env.target_return"] is not None]
+    if by_target:
         notes.append(
-            f"{env}: {early} of {len(runs)} curves end before their last step, by reaching a "
-            "target return; their last return is taken to last"
+            f"{env}: {len(by_target)} of {len(runs)} curves end before their last step, by "
+            "reaching a target return; their last return is taken to last"
+        )
+    if by_callback := len(early) - len(by_target):
+        notes.append(
+            f"{env}: {by_callback} of {len(runs)} curves were ended before their last step by a "
+            "callback; what came later is not known, their last return is taken to last"
         )
     if lengthened := len({run.path for run in runs if _is_lengthened(run)}):
         notes.append(

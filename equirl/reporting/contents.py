@@ -13,7 +13,7 @@ import pandas as pd
 
 from equirl.reporting.aggregates import ALL
 from equirl.reporting.analysis import Analysis
-from equirl.reporting.figures import CLOCK_NAMES, SCORE_NAMES, file_name
+from equirl.reporting.figures import CLOCK_NAMES, SCORE_NAMES, file_names
 from equirl.reporting.page import Bullets, Heading, Part, Pictures, Table, Text
 
 Format = Callable[[float], int]
@@ -30,7 +30,11 @@ def parts_of(analysis: Analysis, figures: Iterable[str]) -> list[Part]:
     drawn = set(figures)
     return [
         *_introduction(analysis),
-        *(part for env in analysis.envs for part in _environment(analysis, env, drawn)),
+        *(
+            part
+            for env, file in file_names(analysis.envs).items()
+            for part in _environment(analysis, env, file, drawn)
+        ),
         *_aggregates(analysis, drawn),
         *_origins(analysis),
     ]
@@ -53,14 +57,14 @@ def _introduction(analysis: Analysis) -> Iterator[Part]:
         yield Bullets(list(analysis.left_out), f"{len(analysis.left_out)} runs were left out")
 
 
-def _environment(analysis: Analysis, env: str, drawn: set[str]) -> Iterator[Part]:
+def _environment(analysis: Analysis, env: str, file: str, drawn: set[str]) -> Iterator[Part]:
     measures = analysis.measures[analysis.measures.env == env]
     yield Heading(env)
     pictures = {
-        f"{file_name('curves', env, clock)}.svg": f"Learning curves of {env} against {name}: "
+        f"curves-{file}-{clock}.svg": f"Learning curves of {env} against {name}: "
         + ", ".join(measures.method.unique())
         for clock, name in CLOCK_NAMES.items()
-        if file_name("curves", env, clock) in drawn and clock != "cpu_seconds"
+        if f"curves-{file}-{clock}" in drawn and clock != "cpu_seconds"
     }
     yield Pictures(
         pictures,
@@ -69,7 +73,7 @@ def _environment(analysis: Analysis, env: str, drawn: set[str]) -> Iterator[Part
     )
     threshold = measures.threshold.iloc[0]
     if not pd.isna(threshold):
-        yield from _times(analysis, env, threshold, drawn)
+        yield from _times(analysis, env, file, threshold, drawn)
     summary = analysis.summary[analysis.summary.env == env]
     headings = ["method", "parameters", "seeds", "mean over training", "final", "best"]
     sizes = measures.groupby("method").parameters.first()
@@ -92,7 +96,9 @@ def _environment(analysis: Analysis, env: str, drawn: set[str]) -> Iterator[Part
     )
 
 
-def _times(analysis: Analysis, env: str, threshold: float, drawn: set[str]) -> Iterator[Part]:
+def _times(
+    analysis: Analysis, env: str, file: str, threshold: float, drawn: set[str]
+) -> Iterator[Part]:
     summary = analysis.summary[analysis.summary.env == env]
     present = set(summary.measure)
     clocks = [clock for clock in CLOCK_NAMES if f"{clock}_to_threshold" in present]
@@ -124,10 +130,10 @@ def _times(analysis: Analysis, env: str, threshold: float, drawn: set[str]) -> I
         f"and after how long on average.{censored if (summary.bound != '').any() else ''}",
     )
     pictures = {
-        f"{file_name(f'ratio-{clock}', env)}.svg": f"{name} to the threshold on {env}, divided by "
+        f"ratio-{clock}-{file}.svg": f"{name} to the threshold on {env}, divided by "
         f"those of {analysis.baseline}"
         for clock, name in CLOCK_NAMES.items()
-        if file_name(f"ratio-{clock}", env) in drawn
+        if f"ratio-{clock}-{file}" in drawn
     }
     if pictures:
         yield Pictures(pictures, f"Below 1 is faster than {analysis.baseline}.")

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import chain, count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -73,27 +73,34 @@ def styles_of(methods: Sequence[str]) -> dict[str, Style]:
     return {m: styles[m] if m in styles else next(free) for m in methods}
 
 
-def file_name(*words: str) -> str:
-    """Without anything a file system or a URL may trip over.
+def file_names(envs: Sequence[str]) -> dict[str, str]:
+    """What stands for each environment in the names of files, without anything that a file system
+    or a URL may trip over. No two are equal, not even where case does not count.
 
     Example:
-        >>> file_name("curves", "ALE/Pong-v5", "steps")
-        'curves-ALE-Pong-v5-steps'
+        >>> list(file_names(["ALE/Pong-v5", "maze (delta=-1)", "maze (delta=1)"]).values())
+        ['ALE-Pong-v5', 'maze-delta-1', 'maze-delta-1-2']
     """
-    return re.sub(r"[^\w.]+", "-", "-".join(words)).strip("-")
+    names: dict[str, str] = {}
+    for env in envs:
+        plain = re.sub(r"[^\w.]+", "-", env).strip("-")
+        taken = {name.casefold() for name in names.values()}
+        numbered = (f"{plain}-{number}" for number in count(2))
+        names[env] = next(n for n in chain([plain], numbered) if n.casefold() not in taken)
+    return names
 
 
 def draw_figures(analysis: Analysis) -> dict[str, Figure]:
     """All of them, by their file's name without suffix."""
     styles = styles_of(analysis.methods)
     figures = {}
-    for env in analysis.envs:
+    for env, file in file_names(analysis.envs).items():
         for clock in CLOCK_NAMES:
             figure = _curves(analysis, env, clock, styles)
             if figure is not None:
-                figures[file_name("curves", env, clock)] = figure
+                figures[f"curves-{file}-{clock}"] = figure
         for name, figure in _ratios(analysis, env, styles):
-            figures[file_name(name, env)] = figure
+            figures[f"{name}-{file}"] = figure
     if not analysis.are_aggregated:
         return figures
     figures["profiles"] = _profiles(analysis.aggregates.profiles, styles)

@@ -176,7 +176,7 @@ def _config(file: Path) -> dict[str, Any]:
     try:
         saved = typed(from_saved(OmegaConf.to_container(OmegaConf.load(file))))
         config = flattened(OmegaConf.to_container(saved, resolve=True, throw_on_missing=True))
-        if config["env.id"] is None:
+        if not config["env.id"]:
             raise ValueError("it names no environment")
     except Exception as error:  # YAML and OmegaConf have many ways of refusing
         why = " ".join(str(error).split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from equirl.reporting.aggregates import ALL
 from equirl.reporting.analysis import Analysis
 from equirl.reporting.contents import parts_of
 from equirl.reporting.figures import draw_figures, save_figures
@@ -35,12 +36,13 @@ def write_report(analysis: Analysis, folder: Path) -> None:
 
 
 def _write_tables(analysis: Analysis, folder: Path) -> None:
+    together = {"env": {ALL: "all"}}
     for name, frame in {
         "report": analysis.measures,
         "summary": analysis.summary,
         "curves": analysis.curves,
-        "iqm": analysis.aggregates.iqm,
-        "improvement": analysis.aggregates.improvement,
+        "iqm": analysis.aggregates.iqm.replace(together),
+        "improvement": analysis.aggregates.improvement.replace(together),
         "profiles": analysis.aggregates.profiles,
     }.items():
         frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.10g")

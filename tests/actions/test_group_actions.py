@@ -106,3 +106,25 @@ def test_the_trivial_action_leaves_every_shape_where_it_is():
     action = GroupAction.trivial(dihedral(3), (2, 3))
     x = torch.randn(4, 2, 3)
     assert torch.equal(action.orbit(x), x.expand(6, 4, 2, 3))
+
+
+def test_parts_that_move_into_each_other_keep_their_own_dtypes():
+    space = spaces.Dict(door=spaces.MultiBinary(1), side=spaces.Discrete(2))
+    swap = {"swap": (lambda o: {"door": o["side"][None], "side": o["door"][0]}, [1, 0])}
+    symmetry = Symmetry.from_generators(space, spaces.Discrete(2), swap)
+    assert symmetry.observations.blocks == ((0, 1),)
+    point = {"door": np.array([1], np.int8), "side": np.int64(0)}
+    moved = symmetry.transform_observation(1, point)
+    assert (moved["door"], moved["side"]) == ([0], 1)
+    assert space.contains(moved)
+    batch = {"door": torch.ones(3, 1, dtype=torch.int8), "side": torch.zeros(3, dtype=torch.int64)}
+    for moved in (symmetry.transform_observation(1, batch), symmetry.orbit(batch)):
+        assert (moved["door"].dtype, moved["side"].dtype) == (torch.int8, torch.int64)
+
+
+def test_numbers_given_in_several_dtypes_lose_nothing_where_they_move_into_each_other():
+    swap = {"swap": (lambda o: {"a": o["b"], "b": o["a"]}, [1, 0])}
+    symmetry = Symmetry.from_generators(PAIR, spaces.Discrete(2), swap)
+    point = {"a": np.zeros(2, np.float32), "b": np.full(2, 1 / 3)}
+    moved = symmetry.transform_observation("swap", point)
+    np.testing.assert_array_equal(moved["a"], point["b"])

@@ -13,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from equirl.commands.composition import completed
 from equirl.commands.training.settings import check_settings
-from equirl.configs.schema import register_schemas
+from equirl.configs.algorithms import ALGORITHMS
+from equirl.configs.methods import METHODS
+from equirl.configs.schema import EnvConfig, TrainConfig, register_schemas
 from equirl.errors import ConfigError
 from shared.refusals import SHORT, TRAIN, Refused
 
@@ -69,8 +71,19 @@ def test_unknown_command_is_refused(refused: Refused, arguments: str, words: str
         ("seed=${nothing}", "nothing"),
         ("algorithm.policy=MlpPolice", "got 'MlpPolice': did you mean 'MlpPolicy'?"),
         (
-            "method.name=nonsense",
-            "method.name must be one of equitune, lambda, equizero, canonical",
+            "method.name=plain",
+            "method.name by itself leaves out what a name brings with it: say me",
+        ),
+        ("++algorithm.name=ppo", "say algorithm=ppo"),
+        ("algorithm={gamma: 0.5, name: ppo}", "say algorithm=ppo"),
+        ("algorithm={nothing: 1}", "in algorithm={…}: say algorithm.nothing=…"),
+        ("env.kwargs={size: 5}", "in env.kwargs={…}: say env.kwargs.size=…"),
+        ("seed=null", "seed: expected a value, got null"),
+        ("check=null", "check: expected one of auto, off, got null"),
+        ("algorithm.gamma=null", "algorithm.gamma: expected a number, got null"),
+        (
+            "algorithm.policy=null",
+            "algorithm.policy: expected one of MlpPolicy, CnnPolicy, MultiInp",
         ),
         ("method.init=equizero", "method.init is for method=lambda, got method=equitune"),
         ("method.nothing=1", "no such key 'method.nothing'"),
@@ -140,6 +153,49 @@ def test_number_out_of_range_is_refused(composed: DictConfig, argument: str, sai
     settings: Any = OmegaConf.to_object(config)
     with pytest.raises(ConfigError, match=re.escape(said)):
         check_settings(settings)
+
+
+def settings_of(algorithm: str, **keys: Any) -> TrainConfig:
+    learner, plain = ALGORITHMS[algorithm](**keys), METHODS["plain"]()
+    return TrainConfig(
+        env=EnvConfig(), algorithm=learner, method=plain, total_timesteps=1, run_dir="run"
+    )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "keys", "said"),
+    [
+        ("sac", {"ent_coef": "auto_0"}, "algorithm.ent_coef must be auto, auto_ and a number abov"),
+        ("sac", {"ent_coef": "auto_-1"}, "got 'auto_-1'"),
+        ("sac", {"ent_coef": "auto_"}, "got 'auto_'"),
+        ("tqc", {"ent_coef": "auto_nan"}, "got 'auto_nan'"),
+        ("sac", {"target_entropy": "auto_0.5"}, "target_entropy must be auto or a number, got 'a"),
+        ("tqc", {"top_quantiles_to_drop_per_net": 25}, "must be between 0 and 24, got 25"),
+        ("ppo", {"clip_range_vf": 0.0}, "algorithm.clip_range_vf must be above 0; null is any"),
+        ("ppo", {"n_steps": 1}, "algorithm.normalize_advantage needs rollouts of two steps"),
+        ("a2c", {"n_steps": 1, "normalize_advantage": True}, "algorithm.n_steps=1 and algorithm.n"),
+    ],
+)
+def test_a_number_that_its_algorithm_cannot_use_is_refused(
+    algorithm: str, keys: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        check_settings(settings_of(algorithm, **keys))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "keys"),
+    [
+        ("sac", {"ent_coef": "auto_0.5", "target_entropy": "-1.5"}),
+        ("sac", {"ent_coef": "0"}),
+        ("tqc", {"top_quantiles_to_drop_per_net": 24}),
+        ("ppo", {"clip_range_vf": None}),
+        ("a2c", {"n_steps": 1, "n_envs": 2, "normalize_advantage": True}),
+        ("a2c", {"n_steps": 1}),
+    ],
+)
+def test_a_number_at_the_edge_is_taken(algorithm: str, keys: dict[str, Any]) -> None:
+    check_settings(settings_of(algorithm, **keys))
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_names_must_be_distinct_and_one_per_element(names):
         ({"a": [0, 0, 1]}, r"generator 'a' is not a permutation of 0 … 2: \[0, 0, 1\]"),
         ({"a": [1, 2, 3]}, "generator 'a' is not a permutation of 0 … 2"),
         ({"a": [1, 0], "b": [1, 2, 0]}, r"equal length, got lengths \[2, 3\]"),
-        ({}, "equal length"),
+        ({}, "no generators"),
         ({"e": [1, 0]}, "two elements would be called 'e'"),
         ({"r": [1, 0, 2], "s": [0, 2, 1], "rs": [0, 1, 2, 3]}, "equal length"),
     ],

@@ -148,6 +148,14 @@ def test_a_method_that_lacks_an_environment_is_not_aggregated_over_all() -> None
     assert any("lambda" in note for note in found.notes)
 
 
+def test_an_environment_called_all_keeps_its_own_numbers() -> None:
+    scores = {("x", "plain"): [0, 0], ("all", "plain"): [1, 1]}
+    found = aggregates_of(scores).iqm
+    assert one(found, env="all", measure="final").point == 1
+    assert one(found, env="x", measure="final").point == 0
+    assert one(found, env=ALL, measure="final").point == 0.5
+
+
 def test_environments_without_a_common_method_are_not_put_together() -> None:
     found = aggregates_of({("a", "plain"): [0, 1], ("b", "lambda"): [1, 2]})
     assert ALL not in set(found.iqm.env)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from equirl.errors import ConfigError
 from equirl.reporting import Analysis, analyse, load_runs, write_report
@@ -124,6 +125,38 @@ def test_a_threshold_can_be_given_for_one_environment(runs: Path) -> None:
         analysis_of(runs, threshold={"nothing": 3})
 
 
+@pytest.fixture
+def mazes(tmp_path: Path) -> Path:
+    """Two environments of one name, told apart by an argument."""
+    for delta in (-1, 1):
+        changed = {"env.kwargs": {"delta": delta}}
+        write_run(tmp_path / f"{delta}", STEPS, steps_up(200), env="maze", changed=changed)
+    return tmp_path
+
+
+def test_a_name_stands_for_all_environments_that_bear_it_but_those_named_themselves(
+    mazes: Path,
+) -> None:
+    given = {"maze": 3, "maze (delta=1)": 5}
+    thresholds = analysis_of(mazes, threshold=given).measures.groupby("env").threshold.first()
+    assert thresholds.to_dict() == {"maze (delta=-1)": 3, "maze (delta=1)": 5}
+
+
+def test_the_thresholds_environments_are_listed_as_the_command_line_takes_them(mazes: Path) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        analysis_of(mazes, threshold={"maize": 3})
+    override = str(refusal.value).partition("command line '")[2].removesuffix("'")
+    parsed: Any = OverridesParser.create().parse_override(override.replace("…", "5")).value()
+    assert [str(name) for name in parsed] == ["maze (delta=-1)", "maze (delta=1)"]
+
+
+def test_a_label_that_no_command_line_can_say_is_not_spelt(tmp_path: Path) -> None:
+    for wrapper in ("m:A", "m:B"):
+        write_run(tmp_path / wrapper, STEPS, steps_up(200), changed={"env.wrappers": [wrapper]})
+    with pytest.raises(ConfigError, match=r"\(only task \(wrappers=\['m:A'\]\), .*\)$"):
+        analysis_of(tmp_path, threshold={"tusk": 3})
+
+
 def test_without_a_threshold_there_are_no_times_and_a_note_says_so(tmp_path: Path) -> None:
     write_run(tmp_path / "run", STEPS, steps_up(300))
     analysis = analysis_of(tmp_path)
@@ -192,6 +225,17 @@ def test_runs_that_were_lengthened_when_resumed_are_noted(
     noted = [line for line in analysis_of(runs).notes if "when they were resumed" in line]
     assert len(noted) == is_noted
     assert all("1 of 4 runs" in line for line in noted)
+
+
+@pytest.mark.parametrize(("target", "by"), [(9, "reaching a target return"), (None, "a callback")])
+def test_what_ended_a_curve_early_is_noted(tmp_path: Path, target: int | None, by: str) -> None:
+    for seed, steps in enumerate((STEPS[:3], STEPS)):
+        folder, changed = tmp_path / f"{seed}", {"env.target_return": target}
+        write_run(folder, steps, steps, seed=seed, total_timesteps=500, changed=changed)
+    (line,) = [line for line in analysis_of(tmp_path).notes if "before their last step" in line]
+    assert line.startswith("task: 1 of 2 curves ")
+    assert by in line
+    assert ("target return" in line) == (target is not None)
 
 
 def test_unfinished_runs_are_reported_as_far_as_they_came(runs: Path) -> None:

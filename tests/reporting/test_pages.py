@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from equirl.reporting import Analysis, analyse, load_runs, write_report
-from equirl.reporting.figures import COLOURS, draw_figures, styles_of
+from equirl.reporting.contents import parts_of
+from equirl.reporting.figures import COLOURS, draw_figures, file_names, styles_of
 from equirl.reporting.labels import USUAL
 from equirl.reporting.page import Bullets, Heading, Table, Text, as_html, as_markdown
 from shared.written_runs import write_evaluations, write_run
@@ -162,6 +165,39 @@ def test_every_method_is_told_by_colour_line_and_marker() -> None:
         first = [str(getattr(styles[m], part)) for m in [*USUAL, "other0"]]
         assert len(set(first)) == len(COLOURS)
     assert styles_of(["lambda"])["lambda"] == styles["lambda"]
+
+
+@given(st.lists(st.text("aA(-= 1", min_size=1), unique=True, max_size=8))
+def test_no_two_environments_share_a_file_name_even_where_case_does_not_count(
+    envs: list[str],
+) -> None:
+    names = file_names(envs)
+    assert list(names) == envs
+    assert len({name.casefold() for name in names.values()}) == len(envs)
+    assert all(re.fullmatch(r"[\w.-]*", name) for name in names.values())
+
+
+def test_environments_whose_labels_differ_in_signs_alone_have_figures_of_their_own(
+    tmp_path: Path,
+) -> None:
+    for delta in (-1, 1):
+        for method, offset in (("plain", 0), ("lambda", 100)):
+            write_run(
+                tmp_path / f"{method}{delta}",
+                STEPS,
+                STEPS / 100 + offset,
+                method=method,
+                env="maze",
+                changed={"env.kwargs": {"delta": delta}, "env.threshold_return": 20},
+            )
+    analysis = analyse(load_runs([tmp_path]), reps=100)
+    figures = draw_figures(analysis)
+    page = as_markdown(parts_of(analysis, figures))
+    sections = dict(zip(analysis.envs, re.split(r"^## maze", page, flags=re.M)[1:], strict=True))
+    for env, section in sections.items():
+        shown = re.findall(r"\]\(((?:curves|ratio)[^)]+)\.svg\)", section)
+        assert [figures[name].axes[0].get_title() for name in shown] == [env] * len(shown)
+        assert {name.partition("-")[0] for name in shown} == {"curves", "ratio"}
 
 
 @pytest.mark.slow

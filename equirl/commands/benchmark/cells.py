@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,7 @@ def cells_of(settings: BenchmarkConfig, order_of_env: int) -> Iterator[Cell]:
                 getattr(settings.algorithm, "batch_size", settings.algorithm.n_steps),
             )
             continue
-        for network in settings.networks if part != "orbit" else ["mlp-64-64", "nature-cnn"]:
+        for network in settings.networks if part != "orbit" else _observed(settings.networks):
             for order in settings.orders:
                 for batch_size in _batch_sizes(part, settings):
                     yield Cell(part, network, order, batch_size)
@@ -112,6 +112,12 @@ def training_of(settings: BenchmarkConfig, method: str, device: torch.device) ->
         compile=settings.compile and ours,
         bf16=settings.bf16 and ours,
     )
+
+
+def _observed(networks: Sequence[str]) -> list[str]:
+    """Of networks that are shown the same observations, which an orbit is of, the first."""
+    first = {network == "nature-cnn": network for network in reversed(networks)}
+    return [network for network in networks if network in first.values()]
 
 
 def _batch_sizes(part: str, settings: BenchmarkConfig) -> list[int]:

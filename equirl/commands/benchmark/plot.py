@@ -16,8 +16,9 @@ COLOURS = {
     "lambda": "#D55E00",
     "equizero": "#009E73",
     "canonical": "#CC79A7",
+    "relaxed": "#E69F00",
 }
-MARKERS = dict(zip(COLOURS, "osD^v", strict=True))
+MARKERS = dict(zip(COLOURS, "osD^vP", strict=True))
 
 
 def plot_cost(measurements: Sequence[Measurement], path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from typing import Any
 
 from equirl.agents.families import CONTRIB, FAMILIES
 from equirl.commands.environments import check_device
@@ -79,15 +80,40 @@ def _check_options(settings: TrainConfig) -> None:
             "algorithm.target_kl does not go with method=augment: there the divergence is that of "
             "π(ga | gs) from π(a | s) too, which ends training where they differ: leave it out"
         )
-    for key in ("ent_coef", "target_entropy"):
-        value = getattr(algorithm, key, 0.0)
-        if isinstance(value, str) and not _is_auto_or_number(value):
-            raise ConfigError(f"algorithm.{key} must be auto or a number, got {value!r}")
+    _check_numbers(algorithm)
+
+
+def _check_numbers(algorithm: Any) -> None:
+    """Refuse numbers that SB3 refuses in its own words, or that no training survives."""
+    ent_coef = getattr(algorithm, "ent_coef", 0.0)
+    if isinstance(ent_coef, str) and not _is_auto_or_number(ent_coef):
+        start = ent_coef.removeprefix("auto_")  # of what is learned
+        if start == ent_coef or not _is_number(start) or float(start) <= 0:
+            raise ConfigError(
+                "algorithm.ent_coef must be auto, auto_ and a number above 0, or a number, got "
+                f"{ent_coef!r}"
+            )
+    target_entropy = getattr(algorithm, "target_entropy", "auto")
+    if not _is_auto_or_number(target_entropy):
+        raise ConfigError(
+            f"algorithm.target_entropy must be auto or a number, got {target_entropy!r}"
+        )
+    if getattr(algorithm, "clip_range_vf", None) == 0:
+        raise ConfigError("algorithm.clip_range_vf must be above 0; null is any distance")
+    normalizes = getattr(algorithm, "normalize_advantage", False)
+    if normalizes and algorithm.n_steps * algorithm.n_envs == 1:
+        raise ConfigError(
+            "algorithm.normalize_advantage needs rollouts of two steps or more, got "
+            "algorithm.n_steps=1 and algorithm.n_envs=1: one advantage has no variance"
+        )
 
 
 def _is_auto_or_number(text: str) -> bool:
-    number = text.removeprefix("auto_") if text != "auto" else "0"
+    return text == "auto" or _is_number(text)
+
+
+def _is_number(text: str) -> bool:
     try:
-        return math.isfinite(float(number))
+        return math.isfinite(float(text))
     except ValueError:
         return False

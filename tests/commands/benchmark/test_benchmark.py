@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from equirl.agents.families import FAMILIES
+from equirl.commands.benchmark.cells import cells_of
+from equirl.commands.benchmark.command import CHOICES
+from equirl.commands.benchmark.plot import COLOURS, MARKERS
 from equirl.configs.algorithms import ALGORITHMS
+from equirl.configs.schema import BenchmarkConfig
 
 METHODS = ["augment", "equitune", "lambda", "equizero", "canonical"]
 TINY = (
@@ -73,7 +77,7 @@ def test_every_method_is_measured_in_every_cell(whole: Run) -> None:
         for part in ("gradient_step", "predict", "memory")
         for order in (1, 2)
     ]
-    orbits = [("orbit", network, n, 32) for network in ("mlp-64-64", "nature-cnn") for n in (1, 2)]
+    orbits = [("orbit", "mlp-64-64", n, 32) for n in (1, 2)]
     cells = whole.cells()
     assert set(cells) == {("training", "cartpole_zoo", 2, 8), *small, *orbits}
     for key, measurements in cells.items():
@@ -207,6 +211,29 @@ def test_only_the_parts_and_methods_asked_for_are_measured_in_their_order(
     for measurements in run.cells().values():
         assert [m["method"] for m in measurements] == ["stock", "canonical", "equitune"]
     assert (run.folder / "cost.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("networks", "observed"),
+    [
+        (["mlp-64-64"], ["mlp-64-64"]),
+        (["nature-cnn"], ["nature-cnn"]),
+        (["mlp-256-256", "mlp-64-64"], ["mlp-256-256"]),
+        (["nature-cnn", "mlp-64-64", "mlp-256-256"], ["nature-cnn", "mlp-64-64"]),
+    ],
+)
+def test_orbits_are_of_the_observations_of_the_networks_asked_for_each_once(
+    networks: list[str], observed: list[str]
+) -> None:
+    settings = BenchmarkConfig(
+        parts=["orbit"], networks=networks, orders=[2], batch_sizes=[4], run_dir="run"
+    )
+    assert [cell.network for cell in cells_of(settings, 2)] == observed
+
+
+def test_every_method_that_can_be_measured_is_drawn_in_a_colour_and_marker_of_its_own() -> None:
+    assert set(COLOURS) == set(MARKERS) == set(CHOICES["methods"])
+    assert len(set(COLOURS.values())) == len(set(MARKERS.values())) == len(COLOURS)
 
 
 def test_training_in_another_environment_is_called_by_its_name(

@@ -236,8 +236,8 @@ class Coin(gym.Env[Any, Any]):
 
     def step(self, action: Any) -> Any:
         reward = np.cos(self.x)
-        self.x += self.drift * (self.x > 2)
-        self.x += 2 * int(action) - 1 + float(self.np_random.normal())
+        drift = -self.drift * (self.x > 2)
+        self.x = 0.8 * self.x + drift + 2 * int(action) - 1 + float(self.np_random.normal())
         return np.array([self.x], np.float32), reward, False, False, {}
 
 
@@ -253,7 +253,7 @@ def test_draws_need_not_be_mirrored(drift: float, outcome: str) -> None:
     assert {v.method for v in report.verdicts[:3]} == {"fresh draws"}
     assert report.remarks
     if outcome == "refused":  # a breach at s is one at gs
-        assert re.match(r"where s\[0\] (> [1-4]|≤ -[1-4])", report.verdicts[0].detail)
+        assert re.match(r"where s\[0\] (> 1|> 2|≤ -1|≤ -2)", report.verdicts[0].detail)
 
 
 def test_the_broken_cells_of_a_board_are_shown() -> None:

@@ -151,8 +151,8 @@ def test_a_table_with_a_mistake_is_refused_with_the_entries_named(
     table: str, entries: list[int], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("mujoco", reason="needs equirl[mujoco]")
-    (folder / "tables.py").write_text(TABLES)
-    given = [f"env.symmetry=tables:{table}", "env.state_maps=tables:maps", "transitions=2000"]
+    (folder / "robot_maps.py").write_text(TABLES)
+    given = [f"env.symmetry=robot_maps:{table}", "env.state_maps=robot_maps:maps", "transitions=2000"]
     assert check("env.id=Walker2d-v5", *given) == (1 if entries else 0)
     named = re.findall(r"s'\[(\d+)\] ", capsys.readouterr().out)
     assert [int(entry) for entry in named] == entries

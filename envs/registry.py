@@ -65,8 +65,9 @@ def register_symmetry(
             observation space and the action space that returns generators or a `Symmetry`. It
             replaces what was registered under this id before.
         state_maps: by generator name, a function that moves the *unwrapped* environment in place
-            from its present state s into gs (its random generator left alone). Where given, the
-            symmetry can be verified exactly.
+            from its present state s into gs, its random generator too where draws decide a side
+            (left alone, draws are compared as laws). Where given, the symmetry can be verified
+            exactly.
         through: the environment's own observation wrappers that the declaration is made for, where
             its raw observations are of no use: classes, or ``"module:Class"`` of modules that need
             not be there, such as ``"minigrid.wrappers:ImgObsWrapper"``.

@@ -81,7 +81,8 @@ def check_symmetry(
     Args:
         env: the environment.
         symmetry: what is claimed.
-        state_maps: by generator name, what puts the *unwrapped* environment into the moved state.
+        state_maps: by generator name, what puts the *unwrapped* environment into the moved state;
+            those for other elements are not needed.
         make_env: makes another environment like it, for the exact comparison; left out, it is made
             from its spec, or copied.
         transitions: how many to look at, for all generators together.
@@ -92,7 +93,8 @@ def check_symmetry(
         seconds: what is not done by then is undecided; so is what Ctrl-C leaves undone.
 
     Raises:
-        SymmetryError: a state map is for a generator that there is not.
+        SymmetryError: a state map is for an element that there is not, or fails; or a reward is
+            not a finite number.
     """
     deadline = np.inf if seconds is None else time.monotonic() + seconds
     names = [symmetry.group.names[g] for g in symmetry.group.generators]

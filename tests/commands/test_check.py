@@ -152,8 +152,8 @@ def test_a_table_with_a_mistake_is_refused_with_the_entries_named(
 ) -> None:
     pytest.importorskip("mujoco", reason="needs equirl[mujoco]")
     (folder / "robot_maps.py").write_text(TABLES)
-    given = [f"env.symmetry=robot_maps:{table}", "env.state_maps=robot_maps:maps", "transitions=2000"]
-    assert check("env.id=Walker2d-v5", *given) == (1 if entries else 0)
+    given = [f"env.symmetry=robot_maps:{table}", "env.state_maps=robot_maps:maps"]
+    assert check("env.id=Walker2d-v5", *given, "transitions=2000") == (1 if entries else 0)
     named = re.findall(r"s'\[(\d+)\] ", capsys.readouterr().out)
     assert [int(entry) for entry in named] == entries
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,6 @@ class GroupAction(Constructions):
     first_moved: int | None = field(init=False, repr=False)
     """The first flat entry that some element moves; None for points that are not one array."""
 
-    rounds: bool = field(init=False, repr=False)
-    """Whether gx is rounded; where entries only change places and signs it is not."""
-
     def __post_init__(self) -> None:
         generators = self.group.generators
         for maps in self.maps:
@@ -85,10 +83,14 @@ class GroupAction(Constructions):
             "_bounds": (bounds := self._bounds_of_leaves()),
             "_plain_shape": first.shape if alone and bounds[0] is None else None,
             "first_moved": self.maps[0].first_moved() if alone else None,
-            "rounds": any(maps.rounds for maps in self.maps),
         }
         for name, value in built.items():
             object.__setattr__(self, name, value)
+
+    @cached_property
+    def rounds(self) -> bool:
+        """Whether gx is rounded; where entries only change places and signs it is not."""
+        return any(maps.rounds for maps in self.maps)
 
     def _bounds_of_leaves(self) -> tuple[Bounds | None, ...]:
         """Of finite entries, and of entries of a Box that tables rename."""

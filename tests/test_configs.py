@@ -23,6 +23,7 @@ from equirl.configs.fields import check_values, walked
 from equirl.configs.methods import METHODS
 from equirl.errors import ConfigError
 from equirl.symmetrize import METHODS as SYMMETRIZING
+from fuzz.composed_once import files_composed_once
 from shared.rarely import rarely
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ COMMANDS = sorted(f.name.removesuffix(".yaml") for f in CONFIGS.iterdir() if ".y
 @pytest.fixture(autouse=True)
 def _hydra() -> Iterator[None]:
     schema.register_schemas()
-    with initialize_config_module("equirl.configs", version_base="1.3"):
+    with files_composed_once(), initialize_config_module("equirl.configs", version_base="1.3"):
         yield
     GlobalHydra.instance().clear()
 

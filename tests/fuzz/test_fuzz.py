@@ -32,14 +32,14 @@ from shared.sampled import Sampled
 from shared.saved_agents import rewritten
 
 SHARE = {
-    "declarations": 150,
-    "agents": 60,
+    "declarations": 60,
+    "agents": 40,
     "overrides": 10,
-    "environments": 150,
+    "environments": 80,
     "spaces": 20,
     "observations": 20,
 }
-"""Inputs of the default test run; with ``-m slow`` a hundred times as many (41,000)."""
+"""Inputs of the default test run; with ``-m slow`` 180 times as many (41,000)."""
 
 
 def fuzzed(inputs: int) -> settings:
@@ -99,7 +99,7 @@ def test_equal_numbers_are_equal_observations(given: tuple[str, str, list[int]])
 def test_many_inputs_work_or_are_refused(name: str, tmp_path: Path) -> None:
     inputs, check, surroundings = TARGETS[name]
     with surroundings(tmp_path):
-        many = seed(2)(settings(fuzzed(100 * SHARE[name]), derandomize=False)(given(inputs)(check)))
+        many = seed(2)(settings(fuzzed(180 * SHARE[name]), derandomize=False)(given(inputs)(check)))
         many()
 
 

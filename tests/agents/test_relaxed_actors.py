@@ -124,6 +124,7 @@ def acted(model: Any, obs: torch.Tensor) -> torch.Tensor:
 OBSERVATIONS = torch.linspace(-1, 1, 21)[:, None]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("inner", INNER)
 @pytest.mark.parametrize("name", ["ppo", "sac", "td3", "qrdqn"])
 def test_it_begins_as_its_inner_method_exactly(name: str, inner: str) -> None:

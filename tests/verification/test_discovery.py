@@ -85,9 +85,9 @@ def test_two_dimensional_noise_with_a_turn_has_the_whole_group() -> None:
     """A walker in the plane, pushed in the four directions: the symmetries of the square."""
     generator = np.random.default_rng(0)
     pushes = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-    states = generator.normal(size=(6000, 2))
-    actions = generator.integers(4, size=6000)
-    following = 0.9 * states + pushes[actions] + 0.1 * generator.normal(size=(6000, 2))
+    states = generator.normal(size=(3000, 2))
+    actions = generator.integers(4, size=3000)
+    following = 0.9 * states + pushes[actions] + 0.1 * generator.normal(size=(3000, 2))
     played = _play(states, actions, following, -np.square(states).sum(axis=1))
     assert (
         discover_symmetries(

@@ -114,7 +114,9 @@ def test_the_broken_part_of_the_states_is_named() -> None:
 
 def test_a_reward_that_was_never_seen_is_undecided() -> None:
     env = games.Walk(sparse=(0.0, 0.0))
-    reward = next(v for v in verdicts_on(env, 1000) if v.quantity == "reward")
+    reward = next(
+        v for v in verdicts_on(env, 1000, measure_sensitivity=False) if v.quantity == "reward"
+    )
     assert reward.outcome == "undecided"
 
 

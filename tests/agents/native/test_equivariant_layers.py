@@ -141,7 +141,7 @@ def test_entries_have_the_variance_that_the_usual_layer_starts_with() -> None:
     assert float(ActionValues(40, symmetry).weight.detach().std()) == pytest.approx(usual, rel=0.15)
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @every_dtype
 @pytest.mark.parametrize("size", [5, 6, 8, 11])
 @pytest.mark.parametrize("name", IMAGE_SYMMETRIES)

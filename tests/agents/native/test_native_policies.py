@@ -152,6 +152,7 @@ def test_with_the_trivial_group_it_is_stock_dqn_bit_for_bit(space: str) -> None:
     assert all(torch.equal(value, expected[key]) for key, value in ours.policy.state_dict().items())
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("net_arch", [[32], [64, 64], [256, 128, 64]])
 @pytest.mark.parametrize("kind", ["cartpole", "images"])
 def test_matched_networks_have_nearly_as_many_parameters_as_plain_ones(

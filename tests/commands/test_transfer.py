@@ -26,6 +26,12 @@ needs_public_agents = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def little_play_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before an agent is transferred; what is measured on that play is not tested here."""
+    monkeypatch.setattr("equirl.agents.transfer.beforehand.OWN_STEPS", 200)
+
+
 class Transferred(NamedTuple):
     """A finished transfer."""
 

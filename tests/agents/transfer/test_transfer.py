@@ -29,6 +29,12 @@ from equirl.errors import AgentError
 from shared.unbalanced_agent import save_unbalanced_agent
 
 
+@pytest.fixture(autouse=True)
+def little_play_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before an agent is transferred; what is measured on that play is not tested here."""
+    monkeypatch.setattr("equirl.agents.transfer.beforehand.OWN_STEPS", 200)
+
+
 def episodes(*returns: float) -> Episodes:
     return Episodes(np.array(returns), np.ones(len(returns), dtype=np.int64), None)
 

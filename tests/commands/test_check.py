@@ -79,7 +79,9 @@ empty = {}
 
 def register_line():
     gym.register("Test/DictLine-v0", Line)
-    register_symmetry("Test/DictLine-v0", line, state_maps={"mirror": turn_round})
+    remark = "lamp: left as it is"
+    maps = {"mirror": turn_round}
+    register_symmetry("Test/DictLine-v0", line, state_maps=maps, remark=remark)
 
 wrong_turn = {"r": (rotate_90, [1, 2, 3, 0]), "s": (mirror_left_right, [0, 3, 2, 1])}
 """
@@ -165,6 +167,7 @@ def test_a_wrong_symmetry_of_images_leaves_a_picture(folder: Path) -> None:
 DICT_LINE = ["env.id=Test/DictLine-v0", "env.register=declared_for_check:register_line"]
 
 
+@pytest.mark.slow
 def test_a_refused_symmetry_of_stacked_images_leaves_a_report(folder: Path) -> None:
     keys = ("env.id=declared_for_check:Test/Film-v0", "env.symmetry=declared_for_check:film")
     assert check(*keys, "transitions=2000") == 1
@@ -203,6 +206,14 @@ def test_state_maps_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_a_state_map_leaves_out_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    check(*DICT_LINE, "transitions=2000")
+    assert "lamp: left as it is" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_the_state_map_of_the_walker_leaves_out_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     pytest.importorskip("Box2D", reason='needs pip install "equirl[box2d]"')
     assert check("env=bipedalwalker", "transitions=2000") == 0
     out = capsys.readouterr().out

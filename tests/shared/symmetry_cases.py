@@ -14,7 +14,7 @@ from hypothesis import settings
 from equirl import Symmetry
 from shared.tried import examples
 
-property_based = settings(deadline=None, max_examples=examples(12))
+property_based = settings(deadline=None, max_examples=examples(8))
 
 
 def rotation(degrees: float) -> np.ndarray:

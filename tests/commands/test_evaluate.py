@@ -36,8 +36,8 @@ def trained(equirl_command: Callable[..., Any], folder: Path, method: str) -> Pa
         *ROOM,
         "algorithm.net_arch=[32]",
         "algorithm.learning_starts=100",
-        "total_timesteps=500",
-        "eval.every=500",
+        "total_timesteps=300",
+        "eval.every=300",
         "eval.episodes=2",
         "eval.final_episodes=2",
         "progress=false",
@@ -121,8 +121,8 @@ def test_checkpoint_finds_the_environment_of_its_run(
     equirl_command: Callable[..., Any], equivariant_agent: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(equivariant_agent.parent, tmp_path / "run")
-    (run / "checkpoints").mkdir()
-    checkpoint = shutil.copy(run / "final_model.zip", run / "checkpoints" / "step_500.zip")
+    (run / "checkpoints").mkdir(exist_ok=True)
+    checkpoint = shutil.copy(run / "final_model.zip", run / "checkpoints" / "step_300.zip")
     found = rows(equirl_command, f"agent={checkpoint}")
     assert found == rows(equirl_command, f"agent={run / 'final_model.zip'}")
 

@@ -63,7 +63,8 @@ def write_run(
             node = node.setdefault(parent, {})
         node[name] = value
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(json.dumps(config))  # which is YAML, and sooner written
+    # JSON is YAML, and sooner written.
+    (folder / "config.yaml").write_text(json.dumps(config, indent=1))
     write_evaluations(folder / "evaluations.npz", steps, returns, seconds)
     if provenance is not None:
         (folder / "provenance.json").write_text(json.dumps(provenance))

@@ -80,7 +80,7 @@ def test_visiting_one_side_only_is_no_evidence() -> None:
     ],
 )
 def test_a_breach_is_refused(env: Any, quantity: str) -> None:
-    assert quantity in refused(verdicts_on(env, 4000, measure_sensitivity=False))
+    assert quantity in refused(verdicts_on(env, 3000, measure_sensitivity=False))
 
 
 def test_a_discrete_state_is_a_category() -> None:
@@ -121,7 +121,7 @@ def test_a_reward_that_was_never_seen_is_undecided() -> None:
 
 
 def test_what_holds_says_what_would_have_been_seen() -> None:
-    verdicts = verdicts_on(games.Walk(), 3000)
+    verdicts = verdicts_on(games.Walk(), 6000)
     assert {v.outcome for v in verdicts} == {"holds"}
     dynamics = next(v for v in verdicts if v.quantity == "dynamics")
     assert "shifted by" in dynamics.detail

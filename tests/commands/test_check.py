@@ -79,7 +79,7 @@ empty = {}
 
 def register_line():
     gym.register("Test/DictLine-v0", Line)
-    remark = "lamp: left as it is"
+    remark = "light: left as it is"
     maps = {"mirror": turn_round}
     register_symmetry("Test/DictLine-v0", line, state_maps=maps, remark=remark)
 
@@ -207,7 +207,7 @@ def test_state_maps_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_a_state_map_leaves_out_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     check(*DICT_LINE, "transitions=2000")
-    assert "lamp: left as it is" in capsys.readouterr().out
+    assert "light: left as it is" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ OFF_POLICY = (
     *("algorithm.learning_starts=20", "algorithm.batch_size=8"),
     *("algorithm.train_freq=8", "algorithm.gradient_steps=2"),
 )
-POINTS = ("env=point_mass", "env.kwargs.damping=0.1")
+POINTS = ("env=point_mass", "env.kwargs.damping=0.1", "env.kwargs.max_episode_steps=20")
 TASKS: dict[str, tuple[str, ...]] = {
     "ppo": (
         *("env=cartpole", "algorithm.n_envs=1", "algorithm.batch_size=32"),

@@ -24,6 +24,7 @@ from equirl.configs.fields import check_values, walked
 from equirl.configs.methods import METHODS
 from equirl.errors import ConfigError
 from equirl.symmetrize import METHODS as SYMMETRIZING
+from fuzz.composed_once import files_composed_once
 from shared.rarely import rarely
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ COMMANDS = sorted(f.name.removesuffix(".yaml") for f in CONFIGS.iterdir() if ".y
 @pytest.fixture(autouse=True)
 def _hydra() -> Iterator[None]:
     schema.register_schemas()
-    with initialize_config_module("equirl.configs", version_base="1.3"):
+    with files_composed_once(), initialize_config_module("equirl.configs", version_base="1.3"):
         yield
     GlobalHydra.instance().clear()
 
@@ -89,7 +90,7 @@ def test_every_experiment_composes_with_all_it_sweeps_over(experiment: str) -> N
     assert set(swept) == {"env", "method", "seed"}
     assert set(swept["env"]) <= set(ENVS)
     assert set(swept["method"]) <= set(METHODS)
-    for env in swept["env"]:
+    for env in {swept["env"][0], swept["env"][-1]}:  # each alone is composed below
         method = swept["method"][-1]
         config = composed("train", f"env={env}", f"method={method}", f"+experiment={experiment}")
         assert config.env.target_return is None  # whole curves

@@ -1,8 +1,9 @@
 """The examples in our docstrings are true, imported by the name a user would use."""
 
 import doctest
-import importlib
+import importlib.util
 import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,14 @@ def module_names() -> list[str]:
     for package in PACKAGES:
         found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
         names |= {module.name for module in found}
-    return sorted(name for name in names if not name.endswith("__main__"))
+    return sorted(name for name in names if not name.endswith("__main__") and has_examples(name))
+
+
+def has_examples(name: str) -> bool:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    return ">>> " in Path(spec.origin).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", module_names())

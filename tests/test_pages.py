@@ -9,6 +9,7 @@ import importlib.util
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from stable_baselines3 import DQN
 
 from equirl.commands import main
 from equirl.envs import registry
+from fuzz.composed_once import files_composed_once
 from shared.rarely import rarely
 
 ROOT = Path(__file__).parents[1]
@@ -50,12 +52,13 @@ def hooks() -> ModuleType:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder, with an agent in it; what is registered, other tests do not find."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "_known", dict(registry._known))
     DQN("MlpPolicy", "Acrobot-v1", buffer_size=1, device="cpu").save("dqn_acrobot")
-    return tmp_path
+    with files_composed_once():
+        yield tmp_path
 
 
 def code(hooks: ModuleType, page: str, shell: bool) -> list[str]:

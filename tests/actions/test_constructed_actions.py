@@ -132,7 +132,7 @@ MODELS = [
 ]
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", ["equitune", "equizero", "canonical"])
 @pytest.mark.parametrize(("into", "out", "model"), MODELS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])

@@ -131,7 +131,7 @@ def train(model: Any) -> None:
     run_on("meta", model, step, shape, (BATCH, 1), (BATCH, 1))
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "name",

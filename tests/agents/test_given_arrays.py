@@ -84,6 +84,7 @@ GIVEN = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("kind", GIVEN)
 @pytest.mark.parametrize("algorithm", ["sac", "td3", "qrdqn"])
 def test_equal_numbers_are_acted_on_alike_whatever_array_they_come_in(
@@ -99,6 +100,7 @@ def test_equal_numbers_are_acted_on_alike_whatever_array_they_come_in(
         model.predict(np.array([0.5, None, 1], object))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("algorithm", ["sac", "td3", "tqc", "qrdqn"])
 def test_an_empty_batch_gives_no_actions_of_any_method(algorithm: str, method: str) -> None:

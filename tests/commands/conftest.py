@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from stable_baselines3 import DQN
 
 from equirl.commands import COMMANDS, main
+from fuzz.composed_once import files_composed_once
 from shared.refusals import Refused
 
 
@@ -32,9 +32,8 @@ Command = Callable[..., Outcome]
 
 @pytest.fixture(scope="session", autouse=True)
 def composed_once() -> Iterator[None]:
-    """Hydra composes everything once more to ask for `hydra.mode`, which nothing here sets."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Hydra, "get_mode", lambda *_, **__: None)
+    """Composing the same files for every case would take longer than most of the cases."""
+    with files_composed_once():
         yield
 
 

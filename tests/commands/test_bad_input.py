@@ -237,6 +237,7 @@ def test_run_directory_that_exists_is_left_alone(
     assert line == "run exists already: choose another run_dir, or remove it"
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("run_dir", ["file/run", "file/deep/run", "x" * 300])
 @pytest.mark.parametrize("command", ["train", "transfer"])
 def test_run_directory_that_cannot_be_made_is_refused(

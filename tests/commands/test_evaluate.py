@@ -24,7 +24,7 @@ from equirl.errors import ConfigError
 
 ELEMENTS = ("e", "r", "r²", "r³", "s", "rs", "r²s", "r³s")
 SEED = 1_000_000
-EPISODES = 8
+EPISODES = 4
 ROOM = ("env.kwargs.size=4", "env.kwargs.max_episode_steps=30")
 
 
@@ -36,8 +36,8 @@ def trained(equirl_command: Callable[..., Any], folder: Path, method: str) -> Pa
         *ROOM,
         "algorithm.net_arch=[32]",
         "algorithm.learning_starts=100",
-        "total_timesteps=900",
-        "eval.every=900",
+        "total_timesteps=300",
+        "eval.every=300",
         "eval.episodes=2",
         "eval.final_episodes=2",
         "progress=false",
@@ -121,8 +121,8 @@ def test_checkpoint_finds_the_environment_of_its_run(
     equirl_command: Callable[..., Any], equivariant_agent: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(equivariant_agent.parent, tmp_path / "run")
-    (run / "checkpoints").mkdir()
-    checkpoint = shutil.copy(run / "final_model.zip", run / "checkpoints" / "step_900.zip")
+    (run / "checkpoints").mkdir(exist_ok=True)
+    checkpoint = shutil.copy(run / "final_model.zip", run / "checkpoints" / "step_300.zip")
     found = rows(equirl_command, f"agent={checkpoint}")
     assert found == rows(equirl_command, f"agent={run / 'final_model.zip'}")
 
@@ -231,6 +231,13 @@ class Weather(gym.Env[Any, Any]):
         return self.np_random.uniform(-1, 1, (3, 4)), 0.0, False, False, {}
 
 
+@pytest.fixture
+def few_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that α is drawn from."""
+    monkeypatch.setattr("equirl.commands.evaluate.STATES", 400)
+
+
+@pytest.mark.usefixtures("few_states")
 def test_alpha_of_every_action_by_what_tells_it_best() -> None:
     env = gym.make("equirl/BrokenGridWorld-v0", size=5)
     agent = EquivariantDQN(
@@ -246,6 +253,7 @@ def test_alpha_of_every_action_by_what_tells_it_best() -> None:
     assert not np.allclose(boards[0][0].shares, boards[1][0].shares)
 
 
+@pytest.mark.usefixtures("few_states")
 def test_alpha_is_not_drawn_of_planes_with_many_values() -> None:
     env = SymmetryWrapper(Weather(), {"mirror": (np.negative, [1, 0])})
     agent = EquivariantDQN("MlpPolicy", env, method="relaxed", device="cpu", learning_starts=0)

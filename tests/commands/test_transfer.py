@@ -26,6 +26,12 @@ needs_public_agents = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def little_play_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before an agent is transferred; what is measured on that play is not tested here."""
+    monkeypatch.setattr("equirl.agents.transfer.beforehand.OWN_STEPS", 200)
+
+
 class Transferred(NamedTuple):
     """A finished transfer."""
 
@@ -221,7 +227,7 @@ def test_agent_behind_statistics_is_transferred_and_evaluated_without_them_after
     behind = VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
     PPO("MlpPolicy", behind, n_steps=64, seed=0, device="cpu").learn(256).save(agent)
     behind.save(str(statistics))
-    keys = ("env=cartpole", f"normalize={statistics}", "episodes=4")
+    keys = ("env=cartpole", f"normalize={statistics}", "episodes=2")
     methods = "methods=[equitune,familiar]"
     run = transferred(equirl_command, tmp_path / "run", agent, *keys, methods, *ZERO_SHOT)
     assert "measured before: averaging changes" in run.out
@@ -231,6 +237,6 @@ def test_agent_behind_statistics_is_transferred_and_evaluated_without_them_after
     assert evaluated.code == 0, evaluated.err
     assert "if equirl transfer made it equivariant: averaging changes" in evaluated.out
     best = f"agent={run.folder / 'best_model.zip'}"
-    again = equirl_command("evaluate", best, "episodes=4", "progress=false")
+    again = equirl_command("evaluate", best, "episodes=2", "progress=false")
     mean = run.report["versions"][run.report["chosen"]]["mean_return"]
     assert f"{mean:.1f} ±" in again.out

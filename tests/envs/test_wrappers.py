@@ -20,6 +20,7 @@ from equirl.envs import (
 from shared.wrapped_envs import Env, cartpole, gridworld, states
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(
     "wrapped",
     [

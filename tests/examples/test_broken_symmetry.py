@@ -30,7 +30,7 @@ def test_a_training_step_of_many_seeds_is_that_of_the_library(
     # In the library an agent after some training, its α neither 0 nor 1 ...
     env_id, kwargs = grids.TASKS["wall"]
     env = make_vec_env(env_id, grids.N_ENVS, seed=0, env_kwargs={"size": grids.SIZE, **kwargs})
-    model = learners.build(env, method, {**grids.SETTINGS, "seed": 0}).learn(500)
+    model = learners.build(env, method, {**grids.SETTINGS, "seed": 0}).learn(350)
     if method.startswith("relaxed"):
         nn.init.constant_(model.q_net.symmetrized.weighting.h[-1].bias, 0.5)
         nn.init.normal_(model.q_net.symmetrized.weighting.h[-1].weight, std=0.1)

@@ -95,6 +95,7 @@ def test_a_wrong_setting_is_code_2(wrong: str) -> None:
     assert main(images.run, images.DEFAULTS, {**images.QUICK, "epochs": 0}, ["--quick", wrong]) == 2
 
 
+@pytest.mark.slow
 def test_turned_digits_are_read_better(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     assert main(images.run, images.DEFAULTS, images.QUICK, ["--quick", f"out={out}"]) == 0

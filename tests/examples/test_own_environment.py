@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from equirl.commands import main
 from equirl.envs import registry
+from fuzz.composed_once import files_composed_once
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_environment"
 PAGE = (EXAMPLE / "README.md").read_text(encoding="utf-8")
@@ -41,7 +42,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(copy)
     monkeypatch.setattr(registry, "_known", dict(registry._known))
     monkeypatch.setattr(sys, "argv", ["equirl"])
-    yield copy
+    with files_composed_once():
+        yield copy
     GlobalHydra.instance().clear()
     sys.modules.pop("docking", None)
     gym.registry.pop("Docking-v0", None)

@@ -44,6 +44,7 @@ def test_the_grammar_has_the_symmetry_on_every_command(split: str) -> None:
     assert [meaning[tuple(command)] for command in moved.tolist()] == expected.tolist()
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_both_methods_are_exactly_equivariant(cell: str, dtype: torch.dtype) -> None:

@@ -32,14 +32,14 @@ from shared.sampled import Sampled
 from shared.saved_agents import rewritten
 
 SHARE = {
-    "declarations": 150,
-    "agents": 60,
+    "declarations": 60,
+    "agents": 40,
     "overrides": 10,
-    "environments": 150,
+    "environments": 80,
     "spaces": 20,
     "observations": 20,
 }
-"""Inputs of the default test run; with ``-m slow`` a hundred times as many (41,000)."""
+"""Inputs of the default test run; with ``-m slow`` 180 times as many (41,000)."""
 
 
 def fuzzed(inputs: int) -> settings:
@@ -99,7 +99,7 @@ def test_equal_numbers_are_equal_observations(given: tuple[str, str, list[int]])
 def test_many_inputs_work_or_are_refused(name: str, tmp_path: Path) -> None:
     inputs, check, surroundings = TARGETS[name]
     with surroundings(tmp_path):
-        many = seed(2)(settings(fuzzed(100 * SHARE[name]), derandomize=False)(given(inputs)(check)))
+        many = seed(2)(settings(fuzzed(180 * SHARE[name]), derandomize=False)(given(inputs)(check)))
         many()
 
 
@@ -188,13 +188,13 @@ def test_whole_maps_of_numbers_that_float64_rounds_are_exact() -> None:
 def test_many_maps_that_mix_few_entries_each_are_soon_made_exact() -> None:
     # As 710 radians are 113 turns, to single precision, a turn by a radian has the order 710.
     steps = np.arange(710)
-    matrix = np.tile(np.eye(144), (710, 1, 1))
+    matrix = np.tile(np.eye(96), (710, 1, 1))
     cos, sin = np.cos(2 * np.pi * steps / 710), np.sin(2 * np.pi * steps / 710)
     for i in range(12):
         matrix[:, i, i] = matrix[:, i + 12, i + 12] = cos
         matrix[:, i, i + 12], matrix[:, i + 12, i] = -sin, sin
     with comes_to_an_end():
-        exact = Affines(matrix, np.zeros((710, 144))).polished(np.add.outer(steps, steps) % 710)
+        exact = Affines(matrix, np.zeros((710, 96))).polished(np.add.outer(steps, steps) % 710)
     np.testing.assert_allclose(exact.matrix, matrix, atol=1e-12)
 
 

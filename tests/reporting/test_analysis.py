@@ -43,7 +43,8 @@ def runs(tmp_path: Path) -> Path:
 
 
 def analysis_of(folder: Path, **arguments: Any) -> Analysis:
-    return analyse(load_runs([folder], arguments.pop("unfinished", False)), reps=100, **arguments)
+    runs = load_runs([folder], arguments.pop("unfinished", False))
+    return analyse(runs, **{"reps": 20, **arguments})
 
 
 def row(analysis: Analysis, method: str, measure: str) -> pd.Series:
@@ -54,7 +55,7 @@ def row(analysis: Analysis, method: str, measure: str) -> pd.Series:
 
 
 def test_times_to_the_threshold_and_their_ratios(runs: Path) -> None:
-    analysis = analysis_of(runs)
+    analysis = analysis_of(runs, reps=100)
     assert row(analysis, "plain", "steps_to_threshold").point == 300
     assert row(analysis, "lambda", "steps_to_threshold").point == 150
     assert row(analysis, "plain", "seconds_to_threshold").point == 3
@@ -70,7 +71,7 @@ def test_times_to_the_threshold_and_their_ratios(runs: Path) -> None:
 
 
 def test_area_final_and_best(runs: Path) -> None:
-    analysis = analysis_of(runs)
+    analysis = analysis_of(runs, reps=100)
     # A rise from 0 to 10 between two evaluations counts half of the 100 steps.
     plain = [(10 * 100 + 5 * 100) / 500, (10 * 300 + 5 * 100) / 500]
     assert row(analysis, "plain", "area").point == pytest.approx(np.mean(plain))
@@ -81,7 +82,7 @@ def test_area_final_and_best(runs: Path) -> None:
 
 
 def test_curves_are_means_with_bands_against_steps_and_seconds(runs: Path) -> None:
-    curves = analysis_of(runs).curves
+    curves = analysis_of(runs, reps=100).curves
     own = curves[(curves.method == "plain") & (curves.clock == "steps")]
     assert own["at"].tolist() == STEPS
     assert own["mean"].tolist() == [0, 5, 5, 10, 10]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class ActionCase:
     declared: Any
     function: Callable[[Any], Any]
 
-    @property
+    @cached_property
     def symmetry(self) -> Symmetry:
         plane = spaces.Box(-9, 9, (2,), np.float32)
         return Symmetry.from_generators(plane, self.space, {"r": (TURN, self.declared)})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import gymnasium as gym
@@ -117,7 +117,12 @@ def told(name: str, *, moved: bool = False) -> Env:
     observations = [task.space.sample() for _ in range(12)]
     if moved:
         observations = [task.move(observation) for observation in observations]
-    return SymmetryWrapper(Told(task, observations), task.symmetry())
+    return SymmetryWrapper(Told(task, observations), declared(name))
+
+
+@cache
+def declared(name: str) -> Symmetry:
+    return TASKS[name].symmetry()
 
 
 def flat(observation: Any) -> np.ndarray:
@@ -131,7 +136,7 @@ def assert_carried(name: str, wrapped: Layer) -> None:
     plain, moved = wrapped(told(name)), wrapped(told(name, moved=True))
     symmetry = symmetry_of(plain)
     assert symmetry.observation_space == plain.observation_space
-    assert symmetry.group == TASKS[name].symmetry().group
+    assert symmetry.group == declared(name).group
     observations = [env.reset()[0] for env in (plain, moved)]
     for step in range(9):
         np.testing.assert_allclose(

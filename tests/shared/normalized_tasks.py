@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import gymnasium as gym
@@ -123,6 +124,7 @@ class Drawn(gym.Env[Any, np.int64]):
         return self._observe(), float(action), self._time % 5 == 0, False, {}
 
 
+@cache
 def symmetry(name: str) -> Symmetry:
     space, generators, _ = CASES[name]
     actions = len(next(iter(generators.values()))[1])

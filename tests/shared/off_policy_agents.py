@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +14,7 @@ from sb3_contrib import QRDQN, TQC
 from stable_baselines3 import DDPG, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from equirl import Symmetry
 from equirl.agents import (
     EquivariantDDPG,
     EquivariantQRDQN,
@@ -84,20 +86,27 @@ class Double(Flat):
 
 def environment(algorithm: str, observations: str = "vector", box: str = "symmetric") -> Any:
     """Random observations under the group that two reflections generate, D4 for images."""
+    symmetry = _symmetry(algorithm == "qrdqn", observations, box)
+    # Of their own, as they draw.
+    own = deepcopy(symmetry.observation_space), deepcopy(symmetry.action_space)
+    return SymmetryWrapper(Random(*own), symmetry)
+
+
+@cache
+def _symmetry(is_discrete: bool, observations: str, box: str) -> Symmetry:
     space, flip, exchange = OBSERVATIONS[observations]
     actions, *moved = BOXES[box]
-    if algorithm == "qrdqn":
+    if is_discrete:
         actions, *moved = spaces.Discrete(4), [2, 1, 0, 3], [0, 3, 2, 1]
     if observations == "image":
-        moved = square_actions(algorithm, box)
+        moved = square_actions(is_discrete, box)
     generators = {"flip": (flip, moved[0]), "exchange": (exchange, moved[1])}
-    # Of their own, as they draw.
-    return SymmetryWrapper(Random(deepcopy(space), deepcopy(actions)), generators)
+    return Symmetry.from_generators(space, actions, generators)
 
 
-def square_actions(algorithm: str, box: str) -> list[Any]:
+def square_actions(is_discrete: bool, box: str) -> list[Any]:
     """A reflection of columns and one along the diagonal, on actions."""
-    if algorithm == "qrdqn":  # right, up, left, down
+    if is_discrete:  # right, up, left, down
         return [[2, 1, 0, 3], [3, 2, 1, 0]]
     low_plus_high = 0 if box == "symmetric" else 4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import gymnasium as gym
@@ -49,20 +50,27 @@ class Flat(BaseFeaturesExtractor):
 
 
 def dict_env() -> gym.Env[Any, Any]:
-    space = spaces.Dict(
+    return SymmetryWrapper(Sampled(dict_space(), 4), square_of_dicts())
+
+
+def dict_space() -> spaces.Dict:
+    return spaces.Dict(
         image=spaces.Box(0, 255, (36, 36, 1), np.uint8),
         vector=spaces.Box(-1, 1, (3,)),
         place=spaces.Discrete(5),
     )
+
+
+@cache
+def square_of_dicts() -> Symmetry:
     mirror = {"image": np.fliplr, "vector": [-1, -1, 1], "place": lambda place: 4 - place}
     turn = {
         "image": np.rot90,
         "vector": lambda v: np.array([-v[1], v[0], v[2]], np.float32),
         "place": None,
     }
-    return SymmetryWrapper(
-        Sampled(space, 4), {"r": (turn, [3, 0, 1, 2]), "s": (mirror, [0, 3, 2, 1])}
-    )
+    generators = {"r": (turn, [3, 0, 1, 2]), "s": (mirror, [0, 3, 2, 1])}
+    return Symmetry.from_generators(dict_space(), spaces.Discrete(4), generators)
 
 
 def declared(space: spaces.Space[Any], **generators: Any) -> gym.Env[Any, Any]:

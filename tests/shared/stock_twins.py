@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +18,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from equirl import Symmetry
 from equirl.agents import DoubleDQN, EquivariantDQN
 from equirl.agents.shortcuts.training import may_take_shortcuts
 from equirl.envs import SymmetryWrapper
@@ -44,18 +46,27 @@ class BatchNormed(BaseFeaturesExtractor):
 
 def square_env() -> gym.Env[Any, Any]:
     """D4 on position and velocity, and on the actions east, north, west, south."""
-    turn = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, -1], [0, 0, 1, 0]])
-    return SymmetryWrapper(
-        Sampled(spaces.Box(-1, 1, (4,)), 4),
-        {"r": (turn, [1, 2, 3, 0]), "s": ([1, -1, 1, -1], [0, 3, 2, 1])},
-    )
+    return SymmetryWrapper(Sampled(spaces.Box(-1, 1, (4,)), 4), square())
 
 
 def image_env() -> gym.Env[Any, Any]:
     return SymmetryWrapper(
-        Sampled(spaces.Box(0, 255, (36, 36, 1), np.uint8), 4),
-        {"r": (np.rot90, [1, 2, 3, 0]), "s": (np.flipud, [0, 3, 2, 1])},
+        Sampled(spaces.Box(0, 255, (36, 36, 1), np.uint8), 4), square_of_images()
     )
+
+
+@cache
+def square() -> Symmetry:
+    turn = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, -1], [0, 0, 1, 0]])
+    generators = {"r": (turn, [1, 2, 3, 0]), "s": ([1, -1, 1, -1], [0, 3, 2, 1])}
+    return Symmetry.from_generators(spaces.Box(-1, 1, (4,)), spaces.Discrete(4), generators)
+
+
+@cache
+def square_of_images() -> Symmetry:
+    generators = {"r": (np.rot90, [1, 2, 3, 0]), "s": (np.flipud, [0, 3, 2, 1])}
+    space = spaces.Box(0, 255, (36, 36, 1), np.uint8)
+    return Symmetry.from_generators(space, spaces.Discrete(4), generators)
 
 
 def agent(

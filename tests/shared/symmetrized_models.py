@@ -18,8 +18,8 @@ from equirl import GroupAction, Symmetrized, Symmetry
 from shared.representations import GROUPS, size
 from shared.tried import examples
 
-property_based = settings(deadline=None, derandomize=True, max_examples=examples(15))
-a_few = settings(property_based, max_examples=examples(8))
+property_based = settings(deadline=None, derandomize=True, max_examples=examples(10))
+a_few = settings(property_based, max_examples=examples(6))
 
 METHODS: dict[str, dict[str, Any]] = {
     "equitune": {"method": "equitune"},

@@ -1,7 +1,8 @@
 """Symmetries of every kind of space, with their orders, and how to compare what they do."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import settings
 from equirl import Symmetry
 from shared.tried import examples
 
-property_based = settings(deadline=None, max_examples=examples(12))
+property_based = settings(deadline=None, max_examples=examples(8))
 
 
 def rotation(degrees: float) -> np.ndarray:
@@ -59,7 +60,7 @@ class Case:
     generators: Mapping[str, tuple[Any, list[int]]]
     order: int
 
-    @property
+    @cached_property
     def symmetry(self) -> Symmetry:
         n = len(next(iter(self.generators.values()))[1])
         return Symmetry.from_generators(self.space, spaces.Discrete(n), dict(self.generators))
@@ -204,7 +205,21 @@ CASES = [
     Case("nothing-moves", vector(-1, 1, 3, np.float32), {"stay": (None, [0, 1])}, 1),
 ]
 
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+RARE = [f"square-int{bits}" for bits in (16, 32)] + [f"reflected-uint{bits}" for bits in (16, 32)]
+RARE += ["hexagon-float16", "triangle-about-a-point-float64", "hexagonal-board-int8"]
+RARE += ["hexagonal-board-int32"]
+"""Only with ``-m slow``: others have their maps, and others their dtypes."""
+
+
+def parameters(cases: Iterable[Case]) -> list[Any]:
+    """The cases by their names, rare ones marked slow."""
+    return [
+        pytest.param(case, id=case.name, marks=pytest.mark.slow if case.name in RARE else ())
+        for case in cases
+    ]
+
+
+every_case = pytest.mark.parametrize("case", parameters(CASES))
 
 
 def of_leaves(function: Callable[..., Any], *points: Any) -> Any:

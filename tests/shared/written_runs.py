@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,26 +53,30 @@ def write_run(
         changed: other keys of the configuration, dotted.
         provenance: what it says of its origin.
     """
-    config = OmegaConf.structured(
-        TrainConfig(
-            env=EnvConfig(name=env, id=f"{env}-v0"),
-            algorithm=DQNConfig(),
-            method=METHODS[method](),
-            seed=seed,
-            total_timesteps=int(total_timesteps or steps[-1]),
-            run_dir=str(folder),
-        )
-    )
-    for key, value in (changed or {}).items():
-        OmegaConf.update(config, key, value, force_add=True)
+    config = copy.deepcopy(_config(method))
+    own = {"env.name": env, "env.id": f"{env}-v0", "seed": seed, "run_dir": str(folder)}
+    own["total_timesteps"] = int(total_timesteps or steps[-1])
+    for key, value in {**own, **(changed or {})}.items():
+        *parents, name = key.split(".")
+        node = config
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = value
     folder.mkdir(parents=True)
-    OmegaConf.save(config, folder / "config.yaml")
+    # JSON is YAML, and sooner written.
+    (folder / "config.yaml").write_text(json.dumps(config, indent=1))
     write_evaluations(folder / "evaluations.npz", steps, returns, seconds)
     if provenance is not None:
         (folder / "provenance.json").write_text(json.dumps(provenance))
     if finished:
         (folder / "result.json").write_text(json.dumps({"steps": int(steps[-1])}))
     return folder
+
+
+@cache
+def _config(method: str) -> Any:
+    config = TrainConfig(env=EnvConfig(), algorithm=DQNConfig(), method=METHODS[method]())
+    return OmegaConf.to_container(OmegaConf.structured(config))
 
 
 def write_evaluations(file: Path, steps: Any, returns: Any, seconds: Any = None) -> None:

@@ -52,6 +52,7 @@ def network(name: str, seed: int = 0) -> Symmetrized:
     return symmetrized(mlp(size(INTO), size(OUT)), INTO, OUT, METHODS[name], seed).double().eval()
 
 
+@pytest.mark.covering(1)
 @every_method
 @pytest.mark.parametrize("as_dict", [False, True])
 def test_several_outputs_are_each_equivariant_and_share_the_weights(
@@ -95,6 +96,7 @@ def test_the_steps_one_after_the_other_are_the_model(name: str) -> None:
     assert torch.equal(model.orbit(x), INTO.orbit(x))
 
 
+@pytest.mark.covering(1)
 @every_method
 @pytest.mark.parametrize("actor", ["equitune", "equizero"])
 def test_an_actor_is_equivariant_with_the_weights_of_a_critic(name: str, actor: str) -> None:

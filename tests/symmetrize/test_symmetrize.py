@@ -71,7 +71,7 @@ def images_with_symmetries(action: GroupAction, dtype: torch.dtype) -> Tensor:
     return x
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @every_method
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

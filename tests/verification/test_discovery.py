@@ -38,7 +38,7 @@ def test_the_known_mirror_is_found_from_nothing(env_id: str) -> None:
         env: Any = gym.make(env_id)
     except gym.error.DependencyNotInstalled:
         pytest.skip('needs pip install "equirl[mujoco]"')
-    count = 12_000 if env_id == "CartPole-v1" else 40_000
+    count = 6000 if env_id == "CartPole-v1" else 40_000
     found = discover_symmetries(
         collect(env, count, seed=0), env.action_space, measure_sensitivity=False
     ).symmetry
@@ -56,7 +56,7 @@ def test_the_known_mirror_is_found_from_nothing(env_id: str) -> None:
 
 def test_mountain_car_has_none() -> None:
     env = gym.make("MountainCar-v0")
-    found = discover_symmetries(collect(env, 12_000, seed=0), env.action_space)
+    found = discover_symmetries(collect(env, 6000, seed=0), env.action_space)
     assert found.symmetry.group.order == 1
     assert not found.generators
 
@@ -85,9 +85,9 @@ def test_two_dimensional_noise_with_a_turn_has_the_whole_group() -> None:
     """A walker in the plane, pushed in the four directions: the symmetries of the square."""
     generator = np.random.default_rng(0)
     pushes = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-    states = generator.normal(size=(6000, 2))
-    actions = generator.integers(4, size=6000)
-    following = 0.9 * states + pushes[actions] + 0.1 * generator.normal(size=(6000, 2))
+    states = generator.normal(size=(3000, 2))
+    actions = generator.integers(4, size=3000)
+    following = 0.9 * states + pushes[actions] + 0.1 * generator.normal(size=(3000, 2))
     played = _play(states, actions, following, -np.square(states).sum(axis=1))
     assert (
         discover_symmetries(

@@ -22,6 +22,7 @@ from equirl.groups import cyclic
 from equirl.verification.exact import check_symmetry, equivariance_error
 from equirl.verification.law import check_law, law_of
 from equirl.verification.verdicts import SymmetryReport, Verdict
+from shared.rarely import rarely
 
 OURS = ["CartPole-v1", "Acrobot-v1", "equirl/GridWorld-v0", "equirl/Snake-v0"]
 
@@ -30,7 +31,7 @@ def failures(verdicts: list[Verdict]) -> set[tuple[str, str]]:
     return {(v.generator, v.quantity) for v in verdicts if not v.holds}
 
 
-@pytest.mark.parametrize("env_id", OURS)
+@pytest.mark.parametrize("env_id", rarely(OURS, "Acrobot-v1", "equirl/GridWorld-v0"))
 def test_every_symmetry_of_ours_holds_exactly(env_id: str) -> None:
     env = gym.make(env_id)
     report = check_symmetry(
@@ -198,7 +199,7 @@ def test_grid_world_with_a_rotation_sent_to_the_wrong_move_fails_for_that_genera
 def test_a_black_box_without_the_symmetry_is_refused(env_id: str, generators: Any) -> None:
     env = gym.make(env_id)
     wrong = Symmetry.from_generators(env.observation_space, env.action_space, generators)
-    report = check_symmetry(env, wrong, transitions=20_000)
+    report = check_symmetry(env, wrong, transitions=6000)
     assert ("mirror", "dynamics") in failures(report.verdicts)
     assert not report.holds
     assert all(verdict.method == "statistical" for verdict in report.verdicts)

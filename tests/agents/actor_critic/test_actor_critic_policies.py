@@ -121,6 +121,7 @@ def test_the_policy_is_equivariant_on_every_space(
             assert float(error.max()) < tolerance
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("actions", ACTIONS)
 def test_all_that_the_policy_computes_agrees(actions: str, variant: str) -> None:

@@ -31,7 +31,7 @@ def test_actions_that_tie_up_to_rounding_share_the_value() -> None:
     assert torch.equal(value_of_best(choosing, valuing), torch.tensor([[15.0]]))
 
 
-def trained(model: DQN, steps: int = 600) -> dict[str, torch.Tensor]:
+def trained(model: DQN, steps: int = 300) -> dict[str, torch.Tensor]:
     return model.learn(steps).policy.state_dict()
 
 

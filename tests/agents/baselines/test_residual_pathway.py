@@ -38,7 +38,7 @@ def test_both_learn_and_a_large_penalty_leaves_nothing_of_the_residual(tmp_path:
     for penalty in (0.0, 100.0):
         model = agent(residual_penalty=penalty)
         before = [parameter.clone() for parameter in model.q_net.parameters()]
-        model.learn(800)
+        model.learn(400)
         pairs = zip(before, model.q_net.parameters(), strict=True)
         assert all(not torch.equal(old, new) for old, new in pairs)
         sizes[penalty] = model.q_net.residual[0].weight.abs().mean().item()

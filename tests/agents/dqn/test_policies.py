@@ -28,6 +28,7 @@ def greatest_error(symmetry: Symmetry, before: Tensor, after: list[Tensor]) -> f
     )
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_q_values_of_raw_observations_are_equivariant(name: str, variant: str) -> None:

@@ -17,6 +17,7 @@ from shared.policy_tasks import ENVIRONMENTS, agent
 from shared.small_agents import METHODS
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("name", "policy"),

@@ -32,6 +32,7 @@ from shared.stock_twins import (
 )
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("tau", [1.0, 0.05])
 def test_learning_in_turns_with_target_updates_stays_with_stock_dqn(

@@ -26,6 +26,7 @@ CUT_SHORT = 0.1
 every_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
 
 
+@pytest.mark.covering(1)
 @every_variant
 @pytest.mark.parametrize("max_grad_norm", [CUT_SHORT, 1e6], ids=["clipped", "not-clipped"])
 def test_training_gives_what_stock_training_gives(
@@ -41,6 +42,7 @@ def test_training_gives_what_stock_training_gives(
         assert norm > CUT_SHORT
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", ["equitune", "canonical"])
 @pytest.mark.parametrize(
     ("steps", "batch_size"),
@@ -77,6 +79,7 @@ def test_training_on_images_and_dicts_gives_what_stock_training_gives(
     assert_trained_alike(model, stock_twin(model, policy, make_env()), 3, 4)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("n_steps", [1, 3])
 def test_rewards_are_discounted_as_in_stock_training(gamma: float, n_steps: int) -> None:

@@ -22,7 +22,7 @@ from equirl.agents.native.grid_moves import grid_moves
 from equirl.agents.policy_spaces import for_policy
 from equirl.errors import SymmetryError
 from equirl.groups import cyclic, dihedral, symmetric
-from shared.symmetry_cases import CASES, property_based
+from shared.symmetry_cases import CASES, every_case, property_based
 
 GROUPS = [cyclic(1), cyclic(2), cyclic(5), dihedral(3), dihedral(4), symmetric(4)]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -70,7 +70,7 @@ def test_a_regular_layer_commutes_with_the_group(
 
 @pytest.mark.covering(1)
 @every_dtype
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@every_case
 def test_action_values_move_with_the_actions(case: object, dtype: torch.dtype) -> None:
     symmetry = case.symmetry
     torch.manual_seed(0)
@@ -141,7 +141,7 @@ def test_entries_have_the_variance_that_the_usual_layer_starts_with() -> None:
     assert float(ActionValues(40, symmetry).weight.detach().std()) == pytest.approx(usual, rel=0.15)
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @every_dtype
 @pytest.mark.parametrize("size", [5, 6, 8, 11])
 @pytest.mark.parametrize("name", IMAGE_SYMMETRIES)

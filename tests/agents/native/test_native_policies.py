@@ -33,7 +33,7 @@ from equirl.errors import AgentError, EquirlError, SymmetryError
 from shared.policy_tasks import dict_env
 from shared.sampled import Sampled, q_values, raw_observations
 from shared.small_agents import SMALL, cartpole
-from shared.symmetry_cases import CASES, Case
+from shared.symmetry_cases import CASES, Case, parameters
 
 TAKEN_BY_SB3 = [
     case
@@ -82,7 +82,7 @@ def images(size: int, generators: Any = None, channels: int = 3) -> gym.Env[Any,
 
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("match_parameters", [False, True])
-@pytest.mark.parametrize("case", TAKEN_BY_SB3, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", parameters(TAKEN_BY_SB3))
 def test_q_values_are_equivariant_on_every_space(case: Case, match_parameters: bool) -> None:
     env = SymmetryWrapper(Sampled(case.space, int(case.symmetry.action_space.n)), case.symmetry)
     model = agent(env, net_arch=[24, 24], match_parameters=match_parameters)
@@ -152,6 +152,7 @@ def test_with_the_trivial_group_it_is_stock_dqn_bit_for_bit(space: str) -> None:
     assert all(torch.equal(value, expected[key]) for key, value in ours.policy.state_dict().items())
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("net_arch", [[32], [64, 64], [256, 128, 64]])
 @pytest.mark.parametrize("kind", ["cartpole", "images"])
 def test_matched_networks_have_nearly_as_many_parameters_as_plain_ones(

@@ -22,6 +22,7 @@ from equirl.errors import SymmetryError
 from shared.normalized_tasks import Pair, envs_of, normalized, symmetry
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("plain", [False, True], ids=["symmetric", "plain"])
 @pytest.mark.parametrize("name", ["offset", "signed-permutation", "rotation"])
 def test_orbit_replay_moves_observations_before_they_are_normalised(name: str, plain: bool) -> None:

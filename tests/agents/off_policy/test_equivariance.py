@@ -106,6 +106,7 @@ def check_critic(critic: Any, x: Any, dtype: torch.dtype) -> None:
         torch.testing.assert_close(*both)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("method", ["equizero", "canonical"])
 @pytest.mark.parametrize("algorithm", ["sac", "td3", "tqc"])
@@ -138,6 +139,7 @@ def test_a_point_chosen_once_gives_actor_and_critics_what_they_choose_themselves
                 torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", ["equitune", "lambda", "equizero", "canonical"])
 @pytest.mark.parametrize("algorithm", ["sac", "tqc"])
 def test_log_probabilities_are_invariant(algorithm: str, method: str) -> None:

@@ -97,22 +97,18 @@ def test_each_sample_is_a_stored_transition_moved_by_one_element(name: str) -> N
     buffer, symmetry, raw, actions = filled(name)
     np.random.seed(0)  # noqa: NPY002  # SB3's buffers draw from it
     samples = buffer.sample(400)
+    moved = [
+        [seen(symmetry.transform_observation(g, one), buffer.observation_space) for one in raw]
+        for g in range(8)
+    ]
     elements: Counter[int] = Counter()
     for row in range(400):
         k = int(samples.rewards[row])
         fitting = [
             g
             for g in range(8)
-            if same(
-                samples.observations,
-                row,
-                seen(symmetry.transform_observation(g, raw[k]), buffer.observation_space),
-            )
-            and same(
-                samples.next_observations,
-                row,
-                seen(symmetry.transform_observation(g, raw[k + 1]), buffer.observation_space),
-            )
+            if same(samples.observations, row, moved[g][k])
+            and same(samples.next_observations, row, moved[g][k + 1])
             and int(samples.actions[row]) == symmetry.transform_action(g, actions[k])
         ]
         assert len(fitting) == 1

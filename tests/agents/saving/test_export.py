@@ -66,10 +66,10 @@ AS_TORCH |= {("cnn", "equizero"), ("mlp", "lambda-from-equizero"), ("mlp", "cano
 AS_TORCH |= {("discrete", "lambda"), ("multi-binary", "lambda"), ("double", "equizero")}
 AS_TORCH |= {("cnn", "lambda"), ("cnn", "canonical"), ("multi-discrete", "canonical")}
 """To save time: both formats are made of one program."""
-RARE = [(task, method) for task in ("cnn", "dict") for method in ("equitune", "equizero")]
+RARE = [("cnn", "equitune"), ("cnn", "equizero"), ("dict", "equizero"), ("dict", "plain")]
 RARE += [(task, "canonical") for task in ("bool", "int8", "int16", "uint32")]
 CASES += RARE[4:]
-RARE += [("uint16", "canonical"), ("multi-discrete", "canonical")]
+RARE += [("uint16", "canonical"), ("uint64", "equitune"), ("multi-discrete", "canonical")]
 RARE += [("mlp", method) for method in ("equitune", "equizero", "canonical")]
 RARE += [("dict", method) for method in ("lambda", "canonical")]
 RARE += [("cnn", "lambda"), ("multi-binary", "lambda")]

@@ -78,6 +78,7 @@ def test_images_are_taken_as_the_environment_shows_them_and_as_sb3_turns_them(
     assert predicted(model, first, exploring=False).tolist() == expected.tolist()
 
 
+@pytest.mark.covering(1)
 @each_task
 @each_algorithm
 def test_an_observation_of_another_shape_is_refused(algorithm: type[DQN], task: str) -> None:
@@ -146,6 +147,7 @@ def seeded(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
 DROPPING = {"features_extractor_class": Dropping}
 
 
+@pytest.mark.covering(1)
 @each_method
 @each_algorithm
 def test_predicting_is_in_evaluation_mode_and_training_in_training_mode(

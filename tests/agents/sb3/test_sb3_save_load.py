@@ -34,7 +34,7 @@ from shared.sb3_agents import (
 each_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @each_task
 @each_algorithm
 @pytest.mark.parametrize("with_env", [False, True], ids=["without-env", "with-env"])

@@ -86,7 +86,7 @@ def assert_same_as_autograd(model: EquivariantDQN, batch: Minibatch) -> None:
         torch.testing.assert_close(value, measured[key], rtol=1e-6, atol=0, msg=key)
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @every_variant
 @pytest.mark.parametrize("net_arch", [[], [16], [16, 8]], ids=str)
 @pytest.mark.parametrize("size", [1, 30])

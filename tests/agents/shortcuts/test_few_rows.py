@@ -52,6 +52,7 @@ def states(model: Any, count: int) -> torch.Tensor:
     return found
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
 @pytest.mark.parametrize("deterministic", [False, True])
@@ -69,6 +70,7 @@ def test_ppo_acts_as_the_reference_does(env: str, method: str, deterministic: bo
             torch.testing.assert_close(mine, theirs, atol=2e-5, rtol=2e-5)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("cls", [EquivariantSAC, EquivariantTD3])
 def test_actors_of_continuous_actions_act_as_the_reference_does(
@@ -84,6 +86,7 @@ def test_actors_of_continuous_actions_act_as_the_reference_does(
     np.testing.assert_allclose(*found, atol=2e-5)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
@@ -168,6 +171,7 @@ ALGORITHMS: dict[type[Any], str] = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", ["equitune", "equizero"])
 @pytest.mark.parametrize(("cls", "env"), ALGORITHMS.items())
 def test_a_hook_on_any_module_is_called_for_one_state_as_by_the_reference(
@@ -186,6 +190,7 @@ def test_a_hook_on_any_module_is_called_for_one_state_as_by_the_reference(
     assert len(called[True]) > 5
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("on", [True, False])
 @pytest.mark.parametrize(("cls", "env"), ALGORITHMS.items())
 def test_a_hook_on_all_modules_is_called(cls: type[Any], env: str, on: bool) -> None:
@@ -211,6 +216,7 @@ def test_tangents_are_carried_forward(method: str) -> None:
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("cls", [EquivariantPPO, EquivariantMaskablePPO])
 def test_features_of_a_users_own_are_those_of_acting_and_of_training(

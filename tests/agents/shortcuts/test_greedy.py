@@ -26,6 +26,7 @@ CHOOSERS: dict[str, dict[str, Any]] = {
 every_chooser = pytest.mark.parametrize("variant", CHOOSERS.values(), ids=list(CHOOSERS))
 
 
+@pytest.mark.covering(1)
 @every_chooser
 @pytest.mark.parametrize("name", ["cartpole", "acrobot", "gridworld", "discrete"])
 def test_the_action_is_that_of_the_largest_q_value(name: str, variant: dict[str, Any]) -> None:
@@ -46,7 +47,7 @@ def test_the_action_is_that_of_the_largest_q_value(name: str, variant: dict[str,
     assert len(chosen) > 1
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @every_chooser
 @pytest.mark.parametrize("asinh_beta", [-1.0, 1.0, 3.0])
 @pytest.mark.parametrize("spread", [0.0, 0.2])

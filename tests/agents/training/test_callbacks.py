@@ -160,7 +160,7 @@ def test_a_plain_policy_has_nothing_to_show(tmp_path: Path) -> None:
     assert not [tag for tag in read if tag.startswith("equirl/")]
 
 
-@pytest.mark.parametrize("method", rarely(METHODS, "equizero", "canonical"))
+@pytest.mark.parametrize("method", rarely(METHODS, "equitune", "equizero", "canonical"))
 def test_training_does_not_notice_the_callbacks(method: str, tmp_path: Path) -> None:
     parameters = []
     for watched in (False, True):

@@ -26,8 +26,8 @@ def trained(permutation: tuple[int, ...] | None) -> tuple[DQN, list[str]]:
         symmetry = Symmetry.from_generators(
             env.observation_space, env.action_space, {"mirror": (np.negative, [*permutation])}
         )
-        callback = DeclarationCheckCallback(symmetry, lines.append, at=(1500,))
-    model.learn(1600, callback=callback)
+        callback = DeclarationCheckCallback(symmetry, lines.append, at=(800,))
+    model.learn(900, callback=callback)
     return model, lines
 
 

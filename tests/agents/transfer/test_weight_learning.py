@@ -109,7 +109,7 @@ def success(model: DQN) -> float:
     return float(np.mean(played.lengths < 30))
 
 
-STEPS = 2500
+STEPS, HASTY = 2500, 400
 
 
 def learned_model(
@@ -152,9 +152,10 @@ def test_learned_weights_find_the_half_of_the_world_that_the_network_knows(
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few gradient steps, for what does not depend on how well they learn."""
+    """Few steps, for what does not depend on how well they learn."""
     for fit in (fit_bellman_error, refine):
         monkeypatch.setattr(weight_learning, fit.__name__, partial(fit, steps=30))
+    monkeypatch.setattr(weight_learning, "FEWEST_STEPS", HASTY)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -163,7 +164,7 @@ def test_learned_one_is_preferred_where_nothing_tells_candidates_apart(half_blin
     for agent in (plain, model):
         for network in (agent.q_net, agent.q_net_target):
             network.q_net[-1].weight.data.zero_()  # one Q for all states: all branches agree
-    how = learn_weights(model, plain, make_room, steps=1000, seed=0)
+    how = learn_weights(model, plain, make_room, steps=HASTY, seed=0)
     assert len({values[0] for values in how.compared.returns.values()}) == 1
     assert how.chosen == "learned"
 
@@ -172,8 +173,8 @@ def test_learned_one_is_preferred_where_nothing_tells_candidates_apart(half_blin
 def test_learning_is_the_same_again_under_the_same_seed_and_leaves_torch_alone(
     half_blind: Path,
 ) -> None:
-    model, *before = learned_model(half_blind, 1000)
-    again, *how = learned_model(half_blind, 1000)
+    model, *before = learned_model(half_blind, HASTY)
+    again, *how = learned_model(half_blind, HASTY)
     assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(7)))
     assert how == before
     for key, value in weighting_of(model).state_dict().items():

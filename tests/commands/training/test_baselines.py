@@ -67,6 +67,7 @@ def test_a_native_agent_returns_the_same_however_it_is_read(
     assert shown == returns(equirl_command, f"agent={agent}", "transform=all", "trust=pickle")
 
 
+@pytest.mark.slow
 def test_a_native_agent_is_exported_without_its_environment(
     agent: Path, equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from shared.short_training import SHORT, train
 def test_same_seed_gives_the_same_agent_and_another_seed_another(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    keys = ("env=cartpole", "method=lambda", "total_timesteps=160", "checkpoint_every=0")
+    keys = ("env=cartpole", "method=lambda", "total_timesteps=96", "checkpoint_every=0")
     weights = []
     for name, seed in (("one", 5), ("again", 5), ("other", 6)):
         train(equirl_command, tmp_path / name, *keys, f"seed={seed}")

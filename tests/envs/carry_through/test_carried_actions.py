@@ -125,6 +125,7 @@ FROM_BOXES: dict[str, tuple[list[float], list[float], Callable[[Action], Action]
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("bounds", [(-1, 1), (0, 1), (-1, 3), (-2, 2)], ids=str)
 @pytest.mark.parametrize("name", FROM_BOXES)

@@ -86,6 +86,7 @@ def test_entries_shifted_only_because_one_bound_is_infinite_may_still_change_pla
     np.testing.assert_allclose(carried.transform_observation("g", here), there)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
 @pytest.mark.parametrize(
     "name", ["image", "bool-image", "negative-image", "discrete", "multi-binary"]

@@ -40,6 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the example, the current folder."""
     copy = shutil.copytree(EXAMPLE, tmp_path / "mine", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(copy)
+    monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(registry, "_known", dict(registry._known))
     monkeypatch.setattr(sys, "argv", ["equirl"])
     with files_composed_once():

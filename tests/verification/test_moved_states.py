@@ -224,7 +224,7 @@ def test_a_break_late_in_episodes_is_found() -> None:
 
 def test_what_was_looked_at_stands_beside_what_holds() -> None:
     report = checked(Unpaid(), transitions=4000)
-    assert "steps into episodes" in of(report, "dynamics").detail
+    assert "of episodes" in of(report, "dynamics").detail
     assert of(report, "dynamics").outcome == "holds"
     assert "no episode ended" in of(report, "termination").detail
     assert of(report, "reward").outcome == "undecided"

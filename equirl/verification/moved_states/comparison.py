@@ -150,7 +150,7 @@ class Comparison:
         if self.looked_at < LEAST_COMPARED:
             what = f"{self.looked_at} steps were compared, {LEAST_COMPARED} are the least"
             return "undecided", f"{what}: {self.cut_short or 'raise transitions'}"
-        seen = f"up to {self.furthest} steps into episodes"
+        seen = f"to step {self.furthest} of episodes"
         if quantity == "reward" and len(self.rewards) == 1:
             reward = min(self.rewards)
             if reward == 0:

@@ -146,7 +146,9 @@ wrong_sign = {"legs": (lambda s: s[legs] * np.where(np.arange(17) == 9, -1, 1), 
 @pytest.mark.parametrize(
     ("table", "entries"),
     rarely(
-        [("right", []), ("swapped_pair", [3, 4, 6, 7]), ("wrong_sign", [9])], ("wrong_sign", [9])
+        [("right", []), ("swapped_pair", [3, 4, 6, 7]), ("wrong_sign", [9])],
+        ("right", []),
+        ("wrong_sign", [9]),
     ),
 )
 def test_a_table_with_a_mistake_is_refused_with_the_entries_named(

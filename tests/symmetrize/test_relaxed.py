@@ -16,6 +16,7 @@ from equirl.groups import cyclic
 from equirl.symmetrize import RelaxedWeighting, alpha_of, relaxation
 from equirl.symmetrize.relaxing import FLOOR, PRIOR, let_go
 from equirl.testing import assert_equivariant
+from shared.rarely import rarely
 from shared.representations import GROUPS, output_action, signed_action, size
 from shared.symmetrized_models import a_few, group_and_seed, mlp, square_of_images
 
@@ -158,7 +159,7 @@ def test_no_gradient_of_the_evidence_reaches_the_model_and_none_of_the_value_the
     assert torch.autograd.grad(loss, of_alpha[-1])[0].abs().max() > 0
 
 
-@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize("inner", rarely(INNER, "equitune", "equizero"))
 def test_a_recorded_graph_gives_the_same(inner: str) -> None:
     turn = GroupAction.on_vectors(cyclic(3), permutations=[[0, 1, 2], [1, 2, 0], [2, 0, 1]])
     torch.manual_seed(0)

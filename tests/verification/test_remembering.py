@@ -13,6 +13,7 @@ from equirl.envs import symmetry_of
 from equirl.envs.registry import registered_state_maps
 from equirl.verification.exact import check_symmetry
 from equirl.verification.verdicts import SymmetryReport
+from shared.rarely import rarely
 
 
 class Lagging(gym.ActionWrapper[Any, Any, Any]):
@@ -67,14 +68,20 @@ def test_what_gymnasiums_wrappers_keep_is_moved_with_the_state(name: str) -> Non
     assert report.holds
 
 
-@pytest.mark.parametrize("name", ["sticky", "several"])
+@pytest.mark.parametrize("name", rarely(["sticky", "several"], "sticky"))
 def test_a_broken_symmetry_is_refused_behind_wrappers_that_keep_something(name: str) -> None:
     report = check_behind(KEEPING[name], "equirl/BrokenCartPole-v0", share=1.0)
     refused = [v.quantity for v in report.verdicts if v.outcome == "refused"]
     assert "dynamics" in refused
 
 
-@pytest.mark.parametrize("wrap", [lambda env: OwnStack(env, 2), Lagging], ids=["subclass", "own"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(lambda env: OwnStack(env, 2), id="subclass"),
+        pytest.param(Lagging, id="own", marks=pytest.mark.slow),
+    ],
+)
 def test_behind_a_wrapper_of_ones_own_that_remembers_nothing_is_compared_exactly(wrap: Any) -> None:
     report = check_behind(wrap, "CartPole-v1", NEGATIVE, transitions=500)
     assert {verdict.method for verdict in report.verdicts} == {"statistical"}

@@ -31,6 +31,7 @@ from equirl.agents.saving.saved_agent import read_agent
 from equirl.envs import SymmetryWrapper
 from equirl.errors import AgentError, EquirlError, SymmetryError
 from shared.policy_tasks import dict_env
+from shared.rarely import rarely
 from shared.sampled import Sampled, q_values, raw_observations
 from shared.small_agents import SMALL, cartpole
 from shared.symmetry_cases import CASES, Case, parameters
@@ -240,7 +241,7 @@ def test_sb3_evaluates_it_and_saves_its_policy_alone(tmp_path: Path) -> None:
     )
 
 
-@both_kinds
+@pytest.mark.parametrize("kind", rarely(["vectors", "images"], "vectors"))
 def test_an_exported_policy_computes_the_same(kind: str, tmp_path: Path) -> None:
     model = trained(kind)
     space = model.policy_kwargs["symmetry"].observation_space

@@ -13,7 +13,13 @@ from gymnasium.utils import EzPickle
 
 from equirl import Symmetry
 from equirl.verification import check_symmetry
-from equirl.verification.moved_states.two_samples import relabellings
+from equirl.verification.moved_states.two_samples import (
+    energy,
+    p_value,
+    relabelled,
+    relabellings,
+    shifts,
+)
 from equirl.verification.verdicts import SymmetryReport, Verdict
 
 
@@ -201,6 +207,15 @@ def test_as_many_relabellings_as_a_refusal_needs(level: float, tests: int) -> No
     count = relabellings(level, tests)
     assert count is not None
     assert 3 * tests / (count + 1) < level
+
+
+def test_of_large_images_the_shifts_are_left_out() -> None:
+    generator = np.random.default_rng(0)
+    labels = relabelled(60, 999, generator)
+    assert shifts(generator.normal(size=(120, 2500)), labels).shape == (1000, 5000)
+    none = shifts(np.zeros((120, 84 * 84)), labels)
+    assert none.shape == (1000, 0)
+    assert p_value([energy(generator.normal(size=(120, 3)), labels)], none) > 0.01
 
 
 def test_what_is_rare_in_every_state_is_refused_by_all_states_together() -> None:

@@ -13,6 +13,9 @@ LEAST_RELABELLINGS, MOST_RELABELLINGS = 999, 19_999
 STATISTICS = 3
 """That `p_value` takes the smallest of."""
 
+MOST_SHIFTS = 5_000_000
+"""Numbers of one state: of observations of more than 2,500 entries there would be gigabytes."""
+
 
 def relabellings(level: float, tests: int) -> int | None:
     """How many are needed for one of some tests to refuse at a level; None where too many are."""
@@ -49,7 +52,12 @@ def energy(sample: FloatArray, labels: FloatArray) -> FloatArray:
 
 
 def shifts(sample: FloatArray, labels: FloatArray) -> FloatArray:
-    """Differences of the halves' means and mean squares, ``[1 + count, 2 entries]``."""
+    """Differences of the halves' means and mean squares, ``[1 + count, 2 entries]``.
+
+    None, ``[1 + count, 0]``, where they would be too many.
+    """
+    if 2 * len(labels) * sample.shape[1] > MOST_SHIFTS:
+        return np.zeros((len(labels), 0))
     centred = sample - sample.mean(axis=0)
     return np.asarray(labels @ np.concatenate([centred, np.square(centred)], axis=1))
 

@@ -282,8 +282,9 @@ def images_recur_less(symmetry: Symmetry, name: str, play: Play) -> bool:
 
 def _hashes(symmetry: Symmetry, play: Play, g: int) -> IntArray:
     leaves, found = leaves_of(symmetry.observation_space), [np.zeros(0, dtype=np.int64)]
-    for start in range(0, len(play), 1000):
-        rows = play.rows(slice(start, start + 1000))
+    at_once = max(1, 2**22 // sum(leaf.size for leaf in leaves))  # of images there are many numbers
+    for start in range(0, len(play), at_once):
+        rows = play.rows(slice(start, start + at_once))
         arrays = as_leaves(symmetry.transform_observation(g, rows.observations), leaves)
         flat = [np.asarray(array, dtype=np.float64).reshape(len(rows), -1) for array in arrays]
         found.append(_hashed(np.concatenate(flat, axis=1)))

@@ -49,8 +49,14 @@ def set_random_states(env: gym.Env[Any, Any], states: dict[str, Any]) -> None:
 
 
 def renew_random_states(env: gym.Env[Any, Any], seed: np.random.SeedSequence) -> None:
-    """Put every one into a fresh state, whichever kind it is."""
-    _ = env.unwrapped.np_random  # Gymnasium makes it on first use
+    """Put every one into a fresh state, whichever kind it is.
+
+    Gymnasium's own, ``np_random``, is made if there is none yet, or if something else stands in its
+    place, such as a generator whose draws a state map mirrors.
+    """
+    own: Any = env.unwrapped.np_random
+    if not isinstance(own, np.random.Generator):
+        env.unwrapped.np_random = np.random.default_rng()
     found = [generator for _, generator in generators_of(env)]
     for generator, child in zip(found, seed.spawn(len(found)), strict=True):
         if isinstance(generator, np.random.Generator):

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.utils import EzPickle
 
 from equirl import Symmetry
+from equirl.envs.running.random_states import renew_random_states
 from equirl.verification import check_symmetry
 from equirl.verification.moved_states.two_samples import (
     energy,
@@ -244,6 +245,35 @@ def test_what_was_looked_at_stands_beside_what_holds() -> None:
     assert "no episode ended" in of(report, "termination").detail
     assert of(report, "reward").outcome == "undecided"
     assert of(report, "reward").detail.startswith("no reward was seen")
+
+
+class Touches(Walk):
+    """Nothing is drawn, but a few steps err."""
+
+    def blown(self) -> float:
+        return 0.05 * (self.t == 30 and self.x > 2.2)
+
+
+@pytest.mark.parametrize(("tolerance", "outcome"), [(5e-3, "holds"), (1e-4, "refused")])
+def test_a_simulator_that_errs_may_do_so_in_few_steps(tolerance: float, outcome: str) -> None:
+    verdict = of(checked(Touches(), transitions=16_000, tolerance=tolerance), "dynamics")
+    assert (verdict.method, verdict.outcome) == ("exact", outcome)
+    if outcome == "holds":
+        assert "steps differ by more than 0.005" in verdict.detail
+
+
+def test_draws_are_renewed_where_a_state_map_has_put_mirrored_ones() -> None:
+    class Mirrored:
+        def __init__(self, generator: Any) -> None:
+            self.generator = generator
+
+    env = Walk()
+    env.reset(seed=0)
+    env.np_random = Mirrored(env.np_random)  # type: ignore[assignment]
+    renew_random_states(env, np.random.SeedSequence(1))
+    first = env.np_random.random()
+    renew_random_states(env, np.random.SeedSequence(2))
+    assert env.np_random.random() != first
 
 
 def test_whole_numbers_are_compared_exactly_however_large() -> None:

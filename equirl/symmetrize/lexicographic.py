@@ -11,7 +11,6 @@ from equirl.actions import GroupAction
 from equirl.recording import is_recording
 from equirl.symmetrize.weightings import (
     PRECISE,
-    TIE_TOLERANCE,
     lexicographic_weights,
 )
 
@@ -37,29 +36,30 @@ def largest_points(x: Any, action: GroupAction) -> Tensor:
     # A graph cannot look at numbers, and a GPU had better not wait for answers.
     if not isinstance(x, Tensor) or x.device.type != "cpu" or is_recording():
         return lexicographic_weights(action.orbit(x), action.rounds)
+    if x.is_floating_point() and action.rounds:
+        return lexicographic_weights(action.orbit(x), rounds=True)
     if x.is_floating_point():
-        return _largest_vectors(action.orbit(x), action.first_moved, action.rounds)
+        return _largest_vectors(action.orbit(x), action.first_moved)
     return _largest_images(x, action)
 
 
-def _largest_vectors(orbit: Tensor, first_moved: int | None, rounds: bool) -> Tensor:
+def _largest_vectors(orbit: Tensor, first_moved: int | None) -> Tensor:
     """Looks at a few entries, which nearly always decide; unmoved ones before them never can."""
     if first_moved is None or orbit.dtype not in PRECISE:
-        return lexicographic_weights(orbit, rounds)
+        return lexicographic_weights(orbit, rounds=False)
     leading = None
     for entry in orbit.flatten(2)[:, :, first_moved : first_moved + FEW].unbind(dim=2):
-        tolerance = TIE_TOLERANCE[orbit.dtype] * entry.abs().amax(dim=0) if rounds else 0.0
         if leading is None:
-            leading = entry >= entry.amax(dim=0) - tolerance
+            leading = entry >= entry.amax(dim=0)
         else:
             best = entry.masked_fill(~leading, -torch.inf).amax(dim=0)
-            leading &= entry >= best - tolerance
+            leading &= entry >= best
         undecided = leading.sum(dim=0) != 1  # more than one, or none of numbers that are none
         if not undecided.any():
             return leading.to(orbit.dtype)
     assert leading is not None
     weights = leading.to(orbit.dtype)
-    weights[:, undecided] = lexicographic_weights(orbit[:, undecided], rounds)
+    weights[:, undecided] = lexicographic_weights(orbit[:, undecided], rounds=False)
     return weights
 
 

@@ -16,8 +16,8 @@ from equirl.actions import GroupAction
 from equirl.errors import SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.law import check_law, law_of
-from equirl.verification.moved_states.comparison import Comparison
-from equirl.verification.moved_states.moved_pairs import StateMap
+from equirl.verification.moved_states.comparison import EXACT_TOLERANCE, Comparison
+from equirl.verification.moved_states.moved_pairs import MovedPairs, StateMap
 from equirl.verification.moved_states.remembering import Memories, memories_of
 from equirl.verification.play import collect, kept, stacked
 from equirl.verification.statistical import check_initial_states, check_statistically
@@ -26,9 +26,6 @@ from equirl.verification.verdicts import QUANTITIES, SymmetryReport, Verdict
 
 INITIAL_STATES = 300
 """Resets that the distribution of initial states is judged by."""
-
-EXACT_TOLERANCE = 1e-4
-"""Relative difference of observations and rewards that counts as none, unless told otherwise."""
 
 
 @torch.no_grad()
@@ -127,7 +124,8 @@ def check_symmetry(
     try:
         for name in exact:
             budget = transitions // (2 * len(exact))
-            comparison = Comparison(twins, symmetry, name, maps[name], tolerance, on_step, memories)
+            pairs = MovedPairs(twins, symmetry, name, maps[name], memories, on_step)
+            comparison = Comparison(pairs, tolerance)
             found, remark = comparison.verdicts(budget, level / len(names), seed, deadline)
             verdicts += found
             remarks += remark

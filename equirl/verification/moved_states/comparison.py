@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from equirl.errors import SymmetryError
-from equirl.symmetry import Symmetry
 from equirl.verification.moved_states.differences import Differences
 from equirl.verification.moved_states.fresh_draws import (
     MOST_STATES,
     check_by_fresh_draws,
     is_random,
 )
-from equirl.verification.moved_states.moved_pairs import MovedPairs, Past, StateMap
-from equirl.verification.moved_states.remembering import Memories, moved_action
+from equirl.verification.moved_states.moved_pairs import MovedPairs, Past
+from equirl.verification.moved_states.remembering import moved_action
 from equirl.verification.play import kept, stacked
 from equirl.verification.statistics.sensitivity import INTERRUPTED
 from equirl.verification.verdicts import QUANTITIES, CounterExample, Verdict
@@ -40,9 +37,12 @@ SEEDS, SEEDS_BY_REPLAY = 100, 24
 LEAST_COMPARED = 20
 """Steps, or what did not differ is undecided."""
 
-USUAL_TOLERANCE, RARE = 1e-4, 0.01
-"""A simulator that is given more misses its own symmetry, and where bodies touch by more than that:
-this share of the steps may. Far into episodes, where it errs most, is not looked there."""
+EXACT_TOLERANCE = 1e-4
+"""Relative difference of observations and rewards that counts as none, unless told otherwise."""
+
+RARE = 0.01
+"""A simulator that is given more than that misses its own symmetry, and where bodies touch by more
+still: this share of the steps may. Far into episodes, where it errs most, is not looked there."""
 
 STEPS = 3
 """Compared after a state was moved: a few steps on, hidden state shows too."""
@@ -52,28 +52,13 @@ class Comparison:
     """The exact check of one generator.
 
     Args:
-        make_env: makes an environment.
-        symmetry: what is claimed.
-        name: of the generator.
-        state_map: puts an unwrapped environment from s into gs.
+        pairs: environments in s and in gs.
         tolerance: relative difference that counts as none.
-        on_step: called after each environment step.
-        memories: what wrappers keep of what went before, which is moved with the state.
     """
 
-    def __init__(
-        self,
-        make_env: Callable[[], gym.Env[Any, Any]],
-        symmetry: Symmetry,
-        name: str,
-        state_map: StateMap,
-        tolerance: float,
-        on_step: Callable[[], object],
-        memories: Memories,
-    ) -> None:
-        self.pairs = MovedPairs(make_env, symmetry, name, state_map, memories, on_step)
-        self.symmetry, self.name, self.tolerance = symmetry, name, tolerance
-        self.g = symmetry.group.index(name)
+    def __init__(self, pairs: MovedPairs, tolerance: float) -> None:
+        self.pairs, self.tolerance = pairs, tolerance
+        self.symmetry, self.name, self.g = pairs.symmetry, pairs.name, pairs.g
         self.differences = Differences()
         self.worst = dict.fromkeys(QUANTITIES, 0.0)
         self.examples: dict[str, CounterExample] = {}
@@ -135,7 +120,7 @@ class Comparison:
     @property
     def errs(self) -> bool:
         """Whether the simulator is known to miss its own symmetry."""
-        return self.tolerance > USUAL_TOLERANCE
+        return self.tolerance > EXACT_TOLERANCE
 
     def _is_rare(self, count: int) -> bool:
         """Whether so many differing steps may be the simulator's."""

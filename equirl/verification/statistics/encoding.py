@@ -27,7 +27,7 @@ QUANTITIES = ("dynamics", "reward", "termination")
 MAX_COLUMNS = 150
 """Of observations with more columns that vary, those with the largest variance are looked at."""
 
-LEAST_RECURRING, LEAST_LIKELY = 0.05, 0.8
+LEAST_SEEN_AGAIN, LEAST_LIKELY = 0.05, 0.8
 """See `images_recur_less`."""
 
 CONSTANT = 1e-9
@@ -277,7 +277,7 @@ def images_recur_less(symmetry: Symmetry, name: str, play: Play) -> bool:
     known = _hashes(symmetry, play.rows(late), 0)
     recurring = float(np.isin(states, known).mean())
     images = float(np.isin(_hashes(symmetry, play.rows(~late), g), known).mean())
-    return recurring > LEAST_RECURRING and images < LEAST_LIKELY * recurring
+    return recurring > LEAST_SEEN_AGAIN and images < LEAST_LIKELY * recurring
 
 
 def _hashes(symmetry: Symmetry, play: Play, g: int) -> IntArray:

@@ -308,12 +308,27 @@ def test_what_the_first_version_called_its_modules_still_imports(old: str) -> No
     assert OLD_NAMES.get(old, old) in modules(), "the table names a module that is not there"
 
 
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").rglob("*.md"))),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    folders = r"(?:equirl|envs|agents|configs|tests|docs|examples)"
+    # ``equirl/GridWorld-v0`` has no suffix, and is an environment.
+    named = re.findall(rf"(?<![\w/.])({folders}/[\w/]*\.(?:py|yaml|md|csv|png))\b", text)
+    for path in named:
+        assert (ROOT / path).exists(), path
+
+
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
-def test_every_path_that_a_page_names_is_there(page: str) -> None:
-    root = Path(__file__).parents[1]
-    text = (root / page).read_text(encoding="utf-8")
+def test_every_folder_of_the_plan_is_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
     paths = re.findall(r"`((?:equirl|envs|agents|configs|tests|docs)/[\w/.]*)`", text)
     assert paths
     for path in paths:
-        # ``equirl/GridWorld-v0`` has a hyphen, and is an environment.
-        assert (root / path).exists(), path
+        assert (ROOT / path).exists(), path

@@ -312,6 +312,7 @@ def test_a_rotation_by_whole_radians_does_not_close(radians):
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("size", "apart"), [(1e-5, 1e-3), (1e6, 1e-5)])
 def test_generators_whose_offsets_differ_a_little_are_not_one(size, apart):
     generators = {

@@ -149,6 +149,7 @@ def test_alpha_rises_where_values_are_not_symmetric_and_stays_0_where_they_are(n
         assert float(alphas(whole, OBSERVATIONS).max()) < 0.1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_teaches_it_and_a_saved_agent_lets_go_of_the_same(
     name: str, tmp_path: Path
@@ -296,6 +297,7 @@ def test_only_dqn_has_an_alpha_of_every_action(name: str) -> None:
         agent(name, per_action=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "inner"), rarely([("sac", "lambda"), ("td3", "equizero")], ("td3", "equizero"))
 )

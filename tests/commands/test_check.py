@@ -143,6 +143,7 @@ wrong_sign = {"legs": (lambda s: s[legs] * np.where(np.arange(17) == 9, -1, 1), 
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("table", "entries"),
     rarely(
@@ -162,6 +163,7 @@ def test_a_table_with_a_mistake_is_refused_with_the_entries_named(
     assert [int(entry) for entry in named] == entries
 
 
+@pytest.mark.long
 def test_a_wrong_symmetry_of_images_leaves_a_picture(folder: Path) -> None:
     code = check("env=gridworld", "env.symmetry=declared_for_check:wrong_turn", "transitions=2000")
     assert code == 1
@@ -178,6 +180,7 @@ def test_a_refused_symmetry_of_stacked_images_leaves_a_report(folder: Path) -> N
     assert json.loads((folder / "out" / "report.json").read_text())["outcome"] == "refused"
 
 
+@pytest.mark.long
 def test_a_generator_may_have_any_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     declared = "env.symmetry=declared_for_check:wrong_slash"
     assert check("env=gridworld", declared, "transitions=2000") == 1
@@ -193,6 +196,7 @@ def test_dict_observations_are_compared_exactly(folder: Path) -> None:
     assert set(found.values()) == {("exact", True)}
 
 
+@pytest.mark.long
 def test_a_wrong_symmetry_of_dicts_exits_with_one_and_numbers_by_key(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -237,12 +241,14 @@ def test_an_empty_declaration_is_undecided(capsys: pytest.CaptureFixture[str]) -
     assert "nothing to check" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_what_there_is_no_time_for_is_undecided(folder: Path) -> None:
     declared = "env.symmetry=declared_for_check:car"
     assert check("env.id=MountainCar-v0", declared, "budget=0.05") == 3
     assert json.loads((folder / "out" / "report.json").read_text())["outcome"] == "undecided"
 
 
+@pytest.mark.long
 def test_discovery_prints_a_declaration_that_can_be_pasted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -267,6 +273,7 @@ def test_what_is_not_found_is_not_said_to_be_none(
     assert json.loads((folder / "out" / "report.json").read_text())["unconfirmed"] == []
 
 
+@pytest.mark.long
 def test_a_refused_candidate_is_named_with_its_p_value_and_its_map(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,6 +312,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert not (folder / "out").exists()
 
 
+@pytest.mark.long
 def test_discovery_in_the_model_prints_a_declaration_that_can_be_pasted(
     capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def returns_through(model: DQN, element: str) -> np.ndarray[Any, np.dtype[np.flo
     return play_episodes(model, make_env, seeds).returns
 
 
+@pytest.mark.long
 def test_equivariant_agent_scores_the_same_through_every_element(
     equirl_command: Callable[..., Any], equivariant_agent: Path
 ) -> None:
@@ -84,6 +85,7 @@ def test_equivariant_agent_scores_the_same_through_every_element(
     assert len(set(table.values())) == 1
 
 
+@pytest.mark.long
 def test_plain_agent_scores_differently_through_different_elements(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -182,6 +184,7 @@ def test_environment_without_symmetry_will_do_where_none_is_asked_for(
     assert "no symmetry is known for MountainCar-v0" in outcome.err
 
 
+@pytest.mark.long
 def test_video_is_written_beside_the_agent(
     equirl_command: Callable[..., Any], equivariant_agent: Path, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ def agent(folder: Path) -> Path:
     return Path("agent.zip")
 
 
+@pytest.mark.long
 def test_a_policy_is_exported_without_its_environment(
     equirl_command: Callable[..., Any], agent: Path
 ) -> None:
@@ -41,6 +42,7 @@ def test_a_policy_is_exported_without_its_environment(
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["agent.zip", "policy.pt2"]
 
 
+@pytest.mark.long
 def test_a_plain_policy_is_exported_with_its_environment_as_onnx(
     equirl_command: Callable[..., Any], folder: Path, plain_agent: Path
 ) -> None:
@@ -87,6 +89,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     assert said in refused("export", *arguments)
 
 
+@pytest.mark.long
 def test_nothing_in_a_file_is_run_unless_it_is_trusted(
     equirl_command: Callable[..., Any], agent: Path, plain_agent: Path
 ) -> None:

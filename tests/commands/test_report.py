@@ -45,6 +45,7 @@ def runs(folder: Path) -> Path:
     return folder / "runs"
 
 
+@pytest.mark.long
 def test_what_it_leaves_behind_and_prints(
     equirl_command: Callable[..., Any], runs: Path, folder: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_what_it_leaves_behind_and_prints(
     assert "runs/going" in (written / "report.md").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_runs_of_train_are_read(equirl_command: Callable[..., Any], folder: Path) -> None:
     for method in ("plain", "equitune"):
@@ -81,6 +83,7 @@ def test_runs_of_train_are_read(equirl_command: Callable[..., Any], folder: Path
     assert " env=cartpole method=plain total_timesteps=64 eval.every=32`" in text
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_runs_can_be_listed_with_and_without_a_key_and_have_any_name(
     equirl_command: Callable[..., Any], folder: Path
@@ -95,6 +98,7 @@ def test_runs_can_be_listed_with_and_without_a_key_and_have_any_name(
     assert len(rows_of(folder / "other" / "report.csv")) == 1
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_unfinished_runs_on_request(
     equirl_command: Callable[..., Any], runs: Path, folder: Path

@@ -81,6 +81,7 @@ def cartpole(
     return transferred(equirl_command, folder, agent, *keys)
 
 
+@pytest.mark.long
 @needs_public_agents
 def test_public_acrobot_agent_gains_without_training(acrobot: Transferred) -> None:
     acrobot.assert_mean_is("plain", -76.9, 1.0)
@@ -91,6 +92,7 @@ def test_public_acrobot_agent_gains_without_training(acrobot: Transferred) -> No
     assert versions["equizero"]["mean_return"] > versions["plain"]["mean_return"]
 
 
+@pytest.mark.long
 @needs_public_agents
 def test_public_cartpole_agent_stays_perfect_with_equizero_and_loses_with_equitune(
     cartpole: Transferred,
@@ -119,6 +121,7 @@ def test_report_says_the_gain_over_plain(cartpole: Transferred) -> None:
     assert "gain_over_plain" not in cartpole.report["versions"]["plain"]
 
 
+@pytest.mark.long
 @needs_public_agents
 def test_saved_agent_is_the_chosen_one_and_loads_like_any_other(acrobot: Transferred) -> None:
     chosen = acrobot.report["chosen"]
@@ -144,6 +147,7 @@ def test_saved_agent_is_evaluated_without_further_hints(
     assert f"{mean:.1f} ±" in outcome.out
 
 
+@pytest.mark.long
 def test_agent_of_today_is_transferred_in_every_way(
     equirl_command: Callable[..., Any], plain_agent: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +165,7 @@ def test_agent_of_today_is_transferred_in_every_way(
     assert run.report["versions"]["plain"]["mean_return"] == played.mean
 
 
+@pytest.mark.long
 def test_agent_whose_error_symmetry_cancels_is_replaced_by_a_better_one(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -176,6 +181,7 @@ def test_agent_whose_error_symmetry_cancels_is_replaced_by_a_better_one(
     assert played.mean == versions["equitune"]["mean_return"]
 
 
+@pytest.mark.long
 def test_agent_in_a_run_directory_brings_its_environment_and_leaves_it_to_the_version_saved(
     equirl_command: Callable[..., Any], plain_agent: Path, tmp_path: Path
 ) -> None:
@@ -220,6 +226,7 @@ def test_agent_that_is_equivariant_already_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_agent_behind_statistics_is_transferred_and_evaluated_without_them_afterwards(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:

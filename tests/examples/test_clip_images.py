@@ -69,6 +69,7 @@ def test_an_option_that_would_do_nothing_is_code_2() -> None:
     assert main(*given, ["pretrained=openai", "pretraining=5"]) == 2
 
 
+@pytest.mark.long
 def test_quick_shows_exactness_and_says_that_there_are_no_weights(
     tmp_path: Path, capsys: Any
 ) -> None:

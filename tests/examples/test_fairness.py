@@ -144,6 +144,7 @@ def test_the_whole_path_runs_on_a_text_of_ones_own(tmp_path: Path) -> None:
     assert max(distance[m] for m in ("equitune", "equizero", "lambda")) < 1e-5
 
 
+@pytest.mark.long
 def test_quick_runs_on_the_text_of_a_package(tmp_path: Path) -> None:
     skip_without("bible")
     out = tmp_path / "result.json"

@@ -46,6 +46,7 @@ def test_every_method_is_exactly_invariant(group: str, dtype: torch.dtype) -> No
     assert_all_methods_invariant(classifier, group, torch.randn(6, 1, 8, 8, dtype=dtype))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("network", "package"),
     [

@@ -56,6 +56,7 @@ def skeleton(line: str) -> str:
     return re.sub(r"\s*[-\d][-\d.e]*\s*", "#", line).strip()
 
 
+@pytest.mark.long
 def test_every_command_prints_what_the_page_says(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -185,6 +185,7 @@ def test_whole_maps_of_numbers_that_float64_rounds_are_exact() -> None:
         np.testing.assert_array_equal(symmetry.transform_observation(0, point), point)
 
 
+@pytest.mark.long
 def test_many_maps_that_mix_few_entries_each_are_soon_made_exact() -> None:
     # As 710 radians are 113 turns, to single precision, a turn by a radian has the order 710.
     steps = np.arange(710)

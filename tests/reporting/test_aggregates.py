@@ -81,6 +81,7 @@ def test_probability_of_improvement_counts_pairs() -> None:
         assert row.low <= row.point <= row.high
 
 
+@pytest.mark.long
 def test_over_all_environments_the_probability_is_their_mean() -> None:
     found = aggregates_of(
         {
@@ -126,6 +127,7 @@ def test_a_profile_is_the_fraction_of_runs_above() -> None:
     assert found.point.iloc[-1] == 0
 
 
+@pytest.mark.long
 def test_unequal_numbers_of_seeds_are_cut_to_the_common_ones_and_said_to_be() -> None:
     scores = {
         ("a", "plain"): [0, 0, 9],  # the third seed has no counterpart
@@ -181,6 +183,7 @@ def test_the_same_seed_gives_the_same_and_the_global_state_stays() -> None:
     pd.testing.assert_frame_equal(first.improvement, second.improvement)
 
 
+@pytest.mark.long
 def test_progress_is_about_what_was_announced() -> None:
     frame = frame_of({(e, m): [1, 2] for e in "ab" for m in ("plain", "lambda", "equizero")})
     done: list[None] = []

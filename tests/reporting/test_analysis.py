@@ -117,6 +117,7 @@ def test_runs_that_never_got_there_give_bounds(
     assert time.bound == ("≥" if other == 999 else "")
 
 
+@pytest.mark.long
 def test_a_threshold_can_be_given_for_one_environment(runs: Path) -> None:
     write_run(runs / "other", STEPS, steps_up(200), env="other")
     analysis = analysis_of(runs, threshold={"other": 3})
@@ -239,6 +240,7 @@ def test_what_ended_a_curve_early_is_noted(tmp_path: Path, target: int | None, b
     assert ("target return" in line) == (target is not None)
 
 
+@pytest.mark.long
 def test_unfinished_runs_are_reported_as_far_as_they_came(runs: Path) -> None:
     (runs / "plain-0" / "result.json").unlink()
     assert len(analysis_of(runs).runs) == 3

@@ -86,6 +86,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.long
 def test_the_page_needs_nothing_else(folder: Path) -> None:
     text = (folder / "report.html").read_text()
     page = Page(text)
@@ -141,6 +142,7 @@ def test_nothing_is_cut_off_at_the_edge_of_a_figure(folder: Path) -> None:
         assert edge_is_white(file), file.name
 
 
+@pytest.mark.long
 def test_legends_name_the_methods_and_lines_keep_clear_of_them(analysis: Analysis) -> None:
     figures = draw_figures(analysis)
     for name, figure in figures.items():
@@ -177,6 +179,7 @@ def test_no_two_environments_share_a_file_name_even_where_case_does_not_count(
     assert all(re.fullmatch(r"[\w.-]*", name) for name in names.values())
 
 
+@pytest.mark.long
 def test_environments_whose_labels_differ_in_signs_alone_have_figures_of_their_own(
     tmp_path: Path,
 ) -> None:

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from thrusters import Thrusters
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "env_id",
     [
@@ -61,6 +62,7 @@ def test_mountain_car_has_none() -> None:
     assert not found.generators
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("discrete", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_three_thrusters_turn_by_thirds(discrete: bool) -> None:
     env = gym.wrappers.TimeLimit(Thrusters(discrete), 40)
@@ -70,6 +72,7 @@ def test_three_thrusters_turn_by_thirds(discrete: bool) -> None:
     assert found.group.order == 6  # with the mirror
 
 
+@pytest.mark.long
 def test_a_wind_leaves_the_thrusters_only_the_mirror_along_it() -> None:
     env = gym.wrappers.TimeLimit(Thrusters(wind=0.2), 40)
     found = discover_symmetries(
@@ -81,6 +84,7 @@ def test_a_wind_leaves_the_thrusters_only_the_mirror_along_it() -> None:
     )
 
 
+@pytest.mark.long
 def test_two_dimensional_noise_with_a_turn_has_the_whole_group() -> None:
     """A walker in the plane, pushed in the four directions: the symmetries of the square."""
     generator = np.random.default_rng(0)
@@ -181,6 +185,7 @@ def noisy_decay(seed: int, lean: float = 0.0) -> Play:
     return _play(states, actions, following)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leans_again", [False, True])
 def test_what_the_test_refuses_is_missed_only_if_refused_on_fresh_play_too(
     leans_again: bool,

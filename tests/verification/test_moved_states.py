@@ -190,6 +190,7 @@ def test_a_true_symmetry_of_what_is_drawn_holds_whatever_it_is_drawn_from(
     assert {v.method for v in report.verdicts[:3]} <= {"fresh draws", "exact"}
 
 
+@pytest.mark.long
 def test_fresh_draws_can_refuse_at_a_small_level() -> None:
     verdict = of(checked(Drift(), level=0.005), "dynamics")
     assert (verdict.method, verdict.outcome) == ("fresh draws", "refused")

@@ -68,6 +68,7 @@ def test_what_gymnasiums_wrappers_keep_is_moved_with_the_state(name: str) -> Non
     assert report.holds
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", rarely(["sticky", "several"], "sticky"))
 def test_a_broken_symmetry_is_refused_behind_wrappers_that_keep_something(name: str) -> None:
     report = check_behind(KEEPING[name], "equirl/BrokenCartPole-v0", share=1.0)
@@ -75,6 +76,7 @@ def test_a_broken_symmetry_is_refused_behind_wrappers_that_keep_something(name: 
     assert "dynamics" in refused
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -88,6 +90,7 @@ def test_behind_a_wrapper_of_ones_own_that_remembers_nothing_is_compared_exactly
     assert "Stack" in report.remarks[0] or "Lagging" in report.remarks[0]
 
 
+@pytest.mark.long
 def test_a_symmetry_of_stacked_frames_that_is_not_that_of_each_is_not_compared_exactly() -> None:
     def backwards(frames: Any) -> Any:
         return -frames[::-1]

@@ -50,18 +50,21 @@ def refused(verdicts: list[Verdict]) -> set[str]:
     return {verdict.quantity for verdict in verdicts if verdict.outcome == "refused"}
 
 
+@pytest.mark.long
 def test_a_hidden_counter_that_ends_episodes_is_no_evidence() -> None:
     """Parity of a stretch's number was its place in the episode: refused seven times of seven."""
     runs = [verdicts_on(games.Catch(10), 3000, s, measure_sensitivity=False) for s in range(2)]
     assert sum(bool(refused(run)) for run in runs) <= 1
 
 
+@pytest.mark.long
 def test_visiting_one_side_only_is_no_evidence() -> None:
     walks = [games.Walk(starts_right=True, length=10) for _ in range(2)]
     runs = [verdicts_on(walk, 4000, s, measure_sensitivity=False) for s, walk in enumerate(walks)]
     assert sum(bool(refused(run)) for run in runs) <= 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("env", "quantity"),
     [
@@ -84,6 +87,7 @@ def test_a_breach_is_refused(env: Any, quantity: str) -> None:
     assert quantity in refused(verdicts_on(env, 3000, measure_sensitivity=False))
 
 
+@pytest.mark.long
 def test_a_discrete_state_is_a_category() -> None:
     env = games.lake(games.HOLE_MOVED)
     symmetry = Symmetry.from_generators(env.observation_space, env.action_space, games.DIAGONAL)
@@ -95,6 +99,7 @@ def test_a_discrete_state_is_a_category() -> None:
     assert any("of" in line for line in ended.tally)
 
 
+@pytest.mark.long
 def test_a_dict_is_compared_key_by_key() -> None:
     walk = games.Walk(push=1.0, as_dict=True)
     verdicts = verdicts_on(walk, 4000, measure_sensitivity=False)
@@ -113,6 +118,7 @@ def test_the_broken_part_of_the_states_is_named() -> None:
     assert where(x, names, generator.normal(size=4000), np.ones(4000), halves) == ""
 
 
+@pytest.mark.long
 def test_a_reward_that_was_never_seen_is_undecided() -> None:
     env = games.Walk(sparse=(0.0, 0.0))
     reward = next(
@@ -151,6 +157,7 @@ class Tour(gym.Env[Any, Any]):
         return self.row * 20 + self.column, self.reward, False, self.time == 8, {}
 
 
+@pytest.mark.long
 def test_one_sided_visits_of_more_states_than_are_looked_at_are_undecided() -> None:
     verdicts = verdicts_on(Tour(), 4000, measure_sensitivity=False)
     assert {v.outcome for v in verdicts} == {"undecided"}
@@ -206,6 +213,7 @@ def test_a_level_below_every_p_value_is_undecided_where_nothing_else_would_show_
     assert {v.outcome for v in found} == {"undecided"}
 
 
+@pytest.mark.long
 def test_what_holds_says_what_would_have_been_seen() -> None:
     verdicts = verdicts_on(games.Walk(), 6000)
     assert {v.outcome for v in verdicts} == {"holds"}
@@ -295,6 +303,7 @@ def test_an_invariant_observation_has_symmetric_initial_states() -> None:
     assert compare_initial_states(np.stack([states, states])) == 1.0
 
 
+@pytest.mark.long
 def test_cartpole_with_a_weaker_push_is_refused_and_itself_holds() -> None:
     for wrapper, outcome in ((games.WeakRight, "refused"), (gym.Wrapper, "holds")):
         env = wrapper(gym.make("CartPole-v1"))

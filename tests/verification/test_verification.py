@@ -47,6 +47,7 @@ def test_every_registered_environment_of_ours_is_checked() -> None:
     assert set(OURS) <= set(registered_ids())
 
 
+@pytest.mark.long
 def test_cartpole_with_the_actions_not_swapped_fails_with_numbers_to_confirm() -> None:
     env = gym.make("CartPole-v1")
     wrong = Symmetry.from_generators(
@@ -123,6 +124,7 @@ class Gauges(gym.Env[Any, Any]):
         self.x, self.v = -self.x, -self.v
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("gauges", "signs", "reward", "failing"),
     [
@@ -171,6 +173,7 @@ def test_a_check_that_compared_nothing_neither_holds_nor_refutes() -> None:
     assert not report.is_refuted
 
 
+@pytest.mark.long
 def test_grid_world_with_a_rotation_sent_to_the_wrong_move_fails_for_that_generator_only() -> None:
     env = gym.make("equirl/GridWorld-v0")
     wrong = Symmetry.from_generators(
@@ -184,6 +187,7 @@ def test_grid_world_with_a_rotation_sent_to_the_wrong_move_fails_for_that_genera
     assert not any(generator == "s" for generator, _ in failures(report.verdicts))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("env_id", "generators"),
     [
@@ -242,6 +246,7 @@ class Coin(gym.Env[Any, Any]):
         return np.array([self.x], np.float32), reward, False, False, {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("drift", "outcome"), [(0.0, "holds"), (3.0, "refused")])
 def test_draws_need_not_be_mirrored(drift: float, outcome: str) -> None:
     mirror = Symmetry.from_generators(
@@ -257,6 +262,7 @@ def test_draws_need_not_be_mirrored(drift: float, outcome: str) -> None:
         assert re.match(r"where s\[0\] (> 1|> 2|≤ -1|≤ -2)", report.verdicts[0].detail)
 
 
+@pytest.mark.long
 def test_the_broken_cells_of_a_board_are_shown() -> None:
     env = gym.make("equirl/BrokenGridWorld-v0", size=7, broken_by="wall", share=0.2)
     mirror = Symmetry.from_generators(

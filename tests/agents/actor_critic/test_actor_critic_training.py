@@ -134,6 +134,7 @@ def test_a_policy_alone_comes_back_with_both_of_its_extractors(ours: Any, tmp_pa
         assert torch.equal(one, other)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", [MirrorLossPPO, MirrorLossA2C])
 def test_the_mirror_loss_makes_the_agent_more_symmetric(model: Any) -> None:
     errors = []

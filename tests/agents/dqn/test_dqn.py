@@ -64,6 +64,7 @@ def in_a_process(env: gym.Env[Any, Any]) -> Callable[[], gym.Env[Any, Any]]:
     return partial(gym.make, env.spec)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "env",
     [pytest.param(SymmetryWrapper(cartpole()), marks=pytest.mark.slow), cartpole()],
@@ -82,6 +83,7 @@ def test_environments_in_processes_of_their_own(env: gym.Env[Any, Any]) -> None:
     assert mean >= 8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("env", "message"),
     [

@@ -26,6 +26,7 @@ def largest_difference(one: EquivariantDQN, other: EquivariantDQN) -> float:
     return max(float((a - b).detach().abs().max()) for a, b in pairs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "option", [{"orbit_samples": 1}, {"bf16": True}, {"compile": True}, {"shortcuts": False}]
 )

@@ -241,6 +241,7 @@ def test_sb3_evaluates_it_and_saves_its_policy_alone(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", rarely(["vectors", "images"], "vectors"))
 def test_an_exported_policy_computes_the_same(kind: str, tmp_path: Path) -> None:
     model = trained(kind)

@@ -152,6 +152,7 @@ def clear(values: np.ndarray[Any, Any]) -> Any:
     return best[:, -1] - best[:, -2] > 1e-5
 
 
+@pytest.mark.long
 @pytest.mark.covering(1)
 @pytest.mark.parametrize(("task", "variant"), cases())
 def test_an_exported_policy_is_the_agent_and_as_equivariant(
@@ -229,6 +230,7 @@ def test_the_model_says_what_it_is(folder: Path) -> None:
     assert (said["equirl.method"], said["equirl.group"]) == ('"plain"', '["e"]')
 
 
+@pytest.mark.long
 def test_an_agent_is_exported_as_it_is_and_left_as_it_is(tmp_path: Path) -> None:
     model, _ = agent("cnn", "lambda")
     model.policy.set_training_mode(True)

@@ -104,6 +104,7 @@ def test_a_deep_copy_is_an_agent_of_its_own(algorithm: type[DQN]) -> None:
     assert_is_the_same_agent(copy.deepcopy(model), model)
 
 
+@pytest.mark.long
 def test_a_deep_copy_of_a_compiling_agent_computes_its_own_losses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -70,6 +70,7 @@ def opposite() -> gym.Env[Any, Any]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("algorithm", "method"),
     rarely(
@@ -306,6 +307,7 @@ def test_every_replay_is_trained_from(
             assert getattr(model.replay_buffer, name) == options[name]
 
 
+@pytest.mark.long
 def test_images_in_processes_of_their_own_are_trained_from() -> None:
     env = SymmetryWrapper(gym.make("equirl/GridWorld-v0", size=36))
     envs = SubprocVecEnv([partial(gym.make, env.spec)] * 2)

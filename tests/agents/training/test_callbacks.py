@@ -160,6 +160,7 @@ def test_a_plain_policy_has_nothing_to_show(tmp_path: Path) -> None:
     assert not [tag for tag in read if tag.startswith("equirl/")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", rarely(METHODS, "equitune", "equizero", "canonical"))
 def test_training_does_not_notice_the_callbacks(method: str, tmp_path: Path) -> None:
     parameters = []
@@ -211,6 +212,7 @@ def test_evaluations_are_those_of_the_model_at_that_step(tmp_path: Path) -> None
     np.testing.assert_array_equal(written["ep_lengths"], expected.lengths[None])
 
 
+@pytest.mark.long
 def test_the_best_model_is_the_one_with_the_greatest_mean_return(tmp_path: Path) -> None:
     model = EquivariantDQN("MlpPolicy", cartpole(), "lambda", learning_rate=0.01, **SMALL)
     callback = EvaluationCallback(cartpole, tmp_path, every=50, seeds=range(5))

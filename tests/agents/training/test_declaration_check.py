@@ -31,6 +31,7 @@ def trained(permutation: tuple[int, ...] | None) -> tuple[DQN, list[str]]:
     return model, lines
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("permutation", "warnings"), [((1, 0), 0), ((0, 1), 1)])
 def test_a_wrong_declaration_is_said_once_and_the_training_is_the_same(
     permutation: tuple[int, ...], warnings: int

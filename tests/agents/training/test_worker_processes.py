@@ -23,6 +23,7 @@ def installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", path)
 
 
+@pytest.mark.long
 def test_where_a_process_dies_at_the_start_none_is_left() -> None:
     def dies() -> Any:
         os._exit(9)
@@ -33,6 +34,7 @@ def test_where_a_process_dies_at_the_start_none_is_left() -> None:
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.long
 def test_processes_that_are_busy_end_when_they_are_closed() -> None:
     envs = WorkerProcesses([lambda: gym.make("CartPole-v1")] * 2)
     envs.reset()

@@ -59,6 +59,7 @@ def always(action: float) -> PPO:
     return model
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", rarely(ACTORS, "sac", "td3"))
 def test_every_stage_has_its_versions_and_frozen_networks(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

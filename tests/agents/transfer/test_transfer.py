@@ -97,6 +97,7 @@ def test_one_episode_and_rounding_errors_prove_nothing() -> None:
     assert choose({"plain": episodes(0, 0), "v0": episodes(1, 1)}) == "v0"  # the same gain always
 
 
+@pytest.mark.long
 def test_versions_that_are_no_better_replace_the_original_in_one_case_of_twenty() -> None:
     random = np.random.default_rng(0)
     replaced = 0
@@ -155,6 +156,7 @@ def test_every_stage_has_its_versions_and_the_best_is_taken(pushes_right: Path) 
     assert f"chosen: {result.chosen}" in str(result)
 
 
+@pytest.mark.long
 def test_training_further_with_the_agents_own_hyper_parameters(pushes_right: Path) -> None:
     short = {"episodes": 2, "finetune_steps": 60, "finetune_every": 60, "finetune_episodes": 1}
     nothing = gentle(learning_rate=None, n_steps=None, exploration_initial_eps=None)
@@ -169,6 +171,7 @@ def test_training_further_with_the_agents_own_hyper_parameters(pushes_right: Pat
         assert model.lr_schedule(0) == original.lr_schedule(0) > 0
 
 
+@pytest.mark.long
 def test_beta_means_the_same_for_small_and_for_large_values(pushes_right: Path) -> None:
     spreads = []
     for scale in (1.0, 1000.0):
@@ -190,6 +193,7 @@ def test_beta_means_the_same_for_small_and_for_large_values(pushes_right: Path) 
     assert abs(spreads[1] - 0.5) > 0.01
 
 
+@pytest.mark.long
 def test_fine_tuning_explores_little_and_trains_everything(pushes_right: Path) -> None:
     model = EquivariantDQN.from_pretrained(
         pushes_right,
@@ -229,6 +233,7 @@ def test_equivariant_agent_and_unknown_stage_are_refused(
         transfer_agent(pushes_right, "CartPole-v1", episodes=1)
 
 
+@pytest.mark.long
 def test_a_model_and_a_vec_env_are_as_good_as_a_file_and_an_id(pushes_right: Path) -> None:
     model = DQN.load(pushes_right, device="cpu")
     few = {"stage": "zero_shot", "methods": ["equitune"], "betas": [], "episodes": 2}

@@ -158,6 +158,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weight_learning, "FEWEST_STEPS", HASTY)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("hasty")
 def test_learned_one_is_preferred_where_nothing_tells_candidates_apart(half_blind: Path) -> None:
     plain, model = versions(half_blind)
@@ -169,6 +170,7 @@ def test_learned_one_is_preferred_where_nothing_tells_candidates_apart(half_blin
     assert how.chosen == "learned"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("hasty")
 def test_learning_is_the_same_again_under_the_same_seed_and_leaves_torch_alone(
     half_blind: Path,
@@ -188,6 +190,7 @@ def table(half_blind: Path) -> tuple[EquivariantDQN, BranchTable]:
     return model, branch_table(model, played)
 
 
+@pytest.mark.long
 def test_branches_of_the_table_are_those_of_the_policy(
     table: tuple[EquivariantDQN, BranchTable],
 ) -> None:
@@ -241,6 +244,7 @@ def fitted_weighting(model: EquivariantDQN, rows: BranchTable) -> LambdaWeightin
     return weighting
 
 
+@pytest.mark.long
 def test_fitted_weights_trust_branches_of_small_bellman_error(
     table: tuple[EquivariantDQN, BranchTable],
 ) -> None:
@@ -308,6 +312,7 @@ def test_transitions_are_the_environments_own(half_blind: Path) -> None:
     assert len(both) == 200
 
 
+@pytest.mark.long
 def test_alpha_of_each_action_is_not_learned_without_training(
     half_blind: Path, table: tuple[EquivariantDQN, BranchTable]
 ) -> None:
@@ -317,6 +322,7 @@ def test_alpha_of_each_action_is_not_learned_without_training(
         learn_alpha(model, played, fitted_weighting(*table).state_dict(), steps=3)
 
 
+@pytest.mark.long
 def test_alpha_is_large_where_the_network_knows_better_than_the_symmetrized_one(
     half_blind: Path, table: tuple[EquivariantDQN, BranchTable]
 ) -> None:

@@ -71,6 +71,7 @@ def whole(equirl_command: Callable[..., Any], tmp_path_factory: pytest.TempPathF
     return run_benchmark(equirl_command, tmp_path_factory.mktemp("whole") / "deep" / "run")
 
 
+@pytest.mark.long
 def test_every_method_is_measured_in_every_cell(whole: Run) -> None:
     small = [
         (part, "mlp-64-64", order, 1 if part == "predict" else 32)
@@ -98,6 +99,7 @@ def test_ratios_are_to_the_first_method_of_the_cell(whole: Run) -> None:
             assert ratio["median"] == pytest.approx(value["median"] / first["value"]["median"])
 
 
+@pytest.mark.long
 def test_quartiles_lie_around_the_median(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -170,6 +172,7 @@ def test_a_table_of_every_part_is_printed(whole: Run) -> None:
         assert all(row.rstrip(" │").endswith(" 1") for row in rows)
 
 
+@pytest.mark.long
 def test_what_takes_too_long_is_left_out_and_said_to_be(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -189,6 +192,7 @@ def test_what_takes_too_long_is_left_out_and_said_to_be(
     assert "plot:" not in run.out
 
 
+@pytest.mark.long
 def test_only_the_parts_and_methods_asked_for_are_measured_in_their_order(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -236,6 +240,7 @@ def test_every_method_that_can_be_measured_is_drawn_in_a_colour_and_marker_of_it
     assert len(set(COLOURS.values())) == len(set(MARKERS.values())) == len(COLOURS)
 
 
+@pytest.mark.long
 def test_training_in_another_environment_is_called_by_its_name(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -248,6 +253,7 @@ def test_training_in_another_environment_is_called_by_its_name(
     assert (network, order, batch_size) == ("Acrobot-v1", 2, 8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "algorithm",
     [

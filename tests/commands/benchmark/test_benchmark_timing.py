@@ -175,6 +175,7 @@ def peak_of_a_step(model: Any, batch_size: int) -> int:
     return memory.peak
 
 
+@pytest.mark.long
 def test_averaging_over_eight_elements_takes_at_most_eight_times_the_memory_of_stock() -> None:
     symmetry = symmetry_of_order(8, images=True)
     peaks = {

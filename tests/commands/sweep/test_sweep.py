@@ -72,6 +72,7 @@ def test_a_sweep_skips_what_is_finished_resumes_what_is_not_and_touches_no_other
 DIES = "import faulthandler, os, sys; faulthandler.enable(); sys.stdin.readline(); os.abort()"
 
 
+@pytest.mark.long
 def test_a_run_whose_process_dies_does_not_take_the_sweep_with_it(
     equirl_command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +98,7 @@ def register():
 """
 
 
+@pytest.mark.long
 def test_a_run_that_fails_says_why(equirl_command: Command, folder: Path) -> None:
     (folder / "faulty.py").write_text(FAULTY)
     env = ("env.id=Stopping-v0", "env.register=faulty:register", "method=plain")
@@ -134,6 +136,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(
     assert not (folder / "sweep" / "jobs" / "stop").exists()
 
 
+@pytest.mark.long
 def test_a_run_that_another_process_trains_is_waited_for_and_not_trained_twice(
     equirl_command: Command, folder: Path
 ) -> None:
@@ -223,6 +226,7 @@ def own_experiment(folder: Path) -> tuple[str, ...]:
     return "hydra/launcher=basic", f"hydra.searchpath=[file://{folder}/own]"
 
 
+@pytest.mark.long
 def test_an_experiment_says_what_is_swept_and_the_command_line_has_the_last_word(
     equirl_command: Command, folder: Path, own_experiment: tuple[str, ...]
 ) -> None:
@@ -250,6 +254,7 @@ def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, None)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_plugins")
 def test_without_the_extra_runs_are_trained_one_by_one_and_a_line_says_so(
     equirl_command: Command, folder: Path

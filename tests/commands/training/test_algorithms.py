@@ -88,6 +88,7 @@ def test_every_algorithm_trains(
 
 
 # The rare ones have the actors of A2C, SAC and TD3.
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("algorithm", "method"),
     [

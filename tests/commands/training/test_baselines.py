@@ -59,6 +59,7 @@ def returns(command: Callable[..., Any], *keys: str) -> list[str]:
     return re.findall(r"(\S+ ± \S+) over", outcome.out)
 
 
+@pytest.mark.long
 def test_a_native_agent_returns_the_same_however_it_is_read(
     agent: Path, equirl_command: Callable[..., Any]
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_native_agent_is_exported_without_its_environment(
     assert '"method": "native"' in extra["equirl.json"]
 
 
+@pytest.mark.long
 def test_an_agent_of_the_mirror_loss_is_a_plain_one_to_others(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -97,6 +99,7 @@ def test_weights_of_another_kind_of_network_are_refused(
     assert str(agent) in refused(*keys, "method=equitune", f"pretrained={agent}")
 
 
+@pytest.mark.long
 def test_a_native_agent_trains_on_from_its_own_weights(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -113,6 +113,7 @@ def test_an_environment_that_fails_in_reset_is_named(
     ends(equirl_command("train", *keys), 1, "failed in reset(): KeyError: 'level 7'", step=None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -133,6 +134,7 @@ def test_a_worker_process_that_dies_is_named(
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.long
 def test_several_processes_give_what_one_process_gives(
     equirl_command: Command, tmp_path: Path
 ) -> None:
@@ -148,6 +150,7 @@ def disk_full(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("broken", ["os.fsync", "zipfile.ZipFile.writestr", "numpy.savez"])
 def test_a_full_disk_leaves_the_last_checkpoint(
     equirl_command: Command, tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch

@@ -49,6 +49,7 @@ def test_an_old_run_is_resumed(equirl_command: Command, runs: Path, method: str)
     assert set(config["method"]) == ({"name", "init"} if method == "lambda" else {"name"})
 
 
+@pytest.mark.long
 def test_an_old_run_is_repeated_as_it_was(equirl_command: Command, runs: Path) -> None:
     old = runs / "cartpole-augment"
     outcome = equirl_command("train", f"repeat={old}", "run_dir=again")
@@ -71,6 +72,7 @@ def test_an_old_run_is_repeated_with_a_key_by_its_old_name(
     assert config_of(Path("again"))["algorithm"]["gamma"] == 0.5
 
 
+@pytest.mark.long
 def test_an_old_agent_is_evaluated_in_its_environment_and_exported(
     equirl_command: Command, runs: Path
 ) -> None:
@@ -86,6 +88,7 @@ def test_an_old_agent_is_evaluated_in_its_environment_and_exported(
     assert action.shape == (1,)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 def test_old_runs_are_reported(equirl_command: Command, runs: Path) -> None:
     pytest.importorskip("rliable")

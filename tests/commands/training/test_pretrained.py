@@ -52,6 +52,7 @@ def test_training_begins_with_the_weights_of_the_agent(
         assert (written["results"][0] == written["results"][-1]).all()
 
 
+@pytest.mark.long
 def test_an_agent_of_relaxed_keeps_its_inner_method_and_its_kind_of_alpha(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -69,6 +70,7 @@ def test_an_agent_of_relaxed_keeps_its_inner_method_and_its_kind_of_alpha(
     assert "was trained with per_action=False" in outcome.err
 
 
+@pytest.mark.long
 def test_a_resumed_run_does_not_need_the_agent_any_more(
     plain_agent: Path, equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:

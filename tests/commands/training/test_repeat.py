@@ -97,6 +97,7 @@ def test_keys_given_beside_it_count_before_those_of_the_run(
     assert config["total_timesteps"] == 96
 
 
+@pytest.mark.long
 def test_another_environment_brings_its_own_lengths(
     equirl_command: Command, run: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_another_environment_brings_its_own_lengths(
     assert config["seed"] == 7
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", rarely(["repeat", "resume"], "repeat"))
 def test_other_versions_are_named_in_one_line(
     equirl_command: Command, tmp_path: Path, key: str

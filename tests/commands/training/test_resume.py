@@ -126,6 +126,7 @@ def forget(part: str, checkpoint: Checkpoint) -> None:
 PARTS = ["optimiser", "schedule", "statistics", "logged", "episodes", "random"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", rarely([*PARTS, "curves"], *PARTS[1:], "curves"))
 def test_the_comparison_notices_every_part_that_is_not_restored(
     equirl_command: Command,
@@ -172,6 +173,7 @@ def lose_its_rows(path: Path) -> None:
     max(rows, key=lambda row: int(row.stem.split("_")[2])).unlink()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "damage", rarely([truncate, flip_a_bit, lose_its_rows, empty], flip_a_bit, empty)
 )
@@ -206,6 +208,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_left_as_it_is(
     assert (run / "best_model.zip").exists()
 
 
+@pytest.mark.long
 def test_a_run_without_a_checkpoint_starts_over_and_says_so(
     equirl_command: Command, uninterrupted: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -219,6 +222,7 @@ def test_a_run_without_a_checkpoint_starts_over_and_says_so(
     assert not list((tmp_path / "run").rglob("*.writing*"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "at",
     [
@@ -257,6 +261,7 @@ def test_of_two_that_begin_the_same_run_the_second_is_refused(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.long
 def test_a_run_directory_may_be_moved(
     equirl_command: Command, uninterrupted: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -267,6 +272,7 @@ def test_a_run_directory_may_be_moved(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_finished_run_says_so_and_can_be_trained_longer(
     equirl_command: Command, uninterrupted: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -288,6 +294,7 @@ def test_a_finished_run_says_so_and_can_be_trained_longer(
     assert steps[-1] == 400
 
 
+@pytest.mark.long
 def test_a_run_that_reached_its_target_asks_for_another_target(
     equirl_command: Command, tmp_path: Path
 ) -> None:
@@ -342,6 +349,7 @@ def test_two_processes_do_not_train_in_one_run_directory(
     assert f"another process is training in {run}" in outcome.err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "code"), rarely([(signal.SIGINT, 130), (signal.SIGTERM, 143)], (signal.SIGINT, 130))
 )
@@ -366,6 +374,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     assert differences(uninterrupted(CARTPOLE), run) == []
 
 
+@pytest.mark.long
 def test_a_second_signal_stops_at_once(
     equirl_command: Command,
     uninterrupted: Callable[..., Path],

@@ -20,6 +20,7 @@ from shared.refusals import Refused
 from shared.short_training import SHORT, train
 
 
+@pytest.mark.long
 def test_same_seed_gives_the_same_agent_and_another_seed_another(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -138,6 +139,7 @@ gym.register("Mine/Pole-v0", CartPoleEnv, max_episode_steps=20)
 """
 
 
+@pytest.mark.long
 def test_an_environment_of_a_module_in_the_current_folder_is_found(
     equirl_command: Callable[..., Any], folder: Path
 ) -> None:
@@ -151,6 +153,7 @@ def test_an_environment_of_a_module_in_the_current_folder_is_found(
     assert outcome.code == 0, outcome.err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("algorithm", "method"), rarely([("ppo", "equitune"), ("dqn", "augment")], ("ppo", "equitune"))
 )
@@ -198,6 +201,7 @@ def test_what_cannot_be_normalised_is_refused(
     assert said in refused("train", *arguments, "normalize=true", "progress=false")
 
 
+@pytest.mark.long
 def test_agents_of_a_normalised_run_are_not_played_on_raw_observations(
     refused: Refused, equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -189,6 +189,7 @@ def test_half_of_the_games_begin_mirrored() -> None:
     np.testing.assert_array_equal(moved, right)
 
 
+@pytest.mark.long
 def test_the_breach_of_space_invaders_itself_is_which_of_two_near_aliens_shoots() -> None:
     env = made("equirl/BrokenSpaceInvaders-v0", share=0.0)
     mirror = registered_state_maps("equirl/BrokenSpaceInvaders-v0")["mirror"]

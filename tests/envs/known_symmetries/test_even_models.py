@@ -45,12 +45,14 @@ def report_of(env_id: str, make: Callable[[], Any]) -> SymmetryReport:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("env_id", rarely(REMEDIES, "Humanoid-v5", "BipedalWalker-v3"))
 def test_behind_its_remedy_the_environment_is_symmetric(env_id: str) -> None:
     report = report_of(env_id, lambda: REMEDIES[env_id](made(env_id)))
     assert report.holds, report
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("env_id", rarely(REMEDIES, "Humanoid-v5", "BipedalWalker-v3"))
 def test_without_the_remedy_the_symmetry_is_refused(env_id: str) -> None:
     assert report_of(env_id, lambda: made(env_id)).is_refuted

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,25 +23,42 @@ from tqdm import tqdm
 from equirl.actions import as_leaves
 from equirl.commands.environments import check_run_dir, environment_maker, imported
 from equirl.commands.found import discover_in_model, discover_in_play, show
+from equirl.commands.mistakes import MISTAKES
 from equirl.configs.fields import check_values
 from equirl.configs.schema import CheckConfig
 from equirl.envs import SymmetryWrapper, symmetry_of
 from equirl.envs.registry import registered_remark, registered_state_maps, registered_tolerance
-from equirl.errors import ConfigError, SymmetryError
+from equirl.errors import ConfigError, RunError, SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.boards import Board
 from equirl.verification.exact import check_symmetry, steps_of_play
 from equirl.verification.shown_report import as_table, conclusion, explained
 from equirl.verification.verdicts import QUANTITIES, CounterExample, SymmetryReport, Verdict
 
-EXIT_CODES = {"holds": 0, "refused": 1, "undecided": 3}
+EXIT_CODES = {"holds": 0, "refused": 1, "undecided": 3, "no verdict": 4}
 
 FIRST_STEPS = 200
 """After this many transitions, say how long the play will take."""
 
 
 def check(config: DictConfig) -> None:
-    """Check or discover as configured; exits with 0 if it holds, 1 if refused, 3 if undecided."""
+    """Check or discover as configured; exits with 0 if it holds, 1 if refused, 3 if undecided.
+
+    Raises:
+        RunError: something failed on the way, in the environment most likely; with exit code 4,
+            since 1, Python's own, would be read as a refusal.
+    """
+    try:
+        _checked(config)
+    except (*MISTAKES, RunError):
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RunError(f"no verdict, since this failed: {what}", EXIT_CODES["no verdict"]) from None
+
+
+def _checked(config: DictConfig) -> None:
     settings = cast(CheckConfig, OmegaConf.to_object(config))
     check_values(settings)
     run_dir = Path(settings.run_dir)

@@ -67,6 +67,14 @@ class Film(gym.Env):
 film = {"mirror": (lambda s: s[:, :, ::-1], [1, 0])}
 gym.register("Test/Film-v0", Film)
 
+class Brittle(Line):
+    def step(self, action):
+        if self.x > 5:
+            raise ValueError("the lamp\\n broke")
+        return super().step(action)
+
+gym.register("Test/Brittle-v0", Brittle)
+
 def turn_round(line):
     line.x = -line.x
 
@@ -128,6 +136,19 @@ def test_a_wrong_symmetry_exits_with_one_and_numbers(
     report = json.loads((folder / "out" / "report.json").read_text())
     broken = [v for v in report["verdicts"] if not v["holds"] and v["quantity"] == "dynamics"]
     assert len(broken[0]["counter_example"]["expected"]) == 4
+
+
+def test_an_environment_that_fails_is_no_verdict(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declared = "env.symmetry=declared_for_check:line"
+    assert check("env.id=declared_for_check:Test/Brittle-v0", declared) == 4
+    out, err = capsys.readouterr()
+    assert "symmetry" not in out
+    *trace, line = err.splitlines()
+    assert "Traceback" in trace[0]
+    assert line == "equirl check: no verdict, since this failed: ValueError: the lamp broke"
+    assert not (folder / "out").exists()
 
 
 TABLES = """

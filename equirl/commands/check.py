@@ -28,6 +28,7 @@ from equirl.configs.fields import check_values
 from equirl.configs.schema import CheckConfig
 from equirl.envs import SymmetryWrapper, symmetry_of
 from equirl.envs.registry import registered_remark, registered_state_maps, registered_tolerance
+from equirl.envs.running.guarded import GuardedEnv
 from equirl.errors import ConfigError, RunError, SymmetryError
 from equirl.symmetry import Symmetry
 from equirl.verification.boards import Board
@@ -36,6 +37,9 @@ from equirl.verification.shown_report import as_table, conclusion, explained
 from equirl.verification.verdicts import QUANTITIES, CounterExample, SymmetryReport, Verdict
 
 EXIT_CODES = {"holds": 0, "refused": 1, "undecided": 3, "no verdict": 4}
+
+STEPS_TO_BLAME = 2000
+"""So many random steps of the environment by itself, to say what it does wrong."""
 
 FIRST_STEPS = 200
 """After this many transitions, say how long the play will take."""
@@ -48,21 +52,9 @@ def check(config: DictConfig) -> None:
         RunError: something failed on the way, in the environment most likely; with exit code 4,
             since 1, Python's own, would be read as a refusal.
     """
-    try:
-        _checked(config)
-    except (*MISTAKES, RunError):
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RunError(f"no verdict, since this failed: {what}", EXIT_CODES["no verdict"]) from None
-
-
-def _checked(config: DictConfig) -> None:
     settings = cast(CheckConfig, OmegaConf.to_object(config))
     check_values(settings)
-    run_dir = Path(settings.run_dir)
-    check_run_dir(run_dir)
+    check_run_dir(Path(settings.run_dir))
     if settings.transitions < 2000:
         raise ConfigError(f"transitions must be at least 2000, got {settings.transitions}")
     if not 0 < settings.level < 1:
@@ -72,6 +64,35 @@ def _checked(config: DictConfig) -> None:
     if settings.discover not in (True, False, "model"):
         raise ConfigError(f"discover must be true, false or model, got {settings.discover!r}")
     make_env, symmetry = environment_maker(settings.env, needs_symmetry=not settings.discover)
+    try:
+        _look(settings, make_env, symmetry)
+    except (*MISTAKES, RunError):
+        raise
+    except Exception as error:
+        raise _no_verdict(error, make_env, settings.seed) from error
+
+
+def _no_verdict(error: Exception, make_env: Callable[[], gym.Env[Any, Any]], seed: int) -> RunError:
+    """Says what the environment does wrong, by itself, or prints where else something failed."""
+    env = GuardedEnv(make_env())
+    env.action_space.seed(seed)
+    try:
+        env.reset(seed=seed)
+        for _ in range(STEPS_TO_BLAME):
+            *_, terminated, truncated, _ = env.step(env.action_space.sample())
+            if terminated or truncated:
+                env.reset()
+    except RunError as fault:
+        return RunError(f"no verdict: {fault}", EXIT_CODES["no verdict"])
+    traceback.print_exception(error)
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return RunError(f"no verdict, since this failed: {what}", EXIT_CODES["no verdict"])
+
+
+def _look(
+    settings: CheckConfig, make_env: Callable[[], gym.Env[Any, Any]], symmetry: Symmetry | None
+) -> None:
+    run_dir = Path(settings.run_dir)
     if settings.discover == "model":
         discover_in_model(str(settings.env.id), make_env())
         return

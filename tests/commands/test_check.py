@@ -145,10 +145,22 @@ def test_an_environment_that_fails_is_no_verdict(
     assert check("env.id=declared_for_check:Test/Brittle-v0", declared) == 4
     out, err = capsys.readouterr()
     assert "symmetry" not in out
-    *trace, line = err.splitlines()
-    assert "Traceback" in trace[0]
-    assert line == "equirl check: no verdict, since this failed: ValueError: the lamp broke"
+    (line,) = err.splitlines()
+    assert line.startswith("equirl check: no verdict: Test/Brittle-v0 failed in step(")
+    assert "ValueError: the lamp broke (declared_for_check.py, line " in line
     assert not (folder / "out").exists()
+
+
+def test_what_fails_otherwise_keeps_its_traceback(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("equirl.commands.check.check_symmetry", lambda *_, **__: 1 / 0)
+    assert check("env=cartpole") == 4
+    *trace, line = capsys.readouterr().err.splitlines()
+    assert "Traceback" in trace[0]
+    assert (
+        line == "equirl check: no verdict, since this failed: ZeroDivisionError: division by zero"
+    )
 
 
 TABLES = """

@@ -45,8 +45,8 @@ class EquivariantAlgorithm(BaseAlgorithm):
         gradient: for `equizero` and `canonical`, ``"selected"`` or ``"straight_through"``.
         init: where `lambda` starts, ``"equitune"`` or ``"equizero"``.
         inner: of `relaxed`, the method where the symmetry holds.
-        per_action: of `relaxed`: whether each action has an α of its own, by default in
-            `EquivariantDQN`, the only one that can.
+        per_action: of `relaxed`: whether each action has an α of its own. In `EquivariantDQN`, the
+            only one that can, it is ``"auto"`` by default: as long as that predicts better.
         canonical_score: ``"lexicographic"`` or ``"learned"``.
         orbit_samples: for `equitune`: so many random elements of the orbit in the loss rather than
             all, which costs less and adds noise; targets and actions see the whole orbit.
@@ -76,7 +76,7 @@ class EquivariantAlgorithm(BaseAlgorithm):
         gradient: str | None = None,
         init: str | None = None,
         inner: str | None = None,
-        per_action: bool | None = None,
+        per_action: bool | str | None = None,
         canonical_score: str | None = None,
         orbit_samples: int | None = None,
         shortcuts: bool = True,

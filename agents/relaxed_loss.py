@@ -46,12 +46,16 @@ def relaxed_loss(model: EquivariantDQN, sample: ReplayBufferSamples, targets: Te
     value, symmetric, plain = (
         q.gather(1, actions).to(targets.dtype) for q in (parts.value, parts.symmetric, parts.plain)
     )
-    evidence = parts.evidence
-    if evidence.dim() == 2:  # of every action
-        evidence = evidence.gather(1, actions)[:, 0]
+    candidates = [
+        p if p.dim() == 1 else p.gather(1, actions)[:, 0]  # of every action
+        for p in parts.candidates
+    ]
     loss = F.smooth_l1_loss(value[:count], targets) + F.smooth_l1_loss(plain[:count], targets)
     of_alpha: Tensor = symmetrized.weighting.loss(
-        evidence[count:], symmetric[count:], plain[count:], model.targets(newest)
+        [p[count:] for p in candidates],
+        symmetric[count:],
+        plain[count:],
+        model.targets(newest),
     )
     return loss + of_alpha
 
@@ -86,7 +90,7 @@ def alpha_loss(model: Any, newest: ReplayBufferSamples, targets: Tensor) -> Tens
     symmetric, plain = (q.mean(dim=2) if q.dim() == 3 else q for q in values)
     expected = targets.mean(dim=2) if targets.dim() == 3 else targets
     weighting: RelaxedWeighting = model.actor.symmetrized.weighting
-    return weighting.loss(relaxed.evidence, symmetric, plain, expected.expand_as(plain))
+    return weighting.loss(relaxed.candidates, symmetric, plain, expected.expand_as(plain))
 
 
 def newest_transitions(model: OffPolicyAlgorithm, count: int) -> ReplayBufferSamples:

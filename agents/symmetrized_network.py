@@ -52,9 +52,10 @@ def settled(method: Method, network: Any) -> Method:
     if not isinstance(method, Relaxed):
         return method
     if method.per_action and not network.relaxes_actions:
-        raise MethodError("per_action=true is for DQN (algorithm=dqn): leave it out")
+        asked = str(method.per_action).lower()
+        raise MethodError(f"per_action={asked} is for DQN (algorithm=dqn): leave it out")
     if method.per_action is None:
-        return replace(method, per_action=network.relaxes_actions)
+        return replace(method, per_action="auto" if network.relaxes_actions else False)
     return method
 
 

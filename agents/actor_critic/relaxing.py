@@ -132,5 +132,5 @@ class RelaxingOnPolicy(OnPolicyAlgorithm):
         for sample in self.rollout_buffer.get(vars(self).get("batch_size")):
             parts = policy.relaxation(sample.observations)
             symmetric, plain = parts.symmetric[:, -1], parts.plain[:, -1]
-            loss = weighting.loss(parts.evidence, symmetric, plain, sample.returns)
+            loss = weighting.loss(parts.candidates, symmetric, plain, sample.returns)
             minimize(policy.optimizer, loss)

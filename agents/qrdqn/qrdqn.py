@@ -109,7 +109,7 @@ class EquivariantQRDQN(EquivariantAlgorithm, QRDQN):
         )
         targets = self.targets(sample)
         of_alpha: Tensor = symmetrized.weighting.loss(
-            parts.evidence[count:],
+            [p[count:] for p in parts.candidates],
             symmetric[count:].mean(dim=1),
             plain[count:].mean(dim=1),
             self.targets(newest).mean(dim=1),

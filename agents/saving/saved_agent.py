@@ -79,7 +79,10 @@ class SavedAgent(SavedDescription):
         return model
 
     def kept_of_relaxed(
-        self, method: Any = None, inner: str | None = None, per_action: bool | None = None
+        self,
+        method: Any = None,
+        inner: str | None = None,
+        per_action: bool | str | None = None,
     ) -> dict[str, Any]:
         """Of an agent of `relaxed`, the options that a model of `relaxed` with its weights has.
 

@@ -74,7 +74,7 @@ def learn_alpha(
 
     def loss(standardised: Tensor) -> Tensor:
         rows = torch.randint(len(table), (batch_size,), device=taken.device)
-        evidence = weighting.h(standardised[rows])[:, 0]
+        evidence = weighting.candidates(standardised[rows])
         return weighting.loss(evidence, symmetric[rows], plain[rows], nothing[rows])
 
     features = table.now.features[0]

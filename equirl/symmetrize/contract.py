@@ -138,8 +138,11 @@ class Method:
         for spec in fields(self):
             value, choices = getattr(self, spec.name), spec.metadata["choices"]
             least = spec.metadata["least"]
-            if spec.metadata["is_flag"] and not (value is None or isinstance(value, bool)):
-                raise MethodError(f"{spec.name} must be true or false, got {shown(value)}")
+            if spec.metadata["is_flag"]:
+                if value is None or isinstance(value, bool) or value in choices:
+                    continue
+                others = "".join(f" or {choice}" for choice in choices)
+                raise MethodError(f"{spec.name} must be true or false{others}, got {shown(value)}")
             if choices and value not in choices:
                 raise MethodError(
                     f"{spec.name} must be one of {', '.join(choices)}, got {shown(value)}"

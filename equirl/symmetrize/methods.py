@@ -140,9 +140,11 @@ class Relaxed(Method):
         "what is let go of, with its options as they are: equitune, lambda, equizero or canonical",
         ("equitune", "lambda", "equizero", "canonical"),
     )
-    per_action: bool | None = option(
+    per_action: bool | str | None = option(
         None,
-        "whether each action has an α of its own, α(s, a): for DQN alone, and its default",
+        "whether each action has an α of its own, α(s, a): for DQN alone; auto, its default, is as "
+        "long as that is seen to predict better than one α(s) for all",
+        ("auto",),
         is_flag=True,
     )
 
@@ -157,7 +159,8 @@ class Relaxed(Method):
 
     def weighting(self, feature_dim: int, entries: int) -> nn.Module:
         inner = self.kept.weighting(feature_dim, entries)
-        return RelaxedWeighting(feature_dim, inner, entries if self.per_action else None)
+        of_each = entries if self.per_action else None
+        return RelaxedWeighting(feature_dim, inner, of_each, chooses=self.per_action == "auto")
 
     def weights(self, orbit: Orbit, weighting: Any) -> Weights:
         return self.parts(orbit, weighting).weights
@@ -166,7 +169,8 @@ class Relaxed(Method):
         """What the weights are made of, see `weights`."""
         assert orbit.features is not None
         kept = self.kept.weights(orbit, weighting.inner)
-        return RelaxedWeights(kept, weighting.evidence(orbit.features[0]))
+        candidates = weighting.candidates(orbit.features[0])
+        return RelaxedWeights(kept, weighting.chosen(candidates), candidates)
 
 
 METHODS: dict[str, type[Method]] = {

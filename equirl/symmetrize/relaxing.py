@@ -8,6 +8,7 @@ loss of its own: at α = 0 the loss of M_R says nothing of M, and M nothing of w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -29,48 +30,88 @@ PRIOR = 0.2
 FLOOR = 0.3
 """What the error r of M_G counts for, beside the difference."""
 
+MARGIN = 0.02
+"""Each entry has an evidence of its own where that saves more than MARGIN E[d²] of the error."""
+
 
 class RelaxedWeighting(nn.Module):
     """α(x) = clamp((p(x) − ¼) / ½, 0, 1), with p(x) the evidence against the symmetry at x.
 
     p is a small network h of the model's own features of x, and begins as 0; so does α.
 
+    There is one p(x) for all entries of M(x), or each has its own, p_i(x) = h_0(x) + h_i(x), or
+    both are learned: then that of each counts as long as it predicts better than the other what
+    neither has learned from yet, by a margin, and the one for all else and at the start.
+
     Args:
         feature_dim: number of features of one input.
         inner: what the method that is relaxed learns, or None.
-        entries: of M(x), each with an α of its own; None: there is one α for all of them.
+        entries: of M(x), where each may have an evidence of its own; None: none has.
+        chooses: learn both kinds.
         hidden: width of h.
     """
 
     running_error: Tensor
     running_gap: Tensor
+    running_gain: Tensor
 
     def __init__(
         self,
         feature_dim: int,
         inner: nn.Module | None,
         entries: int | None = None,
+        chooses: bool = False,
         hidden: int = 32,
     ) -> None:
         super().__init__()
         self.inner = inner
         self.is_shared = entries is None
-        # What all entries share comes first, and then what each adds.
-        self.h = network_from_zero(feature_dim, hidden, 1 + (entries or 0))
+        self.chooses = chooses and not self.is_shared
+        # Of all entries together, and of each: what they share comes first, then what each adds.
+        outputs = 1 if entries is None else 1 + entries + self.chooses
+        self.h = network_from_zero(feature_dim, hidden, outputs)
         # Zero until measured. Target networks are given what is named running_, as in batch norm.
-        for name in ("error", "gap"):
+        for name in ("error", "gap", *(["gain"] if self.chooses else [])):
             self.register_buffer(f"running_{name}", torch.zeros(()))
+
+    def candidates(self, features: Tensor) -> tuple[Tensor, ...]:
+        """What may be p(x) of the features of x, ``[batch, feature_dim]``, without their graph.
+
+        Returns:
+            p(x) of all entries together, ``[batch]``, or of each, ``[batch, entries]``, or both.
+        """
+        found: Tensor = self.h(features.detach())
+        if self.is_shared:
+            return (found[:, 0],)
+        if not self.chooses:
+            return (found[:, :1] + found[:, 1:],)
+        return found[:, 0], found[:, 1:2] + found[:, 2:]
 
     def evidence(self, features: Tensor) -> Tensor:
         """p(x) of the features of x, ``[batch, feature_dim]``, without their graph.
 
         Returns:
-            ``[batch]``, or ``[batch, entries]`` where each entry of M(x) has its own.
+            ``[batch]``, or ``[batch, entries]`` where each entry of M(x) may have its own.
         """
-        evidence: Tensor = self.h(features.detach())
-        return evidence[:, 0] if self.is_shared else evidence[:, :1] + evidence[:, 1:]
+        return self.chosen(self.candidates(features))
 
-    def loss(self, evidence: Tensor, symmetric: Tensor, plain: Tensor, target: Tensor) -> Tensor:
+    def chosen(self, candidates: Sequence[Tensor]) -> Tensor:
+        """The p(x) that counts, of what `candidates` gave."""
+        if not self.chooses:
+            return candidates[0]
+        of_all, of_each = candidates
+        return torch.where(self.is_by_entry, of_each, of_all[:, None])
+
+    @property
+    def is_by_entry(self) -> Tensor:
+        """Whether each entry of M(x) has its own p(x), a scalar of bool."""
+        if not self.chooses:
+            return torch.tensor(not self.is_shared)
+        return self.running_gain > MARGIN * self.running_gap
+
+    def loss(
+        self, candidates: Sequence[Tensor], symmetric: Tensor, plain: Tensor, target: Tensor
+    ) -> Tensor:
         """What p(x) learns from, a scalar: the best mixture of M_G(x) and M(x), and a prior.
 
         With l the Huber loss, ē and d̄ running means of l(M_G(x) − y) and of l(M(x) − M_G(x)),
@@ -87,23 +128,33 @@ class RelaxedWeighting(nn.Module):
         the symmetry is exact. M_G and M must not have been trained on these y: on those, M is
         always the better, as it fits noise as well.
 
+        Of two candidates each has this loss; by how much less l is for the second is remembered,
+        a running mean, as the p(x) that counts depends on it (`is_by_entry`).
+
         Args:
-            evidence: p(x), ``[batch]``.
+            candidates: what may be p(x), each ``[batch]``: see the method of this name. Of p(x) of
+                each entry that of the one entry that there is a target for.
             symmetric: M_G(x), ``[batch, …]``; no gradient reaches it. Of a model with several
                 outputs what there is a target for, as of an actor and a critic the value.
             plain: M(x), alike.
             target: y, alike.
         """
-        with torch.no_grad():
-            usual = F.smooth_l1_loss(symmetric, target)
-            gap = F.smooth_l1_loss(plain, symmetric)
-            if self.training:
+        symmetric, plain = symmetric.detach(), plain.detach()
+        errors = [F.smooth_l1_loss(_mixed(symmetric, plain, p), target) for p in candidates]
+        if self.training:
+            with torch.no_grad():
+                usual = F.smooth_l1_loss(symmetric, target)
+                gap = F.smooth_l1_loss(plain, symmetric)
                 is_first = self.running_error == 0
                 for running, now in ((self.running_error, usual), (self.running_gap, gap)):
                     running.copy_(torch.where(is_first, now, running.lerp(now, 0.01)))
-        mixed = _mixed(symmetric.detach(), plain.detach(), evidence)
-        error = F.smooth_l1_loss(mixed, target) / self._unit
-        return error + self.prior * evidence.square().mean()
+                if self.chooses:  # slowly, as the two differ by little beside the noise
+                    self.running_gain.lerp_(errors[0] - errors[1], 0.002)
+        losses = [
+            error / self._unit + self.prior * p.square().mean()
+            for error, p in zip(errors, candidates, strict=True)
+        ]
+        return torch.stack(losses).sum()
 
     @property
     def prior(self) -> Tensor:
@@ -126,10 +177,12 @@ class RelaxedWeights(NamedTuple):
     Args:
         kept: w_g(x) of the method where α = 0, ``[|G|, batch]``.
         evidence: p(x), ``[batch]`` or ``[batch, entries]``.
+        candidates: what it was chosen from, which the loss of α asks for.
     """
 
     kept: Weights
     evidence: Tensor
+    candidates: tuple[Tensor, ...]
 
     @property
     def weights(self) -> Weights:
@@ -152,11 +205,13 @@ class Relaxation(NamedTuple):
         symmetric: M_G(x), ``[batch, *Y]``.
         plain: M(x), alike.
         evidence: p(x), ``[batch]`` or ``[batch, entries]``.
+        candidates: what it was chosen from, which the loss of α asks for.
     """
 
     symmetric: Any
     plain: Any
     evidence: Tensor
+    candidates: tuple[Tensor, ...]
 
     @property
     def alpha(self) -> Tensor:
@@ -197,9 +252,10 @@ def relaxation(
     if outputs is None:
         outputs, features = symmetrized.outputs(x)
     orbit = symmetrized.looked_at(x, outputs, features, scores, scale)
-    kept, evidence = method.parts(orbit, symmetrized.weighting)
+    parts = method.parts(orbit, symmetrized.weighting)
     plain = map_parts(lambda part: part[0], outputs)
-    return Relaxation(symmetrized.combine(outputs, kept), plain, evidence)
+    symmetric = symmetrized.combine(outputs, parts.kept)
+    return Relaxation(symmetric, plain, parts.evidence, parts.candidates)
 
 
 def alpha_of(symmetrized: Symmetrized, x: Any) -> Tensor:

@@ -59,7 +59,7 @@ class Symmetrized(Steps):
         inner: for `relaxed`: the method that is let go of where the symmetry fails. α(x) is 0 until
             it learns (`RelaxedWeighting.loss`); where it is not, M_R is not equivariant.
         per_action: for `relaxed`: each entry of M(x), ``[batch, entries]``, has an α of its own;
-            by default they share one.
+            by default they share one. ``"auto"``: as `RelaxedWeighting` sees fit.
         orbit_samples: for `equitune`: while a gradient is being computed, the average is estimated,
             without bias, from this many elements of the orbit, drawn afresh for each x without
             replacement. Where there is no gradient the whole orbit counts. None: it always does.
@@ -92,7 +92,7 @@ class Symmetrized(Steps):
         gradient: str | None = None,
         init: str | None = None,
         inner: str | None = None,
-        per_action: bool | None = None,
+        per_action: bool | str | None = None,
         orbit_samples: int | None = None,
     ) -> None:
         super().__init__()

@@ -23,7 +23,8 @@ from equirl.symmetrize import RelaxedWeighting, relaxation, relaxing
 def build(env: Any, method: str, settings: dict[str, Any]) -> Any:
     """A DQN agent; ``relaxed-equizero`` is `relaxed` over `equizero`.
 
-    ``relaxed-per_state`` is `relaxed` with one alpha for all actions.
+    ``relaxed-per_state`` is `relaxed` with one alpha for all actions, and ``relaxed-per_action``
+    with one of each, always.
     """
     symmetry = symmetry_of(env)
     if method == "plain":
@@ -45,8 +46,8 @@ def build(env: Any, method: str, settings: dict[str, Any]) -> Any:
         return EquivariantDQN(ResidualPathwayPolicy, env, **settings)
     name, _, inner = method.partition("-")
     options: dict[str, Any] = {"inner": inner} if inner else {}
-    if inner == "per_state":
-        options = {"per_action": False}
+    if inner.startswith("per_"):
+        options = {"per_action": inner == "per_action"}
     return EquivariantDQN("MlpPolicy", env, method=name, **options, **settings)
 
 
@@ -105,12 +106,12 @@ def count_in_errors(fades: bool) -> None:
 
 
 def slow_down(pace: float) -> None:
-    evidence = RelaxedWeighting.evidence
+    candidates = RelaxedWeighting.candidates
 
     def slower(self: Any, features: Any) -> Any:
-        return pace * evidence(self, features)
+        return tuple(pace * p for p in candidates(self, features))
 
-    RelaxedWeighting.evidence = slower  # type: ignore[method-assign]
+    RelaxedWeighting.candidates = slower  # type: ignore[method-assign]
 
 
 def varied_loss(model: Any, sample: Any, targets: torch.Tensor, ways: list[str]) -> torch.Tensor:
@@ -121,9 +122,10 @@ def varied_loss(model: Any, sample: Any, targets: torch.Tensor, ways: list[str])
     own = torch.stack([torch.nn.functional.smooth_l1_loss(each, targets) for each in q]).sum()
     judged = sample if "seen" in ways else newest_transitions(model, len(targets))
     parts = relaxation(symmetrized, judged.observations)
-    evidence = parts.evidence
-    if evidence.dim() == 2:  # of every action
-        evidence = evidence.gather(1, judged.actions.long())[:, 0]
+    evidence = [
+        p if p.dim() == 1 else p.gather(1, judged.actions.long())[:, 0]  # of every action
+        for p in parts.candidates
+    ]
     if "predictors" in ways:
         predictors = vars(model).setdefault("predictors", Predictors(symmetrized))
         predictors.learn(sample)

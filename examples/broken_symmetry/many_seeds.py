@@ -26,13 +26,13 @@ from learners import ERROR_PRIOR, FADES_AFTER
 from torch import Tensor
 
 from equirl.envs import symmetry_of
-from equirl.symmetrize.relaxing import FLOOR, PRIOR, let_go
+from equirl.symmetrize.relaxing import FLOOR, MARGIN, PRIOR, let_go
 from equirl.symmetrize.weightings import shared_among_best
 
 WIDTH, GATE, ACTIONS = 64, 32, 4
 METHODS = (
     *("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp"),
-    *("relaxed", "relaxed-per_state"),
+    *("relaxed", "relaxed-per_action", "relaxed-per_state"),
 )
 WAYS = ("-", "local", "seen", "noaux", "slow", "predictors", "error", "fading", "floor1", "held")
 """Of learning alpha: see `learners.vary`; slow: p is a tenth of what its network gives; held: from
@@ -110,8 +110,7 @@ class Agents:
         sizes = [inputs, WIDTH, WIDTH, ACTIONS]
         observed = inputs + grids.SIZE**2  # with the walls
         self.q_net = Perceptrons(seeds, sizes, observed, self.draw)
-        self.per_action = method == "relaxed"
-        p = 1 + ACTIONS if self.per_action else 1
+        p = {"relaxed": 2 + ACTIONS, "relaxed-per_action": 1 + ACTIONS}.get(method, 1)
         self.gate = Perceptrons(seeds, [WIDTH, GATE, p], WIDTH, self.draw)
         self.residual = Perceptrons(seeds, sizes, observed, self.draw)
         with torch.no_grad():
@@ -124,7 +123,8 @@ class Agents:
             groups.append({"params": list(self.residual.parameters()), "weight_decay": 1e-3})
         self.parameters = [p for group in groups for p in group["params"]]
         self.optimizer = torch.optim.Adam(groups, grids.SETTINGS["learning_rate"])
-        self.usual, self.gap, self.learned = torch.zeros(seeds), torch.zeros(seeds), 0
+        self.usual, self.gap, self.gain = torch.zeros(3, seeds).unbind()
+        self.learned = 0
         given = ACTIONS * (1 + grids.SIZE**2)
         self.predictor = Perceptrons(seeds, [inputs, WIDTH, WIDTH, given], inputs, self.draw)
         self.of_predictor = torch.optim.Adam(self.predictor.parameters(), 1e-3)
@@ -139,14 +139,22 @@ class Agents:
         extra = self.residual(self.room.inputs)[0].flatten(1) if self.method == "rpp" else q[:, :0]
         return q.flatten(1), features, extra
 
-    def evidence(self, features: Tensor, pairs: Tensor) -> Tensor:
-        """p of these (s, a), `[seeds, k]`."""
+    def candidates(self, features: Tensor, pairs: Tensor) -> list[Tensor]:
+        """What may be p of these (s, a), `[seeds, k]`: of all actions, of each, or both."""
         states = (pairs // ACTIONS)[..., None].expand(-1, -1, WIDTH)
         each = self.gate(features.detach().gather(1, states))[0]
-        p = each[..., 0]
-        if self.per_action:
-            p = p + each.gather(2, (1 + pairs % ACTIONS)[..., None])[..., 0]
-        return 0.1 * p if self.way == "slow" else p
+        each = 0.1 * each if self.way == "slow" else each
+        found = [] if self.method == "relaxed-per_action" else [each[..., 0]]
+        if self.method != "relaxed-per_state":
+            each = each[..., len(found) :]
+            found.append(each[..., 0] + each.gather(2, (1 + pairs % ACTIONS)[..., None])[..., 0])
+        return found
+
+    def evidence(self, features: Tensor, pairs: Tensor) -> Tensor:
+        """p of these (s, a), `[seeds, k]`."""
+        candidates = self.candidates(features, pairs)
+        by_action = (self.gain > MARGIN * self.gap)[:, None]
+        return torch.where(by_action, candidates[-1], candidates[0])
 
     def symmetric(self, q: Tensor, pairs: Tensor) -> Tensor:
         """Q_G of these (s, a), `[seeds, k]`."""
@@ -200,7 +208,7 @@ class Agents:
             torch.stack(losses).sum().backward()
             self.of_predictor.step()
         pairs, y = sample if self.way == "seen" else newest
-        p = self.evidence(features, pairs)
+        candidates = self.candidates(features, pairs)
         with torch.no_grad():
             symmetric, plain = self.symmetric(q, pairs), q.gather(1, pairs)
             if self.way == "predictors":
@@ -210,10 +218,14 @@ class Agents:
             gap, share = huber(plain, symmetric), 0.01 if self.learned else 1.0
             self.usual, self.gap = self.usual.lerp(error, share), self.gap.lerp(gap, share)
             self.learned += 1
-        p = p[..., None] if self.way == "predictors" else p
         unit = self.usual.clamp(min=1e-12)
-        of_alpha = huber(symmetric + p * d, y) / unit
-        return loss + of_alpha + self.prior(unit) * p.square().flatten(1).mean(dim=1)
+        errors = []
+        for p in candidates:
+            share = p[..., None] if self.way == "predictors" else p
+            errors.append(huber(symmetric + share * d, y))
+            loss = loss + errors[-1] / unit + self.prior(unit) * p.square().mean(dim=1)
+        self.gain = self.gain.lerp((errors[0] - errors[-1]).detach(), 0.002)
+        return loss
 
     def prior(self, unit: Tensor) -> Tensor | float:
         """kappa of each seed."""

@@ -69,7 +69,7 @@ def test_an_option_that_the_method_does_not_heed_is_refused(name: str, option: s
         ({"method": "equitune", "orbit_samples": 1.5}, "1.5"),
         (
             {"method": "relaxed", "per_action": "false"},
-            "per_action must be true or false, got 'false'",
+            "per_action must be true or false or auto, got 'false'",
         ),
         ({"method": "equitune", "orbit_sample": 1}, "'orbit_sample': did you mean 'orbit_samples'"),
     ],

@@ -76,9 +76,11 @@ def test_relaxed_lies_between_the_inner_method_and_the_model(
     torch.testing.assert_close(weights.sum(dim=0), torch.ones(9, dtype=torch.float64))
 
 
-@given(group_and_seed, inners)
+@given(group_and_seed, inners, st.sampled_from([True, "auto"]))
 @a_few
-def test_each_entry_can_be_let_go_of_by_itself(drawn: tuple[Any, int], inner: str) -> None:
+def test_each_entry_can_be_let_go_of_by_itself(
+    drawn: tuple[Any, int], inner: str, per_action: bool | str
+) -> None:
     group, seed = drawn
     shared = of(group, seed, inner)
     outputs = size(shared.output_action)
@@ -88,9 +90,11 @@ def test_each_entry_can_be_let_go_of_by_itself(drawn: tuple[Any, int], inner: st
         shared.output_action,
         "relaxed",
         inner=inner,
-        per_action=True,
+        per_action=per_action,
         feature_dim=outputs,
     )
+    if per_action == "auto" and model.weighting is not None:
+        model.weighting.running_gain.fill_(1.0)
     x = points(model.double().eval())
     symmetric = model(x).detach()
     torch.testing.assert_close(symmetric, shared(x), rtol=0, atol=1e-12)
@@ -121,7 +125,7 @@ def test_the_evidence_is_the_best_mixture_shrunk_by_the_prior() -> None:
     optimizer = torch.optim.SGD([p], lr=0.1)
     for _ in range(200):
         optimizer.zero_grad()
-        weighting.loss(p.expand(4000), symmetric, plain, target).backward()
+        weighting.loss([p.expand(4000)], symmetric, plain, target).backward()
         optimizer.step()
     shrunk_by = PRIOR * (d.square().mean() + FLOOR * r.square().mean())
     best = (r * d).mean() / (d.square().mean() + shrunk_by)
@@ -139,10 +143,37 @@ def test_alpha_is_one_where_the_symmetry_fails_and_zero_where_models_differ_by_n
         plain = usual + 0.1 * torch.randn(1000)  # knows, up to noise, what M_G knows by halves
         symmetric = torch.zeros(1000)
         optimizer.zero_grad()
-        weighting.loss(weighting.evidence(features), symmetric, plain, target).backward()
+        weighting.loss(weighting.candidates(features), symmetric, plain, target).backward()
         optimizer.step()
     holds, fails = let_go(weighting.evidence(torch.eye(2))).tolist()
     assert (holds, fails) == (0, 1)
+
+
+@pytest.mark.parametrize("which", ["one", "all"])
+def test_each_entry_has_its_own_evidence_where_that_predicts_better(which: str) -> None:
+    torch.manual_seed(2)
+    weighting = RelaxedWeighting(2, None, entries=3, chooses=True)
+    optimizer = torch.optim.Adam(weighting.parameters(), lr=1e-2)
+    for step in range(400):
+        entry, features = torch.randint(3, (256,)), torch.randn(256, 2)
+        # M knows what M_G does not, of the last entry or of all; else it differs by noise.
+        true = torch.randn(256)
+        knows = torch.ones(256, dtype=torch.bool) if which == "all" else entry == 2
+        plain = torch.where(knows, true, torch.randn(256))
+        of_all, of_each = weighting.candidates(features)
+        if step == 0:
+            assert weighting.evidence(features).abs().max() == 0
+            assert not weighting.is_by_entry
+        own = of_each.gather(1, entry[:, None])[:, 0]
+        optimizer.zero_grad()
+        target = true + 0.3 * torch.randn(256)
+        weighting.loss([of_all, own], torch.zeros(256), plain, target).backward()
+        optimizer.step()
+    assert bool(weighting.is_by_entry) == (which == "one")
+    alpha = let_go(weighting.evidence(torch.randn(50, 2))).mean(dim=0)
+    assert alpha.shape == (3,)
+    expected = torch.tensor([0.0, 0.0, 1.0]) if which == "one" else torch.ones(3)
+    torch.testing.assert_close(alpha, expected, rtol=0, atol=0.15)
 
 
 def test_no_gradient_of_the_evidence_reaches_the_model_and_none_of_the_value_the_evidence() -> None:
@@ -152,7 +183,7 @@ def test_no_gradient_of_the_evidence_reaches_the_model_and_none_of_the_value_the
     parts = relaxation(model, torch.randn(5, 2, 6, 6))
     of_model, of_alpha = list(network.parameters()), list(model.weighting.h.parameters())
     target = torch.zeros(5, 4)
-    loss = model.weighting.loss(parts.evidence, parts.symmetric, parts.plain, target)
+    loss = model.weighting.loss(parts.candidates, parts.symmetric, parts.plain, target)
     for losses, untouched in ((loss, of_model), (parts.value.square().sum(), of_alpha)):
         found = torch.autograd.grad(losses, untouched, retain_graph=True, allow_unused=True)
         assert all(gradient is None for gradient in found)

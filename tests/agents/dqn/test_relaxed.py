@@ -61,17 +61,18 @@ def test_the_loss_draws_both_values_to_the_target_and_alpha_to_what_is_new() -> 
 
     def of(batch: Any) -> tuple[torch.Tensor, ...]:
         parts = relaxation(symmetrized, batch.observations)
-        evidence, *q_values = (
+        of_all, of_each = parts.candidates
+        own, *q_values = (
             q.gather(1, batch.actions)
-            for q in (parts.evidence, parts.value, parts.symmetric, parts.plain)
+            for q in (of_each, parts.value, parts.symmetric, parts.plain)
         )
-        return evidence[:, 0], *q_values
+        return (of_all, own[:, 0]), *q_values
 
     targets = model.targets(sample)
     _, relaxed, _, plain = of(sample)
-    evidence, _, symmetric, other = of(newest)
+    candidates, _, symmetric, other = of(newest)
     expected = F.smooth_l1_loss(relaxed, targets) + F.smooth_l1_loss(plain, targets)
-    expected += symmetrized.weighting.loss(evidence, symmetric, other, model.targets(newest))
+    expected += symmetrized.weighting.loss(candidates, symmetric, other, model.targets(newest))
     torch.testing.assert_close(model.loss(sample, targets), expected)
 
 
@@ -150,7 +151,7 @@ def test_other_agents_have_no_alpha() -> None:
 
 
 def test_each_action_learns_what_is_let_go_of_by_itself_and_adds_it_to_what_all_do() -> None:
-    model = agent().learn(100)
+    model = agent(per_action=True).learn(100)
     newest, sample = newest_transitions(model, 32), model.replay_buffer.sample(32)
     symmetrized = model.q_net.symmetrized
     symmetrized.weighting.eval()
@@ -160,7 +161,7 @@ def test_each_action_learns_what_is_let_go_of_by_itself_and_adds_it_to_what_all_
     parts = relaxation(symmetrized, newest.observations)
     symmetric, plain = (q.gather(1, newest.actions) for q in (parts.symmetric, parts.plain))
     p = parts.evidence.gather(1, newest.actions)[:, 0].detach().requires_grad_()
-    loss = symmetrized.weighting.loss(p, symmetric, plain, model.targets(newest))
+    loss = symmetrized.weighting.loss([p], symmetric, plain, model.targets(newest))
     (of_each,) = torch.autograd.grad(loss, p)
     own = [of_each[newest.actions[:, 0] == action].sum() for action in (0, 1)]
     assert all(part != 0 for part in own)
@@ -168,7 +169,7 @@ def test_each_action_learns_what_is_let_go_of_by_itself_and_adds_it_to_what_all_
     assert alphas(let_go_somewhere(model), torch.randn(5, 4)).shape == (5, 2)
 
 
-@pytest.mark.parametrize("per_action", [None, False])
+@pytest.mark.parametrize("per_action", [None, True, False])
 def test_an_agent_that_is_trained_on_keeps_to_its_kind_of_alpha(
     per_action: bool | None, tmp_path: Path
 ) -> None:
@@ -178,16 +179,17 @@ def test_an_agent_that_is_trained_on_keeps_to_its_kind_of_alpha(
         tmp_path / "agent.zip", cartpole(), "relaxed", per_action=None, device="cpu"
     )
     saw, kinds = torch.randn(5, 4), (model.policy_kwargs, on.policy_kwargs)
-    assert [kind["per_action"] for kind in kinds] == [per_action is None] * 2
+    kind = "auto" if per_action is None else per_action
+    assert [each["per_action"] for each in kinds] == [kind] * 2
     found = alphas(on, saw)
-    assert found.shape == ((5, 2) if per_action is None else (5,))
+    assert found.shape == ((5,) if per_action is False else (5, 2))
     assert torch.equal(found, alphas(model, saw))
     for how in ({"method": Relaxed()}, {"policy_kwargs": {"method": "relaxed"}}):
         on = EquivariantDQN.from_pretrained(tmp_path / "agent.zip", cartpole(), device="cpu", **how)
         assert torch.equal(found, alphas(on, saw))
-    with pytest.raises(AgentError, match=f"was trained with per_action={per_action is None}"):
+    with pytest.raises(AgentError, match=f"was trained with per_action={kind}"):
         EquivariantDQN.from_pretrained(
-            tmp_path / "agent.zip", cartpole(), "relaxed", per_action=per_action is not None
+            tmp_path / "agent.zip", cartpole(), "relaxed", per_action=kind is False
         )
 
 

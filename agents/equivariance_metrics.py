@@ -139,6 +139,8 @@ def weight_metrics(symmetrized: Symmetrized, weights: Tensor) -> Metrics:
             metrics[f"chosen/{name}"] = weight
     weighting: Any = symmetrized.weighting
     learned: Any = weighting.inner if isinstance(weighting, RelaxedWeighting) else weighting
+    if isinstance(weighting, RelaxedWeighting) and weighting.chooses:
+        metrics["alpha_by_action"] = float(weighting.is_by_entry)
     if learned is not None:
         metrics["lambda_inverse_temperature"] = float(learned.beta)
     return metrics

@@ -29,7 +29,8 @@ class EquivarianceCallback(PeriodicCallback):
     - ``chosen/<g>``: mean weight of each group element.
     - ``lambda_inverse_temperature``: β of `lambda`.
     - ``alpha_mean``, and ``alpha`` as a histogram: how much of the symmetry `relaxed` lets go of;
-      its ``equivariance_error`` is what that leaves.
+      its ``equivariance_error`` is what that leaves. ``alpha_by_action``, of DQN: 1 while each
+      action has an α of its own, and 0 while one is of all.
 
     On-policy algorithms measure on a batch of the last rollout. Changes nothing of the training,
     random numbers included. What there is to record a policy, or an algorithm, says itself, by a

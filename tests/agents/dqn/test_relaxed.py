@@ -141,6 +141,9 @@ def test_tensorboard_shows_how_much_is_let_go_of(tmp_path: Path) -> None:
     events = EventAccumulator(str(run))
     events.Reload()
     assert "equirl/alpha" in events.Tags()["histograms"]
+    by_action = [event.value for event in events.Scalars("equirl/alpha_by_action")]
+    assert by_action
+    assert set(by_action) <= {0.0, 1.0}
     means = [event.value for event in events.Scalars("equirl/alpha_mean")]
     assert all(0 < mean < 1 for mean in means)
 

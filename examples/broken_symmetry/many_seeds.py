@@ -363,8 +363,9 @@ if __name__ == "__main__":
     torch.set_flush_denormal(True)
     task, method, numbers, folder, *options = sys.argv[1:]
     way = options[0] if options else "-"
-    if method not in METHODS or way not in WAYS:
-        sys.exit(f"methods are {', '.join(METHODS)}, ways {', '.join(WAYS)}")
+    if task not in grids.TASKS or method not in METHODS or way not in WAYS:
+        tasks, methods, ways = map(", ".join, (grids.TASKS, METHODS, WAYS))
+        sys.exit(f"tasks are {tasks}; methods {methods}; ways {ways}")
     first, seeds = map(int, numbers.split(","))
     steps = int(options[1]) if len(options) > 1 else 12_000
     Path(folder).mkdir(parents=True, exist_ok=True)

@@ -21,9 +21,7 @@ FOLDER = Path(__file__).parents[2] / "examples" / "broken_symmetry"
 RELAXED = ["relaxed", "relaxed-per_action", "relaxed-per_state"]
 
 
-@pytest.mark.parametrize(
-    "method", ["plain", "equitune", "equizero", "rpp", *RELAXED]
-)
+@pytest.mark.parametrize("method", ["plain", "equitune", "equizero", "rpp", *RELAXED])
 def test_a_training_step_of_many_seeds_is_that_of_the_library(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

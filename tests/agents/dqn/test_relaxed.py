@@ -63,8 +63,7 @@ def test_the_loss_draws_both_values_to_the_target_and_alpha_to_what_is_new() -> 
         parts = relaxation(symmetrized, batch.observations)
         of_all, of_each = parts.candidates
         own, *q_values = (
-            q.gather(1, batch.actions)
-            for q in (of_each, parts.value, parts.symmetric, parts.plain)
+            q.gather(1, batch.actions) for q in (of_each, parts.value, parts.symmetric, parts.plain)
         )
         return (of_all, own[:, 0]), *q_values
 

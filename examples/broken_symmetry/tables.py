@@ -126,7 +126,10 @@ def late(run: dict[str, Any], key: str) -> float:
 
 
 def tables(runs: Runs) -> None:
-    """Of every task the methods, and by how much `relaxed` is better than each, seed by seed."""
+    """Of every task the methods, and by how much `relaxed` is better than each, seed by seed.
+
+    Where it was not trained, by how much it is with an alpha for each action.
+    """
     print("| task | method | seeds | end | relaxed is better by | over training |"
           " relaxed is better by |\n|---|---|---|---|---|---|---|")  # fmt: skip
     order = [*NAMES, *sorted({key[:2] for key in runs} - {*NAMES})]
@@ -135,9 +138,11 @@ def tables(runs: Runs) -> None:
         key=lambda key: (order.index(key[:2]), METHODS.index(key[2].partition("-")[0]), key[3]),
     ):
         found = {run["seed"]: run for run in runs[kind, task, method, way]}
-        ours = {run["seed"]: run for run in runs.get((kind, task, "relaxed", "-"), [])}
+        of_task = {key[2]: runs[key] for key in runs if key[:2] == (kind, task) and key[3] == "-"}
+        default = of_task.get("relaxed", of_task.get("relaxed-per_action", []))
+        ours = {run["seed"]: run for run in default}
         pairs = [(ours[seed], found[seed]) for seed in sorted({*ours} & {*found})]
-        if (method, way) == ("relaxed", "-"):
+        if default is runs[kind, task, method, way]:
             pairs = []
         name = NAMES.get((kind, task), f"{kind} {task}")
         cells = [name, f"`{method}`" if way == "-" else f"`{method}`, {way}", str(len(found))]
@@ -147,7 +152,7 @@ def tables(runs: Runs) -> None:
             cells.append(interval(better, beside=0) if better else "")
         print("| " + " | ".join(cells) + " |")
     for key in runs:
-        if key[2] == "relaxed":
+        if key[2].startswith("relaxed"):
             print("\n" + " ".join(key), *alpha_cells(runs[key]), sep="; ")
 
 

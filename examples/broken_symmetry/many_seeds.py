@@ -145,7 +145,7 @@ class Agents:
         each = self.gate(features.detach().gather(1, states))[0]
         each = 0.1 * each if self.way == "slow" else each
         found = [] if self.method == "relaxed-per_action" else [each[..., 0]]
-        if self.method != "relaxed-per_state":
+        if self.method in ("relaxed", "relaxed-per_action"):
             each = each[..., len(found) :]
             found.append(each[..., 0] + each.gather(2, (1 + pairs % ACTIONS)[..., None])[..., 0])
         return found

@@ -93,9 +93,10 @@ def check_values(settings: Any, prefix: str = "") -> None:
 
 def _check_value(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     choices = metadata.get("choices")
-    if choices and value not in choices:
+    word = str(value).lower() if isinstance(value, bool) else value
+    if choices and word not in choices:
         raise ConfigError(
-            f"{name} must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}"
+            f"{name} must be one of {', '.join(choices)}, got {word!r}{nearest(word, choices)}"
         )
     least, most = metadata.get("least", -inf), metadata.get("most", inf)
     if (least, most) != (-inf, inf) and not least <= value <= most:

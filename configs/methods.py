@@ -13,6 +13,7 @@ from equirl.symmetrize import Method
 
 def _schema(method: type[Method]) -> type[Any]:
     """The options of a method of symmetrization, as `equirl.symmetrize.methods` says them."""
+    truths = ("true", "false")
     options = [
         (
             option.name,
@@ -20,7 +21,7 @@ def _schema(method: type[Method]) -> type[Any]:
             key(
                 option.default,
                 option.metadata["meaning"],
-                choices=option.metadata["choices"],
+                choices=(truths if option.metadata["is_flag"] else ()) + option.metadata["choices"],
                 least=-inf if option.metadata["least"] is None else option.metadata["least"],
             ),
         )

@@ -20,6 +20,8 @@ EXPECTED = (
     (r"Value ('.*') of type '\w+' could not be converted to Integer", "a whole number"),
     (r"Value ('.*') of type '\w+' could not be converted to Float", "a number"),
     (r"Value ('.*') is not a valid bool", "true or false"),
+    (r"Value ('.*') of type '\w+' is incompatible with type hint", "another kind of value"),
+    (r"Cannot assign container '(.*)' of type '\w+' to ", "one value"),
     (r"Incompatible value '(None)' for field of type 'int'", "a whole number"),
     (r"Incompatible value '(None)' for field of type 'float'", "a number"),
     (r"Incompatible value '(None)' for field of type 'bool'", "true or false"),

@@ -44,7 +44,7 @@ from equirl.configs.keys import flattened
 from equirl.configs.schema import TrainConfig
 from equirl.envs.running.guarded import GuardedEnv
 from equirl.envs.running.resumable import ResumableEnv
-from equirl.errors import ConfigError
+from equirl.errors import AgentError, ConfigError
 from equirl.runs.provenance import version_differences, write_provenance
 from equirl.runs.run_directory import RunDirectory
 from equirl.symmetry import Symmetry
@@ -97,6 +97,8 @@ def train(config: DictConfig) -> float:
                 _check_widths(settings, agent)
                 config.algorithm.net_arch = settings.algorithm.net_arch = agent.net_arch
                 _keep_relaxed(config, settings, agent)
+        if resumes:
+            _keep_to_checkpoints(config, settings, checkpoints)
         make_env, symmetry = environment_maker(settings.env, needs_symmetry(settings))
         with closing(normalised(settings, _environments(settings, make_env), symmetry)) as env:
             model = build_model(settings, env, symmetry)
@@ -136,6 +138,21 @@ def _keep_relaxed(config: DictConfig, settings: TrainConfig, agent: SavedAgent) 
     kept = agent.kept_of_relaxed(method["name"], inner, method.get("per_action"))
     config.method.update(kept)
     method.update(kept)
+
+
+def _keep_to_checkpoints(
+    config: DictConfig, settings: TrainConfig, checkpoints: CheckpointCallback
+) -> None:
+    """What is null in a configuration has meant another kind of α once."""
+    if vars(settings.method)["name"] != "relaxed":
+        return
+    for path in reversed(checkpoints.paths()):
+        try:
+            agent = read_agent(path)
+        except AgentError:  # damaged: training goes on from the one before
+            continue
+        _keep_relaxed(config, settings, agent)
+        return
 
 
 def _begin(run: RunDirectory, config: DictConfig, settings: TrainConfig) -> None:

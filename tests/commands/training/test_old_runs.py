@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from equirl.agents.saving.saved_agent import read_agent
 from equirl.runs.provenance import version_differences
 from equirl.runs.run_directory import RunDirectory
 
@@ -98,3 +99,17 @@ def test_old_runs_are_reported(equirl_command: Command, runs: Path) -> None:
     table = Path("report/report.csv").read_text()
     assert "cartpole,lambda," in table
     assert "cartpole,augment," in table
+
+
+@pytest.mark.long
+def test_a_run_of_relaxed_keeps_its_kind_of_alpha(equirl_command: Command, folder: Path) -> None:
+    keys = ("env=cartpole", "method=relaxed", "method.per_action=true", "algorithm.net_arch=[16]")
+    assert equirl_command("train", *keys, "total_timesteps=640", "run_dir=run").code == 0
+    file = folder / "run" / "config.yaml"
+    said = file.read_text()
+    assert "per_action: true" in said
+    file.write_text(said.replace("per_action: true", "per_action: null"))  # which meant the same
+    outcome = equirl_command("train", "resume=run", "total_timesteps=1280")
+    assert outcome.code == 0, outcome.err
+    agent = read_agent(folder / "run" / "final_model.zip")
+    assert agent.symmetrization["per_action"] is True

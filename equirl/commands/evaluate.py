@@ -139,6 +139,8 @@ def alpha_boards(model: BaseAlgorithm, env: gym.Env[Any, Any], seed: int) -> lis
     batch, weights = np.array(observations), np.ones(STATES)
     alpha = alphas(model, model.policy.obs_to_tensor(batch)[0])
     assert alpha is not None
+    if alpha.dim() == 2 and (alpha == alpha[:, :1]).all():  # one is of all actions
+        alpha = alpha[:, 0]
     found = [
         boards_of(env.observation_space, batch, one, weights, stands_out=-np.inf)[:BOARDS]
         for one in alpha.view(STATES, -1).numpy(force=True).T

@@ -241,7 +241,8 @@ def few_states(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_states")
-def test_alpha_of_every_action_by_what_tells_it_best() -> None:
+@pytest.mark.parametrize("of_each", [True, False])
+def test_alpha_of_every_action_by_what_tells_it_best(of_each: bool) -> None:
     env = gym.make("equirl/BrokenGridWorld-v0", size=5)
     agent = EquivariantDQN(
         "MlpPolicy", env, method="relaxed", device="cpu", seed=0, learning_starts=0
@@ -249,11 +250,14 @@ def test_alpha_of_every_action_by_what_tells_it_best() -> None:
     weighting = cast(Any, agent.q_net).symmetrized.weighting
     torch.nn.init.constant_(weighting.h[-1].bias, 0.5)
     torch.nn.init.normal_(weighting.h[-1].weight)
+    weighting.running_gain.fill_(float(of_each))
     boards = alpha_boards(agent, env, seed=0)
-    assert [len(of_action) for of_action in boards] == [2, 2, 2, 2]  # the agent's, and the goal's
+    # The agent's, and the goal's; where one α is of all actions, once.
+    assert [len(of_action) for of_action in boards] == [2] * (4 if of_each else 1)
     assert {board.shares.shape for of_action in boards for board in of_action} == {(5, 5)}
     assert {board.what for board in boards[0]} == {"s[:, :, 1] = 255", "s[:, :, 2] = 255"}
-    assert not np.allclose(boards[0][0].shares, boards[1][0].shares)
+    shares = [of_action[0].shares for of_action in boards]
+    assert not any(np.allclose(shares[0], other, equal_nan=True) for other in shares[1:])
 
 
 @pytest.mark.usefixtures("few_states")

@@ -248,7 +248,7 @@ def test_alpha_of_every_action_by_what_tells_it_best(of_each: bool) -> None:
         "MlpPolicy", env, method="relaxed", device="cpu", seed=0, learning_starts=0
     )
     weighting = cast(Any, agent.q_net).symmetrized.weighting
-    torch.nn.init.constant_(weighting.h[-1].bias, 0.5)
+    torch.nn.init.constant_(weighting.h[-1].bias, 0.25)
     torch.nn.init.normal_(weighting.h[-1].weight)
     weighting.running_gain.fill_(float(of_each))
     boards = alpha_boards(agent, env, seed=0)

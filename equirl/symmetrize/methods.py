@@ -142,8 +142,8 @@ class Relaxed(Method):
     )
     per_action: bool | str | None = option(
         None,
-        "whether each action has an α of its own, α(s, a): for DQN alone; auto, its default, is as "
-        "long as that is seen to predict better than one α(s) for all",
+        "whether each action has an α of its own, α(s, a): true, for DQN alone, false or auto, the "
+        "default of DQN, which is true as long as that is seen to predict better",
         ("auto",),
         is_flag=True,
     )

@@ -46,13 +46,9 @@ def relaxed_loss(model: EquivariantDQN, sample: ReplayBufferSamples, targets: Te
     value, symmetric, plain = (
         q.gather(1, actions).to(targets.dtype) for q in (parts.value, parts.symmetric, parts.plain)
     )
-    candidates = [
-        p if p.dim() == 1 else p.gather(1, actions)[:, 0]  # of every action
-        for p in parts.candidates
-    ]
     loss = F.smooth_l1_loss(value[:count], targets) + F.smooth_l1_loss(plain[:count], targets)
     of_alpha: Tensor = symmetrized.weighting.loss(
-        [p[count:] for p in candidates],
+        [(p if p.dim() == 1 else p.gather(1, actions)[:, 0])[count:] for p in parts.candidates],
         symmetric[count:],
         plain[count:],
         model.targets(newest),

@@ -74,8 +74,8 @@ def learn_alpha(
 
     def loss(standardised: Tensor) -> Tensor:
         rows = torch.randint(len(table), (batch_size,), device=taken.device)
-        evidence = weighting.candidates(standardised[rows])
-        return weighting.loss(evidence, symmetric[rows], plain[rows], nothing[rows])
+        candidates = weighting.candidates(standardised[rows])
+        return weighting.loss(candidates, symmetric[rows], plain[rows], nothing[rows])
 
     features = table.now.features[0]
     weighting.train()

@@ -104,9 +104,7 @@ class RelaxedWeighting(nn.Module):
 
     @property
     def is_by_entry(self) -> Tensor:
-        """Whether each entry of M(x) has its own p(x), a scalar of bool."""
-        if not self.chooses:
-            return torch.tensor(not self.is_shared)
+        """Of both kinds, whether that of each entry of M(x) counts, a scalar of bool."""
         return self.running_gain > MARGIN * self.running_gap
 
     def loss(

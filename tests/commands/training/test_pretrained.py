@@ -75,15 +75,13 @@ def test_whether_actions_are_let_go_of_one_by_one_is_true_false_or_auto(
     equirl_command: Callable[..., Any], tmp_path: Path
 ) -> None:
     for given, said in (
-        ("aut", "must be one of true, false, auto, got 'aut': did you mean 'auto'?"),
-        ("[a]", "expected one of true, false, auto, got ['a']"),
-        ("3", "expected one of true, false, auto, got '3'"),
+        ("aut", " must be one of true, false, auto, got 'aut': did you mean 'auto'?"),
+        ("[a]", ": expected one of true, false, auto, got ['a']"),
+        ("3", ": expected one of true, false, auto, got '3'"),
     ):
         outcome = equirl_command("train", *STEPS, "method=relaxed", f"method.per_action={given}")
         assert outcome.code == 2
-        assert outcome.err == f"equirl train: method.per_action: {said}\n".replace(
-            ": must", " must"
-        )
+        assert outcome.err == f"equirl train: method.per_action{said}\n"
     folder = tmp_path / "run"
     train(equirl_command, folder, *STEPS, "method=relaxed", "method.per_action=auto")
     assert yaml.safe_load((folder / "config.yaml").read_text())["method"]["per_action"] == "auto"

@@ -228,6 +228,15 @@ def _play(states: Any, actions: Any, following: Any, rewards: Any = None) -> Pla
     return Play(states, actions, following, rewards, np.zeros(count, dtype=bool), episodes)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_entry_that_is_not_a_finite_number_is_refused_by_name(bad: float) -> None:
+    states = np.random.default_rng(0).normal(size=(40, 2))
+    following = states.copy()
+    following[7, 1] = bad
+    with pytest.raises(SymmetryError, match=r"s\[1\] is NaN or infinite in 1 of 40 transitions"):
+        discover_symmetries(_play(states, states, following), spaces.Discrete(2))
+
+
 def test_what_is_not_a_vector_or_has_other_actions_is_refused() -> None:
     env = gym.make("equirl/GridWorld-v0")
     played = collect(env, 300, seed=0)

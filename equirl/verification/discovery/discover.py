@@ -76,11 +76,12 @@ def discover_symmetries(
             missed with a probability of at most ``level`` squared.
 
     Raises:
-        SymmetryError: observations are not vectors, actions are of another kind, or too many
-            candidates are left.
+        SymmetryError: observations are not vectors of finite numbers, actions are of another kind,
+            or too many candidates are left.
     """
     if played.observations.ndim != 2:
         raise SymmetryError("discovery takes observations that are vectors")
+    _check_finite(played)
     choices = _choices(action_space)
     half = np.random.default_rng(seed).permutation(int(played.episodes.max()) + 1) % 2
     proposing, testing = (played.rows(half[played.episodes] == h) for h in (0, 1))
@@ -188,6 +189,18 @@ def _late(played: Play) -> Play:
     """What comes later in episodes, half of a usual one at least."""
     usual = np.median(np.unique(played.episodes, return_counts=True)[1])
     return played.rows(played.times >= min(LATE, int(usual) // 2))
+
+
+def _check_finite(played: Play) -> None:
+    """What is NaN or infinite would look as if it never varied."""
+    is_finite = np.isfinite(played.observations) & np.isfinite(played.next_observations)
+    failed = np.flatnonzero(~is_finite.all(axis=0))
+    if failed.size:
+        entry, rows = failed[0], int((~is_finite[:, failed[0]]).sum())
+        raise SymmetryError(
+            f"s[{entry}] is NaN or infinite in {rows} of {len(played)} transitions: mend the "
+            "environment, or leave that entry out of its observations"
+        )
 
 
 def _choices(space: spaces.Space[Any]) -> int:

@@ -30,6 +30,9 @@ PRIOR = 0.2
 FLOOR = 0.3
 """What the error r of M_G counts for, beside the difference."""
 
+PACE = 0.01
+"""What the newest targets count for in the running means of error and difference."""
+
 MARGIN = 0.02
 """Each entry has an evidence of its own where that saves more than MARGIN E[d²] of the error."""
 
@@ -141,11 +144,12 @@ class RelaxedWeighting(nn.Module):
         errors = [F.smooth_l1_loss(_mixed(symmetric, plain, p), target) for p in candidates]
         if self.training:
             with torch.no_grad():
-                usual = F.smooth_l1_loss(symmetric, target)
-                gap = F.smooth_l1_loss(plain, symmetric)
                 is_first = self.running_error == 0
-                for running, now in ((self.running_error, usual), (self.running_gap, gap)):
-                    running.copy_(torch.where(is_first, now, running.lerp(now, 0.01)))
+                measured = error_and_gap(symmetric, plain, target)
+                for running, now in zip(
+                    (self.running_error, self.running_gap), measured, strict=True
+                ):
+                    running.copy_(torch.where(is_first, now, running.lerp(now, PACE)))
                 if self.chooses:  # slowly, as the two differ by little beside the noise
                     self.running_gain.lerp_(errors[0] - errors[1], 0.002)
         losses = [
@@ -162,6 +166,11 @@ class RelaxedWeighting(nn.Module):
     @property
     def _unit(self) -> Tensor:
         return self.running_error.clamp(min=1e-12)
+
+
+def error_and_gap(symmetric: Tensor, plain: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The means of l(M_G(x) − y) and of l(M(x) − M_G(x)), l the Huber loss."""
+    return F.smooth_l1_loss(symmetric, target), F.smooth_l1_loss(plain, symmetric)
 
 
 def let_go(evidence: Tensor) -> Tensor:

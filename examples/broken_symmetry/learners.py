@@ -67,13 +67,16 @@ def vary(ways: str) -> None:
     Q_G alone; fading: so it is, and fades. paceX: p is X times what its network gives, which moves
     it more slowly. seen: alpha learns from the minibatch itself. local: y = r + gamma max of the
     symmetric target network, which differs along an orbit only where the step itself does.
+    weighed, steady: see `WEIGHED`.
     predictors: of reward and next state, in place of the two Q-values. Or a key of `TERMS`.
     """
-    others = ("prior", "floor", "pace", "error", "fading")
+    others = ("prior", "floor", "pace", "error", "fading", *WEIGHED)
     names = [way for way in ways.split(",") if not way.startswith(others)]
     for way in set(ways.split(",")) - set(names):
         if way in ("error", "fading"):
             count_in_errors(way == "fading")
+        elif way in WEIGHED:
+            relaxing.error_and_gap, relaxing.PACE = weighed, WEIGHED[way]
         elif way.startswith("prior"):
             relaxing.PRIOR = float(way.removeprefix("prior"))
         elif way.startswith("floor"):
@@ -103,6 +106,18 @@ def count_in_errors(fades: bool) -> None:
         return torch.tensor(ERROR_PRIOR * faded)
 
     RelaxedWeighting.prior = property(prior)  # type: ignore[assignment,method-assign]
+
+
+WEIGHED = {"weighed": 0.01, "steady": 0.002}
+"""Where squares of r and of d are both counted as the Huber loss counts those of r, so that the
+prior does not depend on the unit of the reward, what the newest count for in the running means."""
+
+
+def weighed(symmetric: torch.Tensor, plain: torch.Tensor, target: torch.Tensor) -> Any:
+    """The means of w r² / 2 and of w d² / 2 with w = 1 / max(1, |r|)."""
+    r, d = target - symmetric, plain - symmetric
+    half = 0.5 / r.abs().clamp(min=1)
+    return (half * r.square()).mean(), (half * d.square()).mean()
 
 
 def slow_down(pace: float) -> None:

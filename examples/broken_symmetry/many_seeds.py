@@ -22,11 +22,11 @@ import gymnasium as gym
 import numpy as np
 import torch
 import torch.nn.functional as F
-from learners import ERROR_PRIOR, FADES_AFTER
+from learners import ERROR_PRIOR, FADES_AFTER, WEIGHED
 from torch import Tensor
 
 from equirl.envs import symmetry_of
-from equirl.symmetrize.relaxing import FLOOR, MARGIN, PRIOR, let_go
+from equirl.symmetrize.relaxing import FLOOR, MARGIN, PACE, PRIOR, let_go
 from equirl.symmetrize.weightings import shared_among_best
 
 WIDTH, GATE, ACTIONS = 64, 32, 4
@@ -34,7 +34,10 @@ METHODS = (
     *("plain", "augment", "mirror_loss", "equitune", "equizero", "rpp"),
     *("relaxed", "relaxed-per_action", "relaxed-per_state"),
 )
-WAYS = ("-", "local", "seen", "noaux", "slow", "predictors", "error", "fading", "floor1", "held")
+WAYS = (
+    *("-", "local", "seen", "noaux", "slow", "predictors"),
+    *("error", "fading", "floor1", "held", *WEIGHED),
+)
 """Of learning alpha: see `learners.vary`; slow: p is a tenth of what its network gives; held: from
 a sixteenth of all transitions, which no minibatch is drawn from."""
 HELD = 16
@@ -214,9 +217,13 @@ class Agents:
             if self.way == "predictors":
                 symmetric, plain = self.predicted(pairs)
                 y = self.happened(pairs)
-            d, error = plain - symmetric, huber(symmetric, y)
-            gap, share = huber(plain, symmetric), 0.01 if self.learned else 1.0
-            self.usual, self.gap = self.usual.lerp(error, share), self.gap.lerp(gap, share)
+            r, d = y - symmetric, plain - symmetric
+            error, gap = huber(symmetric, y), huber(plain, symmetric)
+            if self.way in WEIGHED:
+                half = 0.5 / r.abs().clamp(min=1)
+                error, gap = ((half * x.square()).flatten(1).mean(dim=1) for x in (r, d))
+            pace = WEIGHED.get(self.way, PACE) if self.learned else 1.0
+            self.usual, self.gap = self.usual.lerp(error, pace), self.gap.lerp(gap, pace)
             self.learned += 1
         unit = self.usual.clamp(min=1e-12)
         errors = []

@@ -145,10 +145,8 @@ class RelaxedWeighting(nn.Module):
         if self.training:
             with torch.no_grad():
                 is_first = self.running_error == 0
-                measured = error_and_gap(symmetric, plain, target)
-                for running, now in zip(
-                    (self.running_error, self.running_gap), measured, strict=True
-                ):
+                error, gap = error_and_gap(symmetric, plain, target)
+                for running, now in ((self.running_error, error), (self.running_gap, gap)):
                     running.copy_(torch.where(is_first, now, running.lerp(now, PACE)))
                 if self.chooses:  # slowly, as the two differ by little beside the noise
                     self.running_gain.lerp_(errors[0] - errors[1], 0.002)

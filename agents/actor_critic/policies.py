@@ -144,7 +144,7 @@ class EquivariantActorCriticPolicy(SymmetrizedActorCritic, ActorCriticPolicy):
 
     def __dir__(self) -> list[str]:
         # torch.jit.trace takes hold of everything that is listed here.
-        names: list[str] = super().__dir__()  # type: ignore[no-untyped-call]
+        names: list[str] = super().__dir__()  # type: ignore[no-untyped-call]  # torch's own
         return [name for name in names if name != "lstm_actor"]
 
     @property
